@@ -1,0 +1,217 @@
+/**
+ * Every error Foreshift reports, in one table: a stable code, whether trying again can help, and what the person who reads it
+ * should do. Codes are wire names (they appear in HTTP answers, audit rows and Temporal failures): never renamed.
+ */
+
+interface ErrorEntry {
+  /** What happened and what it means, one sentence. `{field}`, `{value}` and `{detail}` are filled in. */
+  readonly message: string;
+  /** What to do about it. */
+  readonly remedy: string;
+  /** Whether the same call may succeed later without anybody changing anything. */
+  readonly retryable: boolean;
+  /** Status of an HTTP answer that carries this error. */
+  readonly httpStatus: number;
+}
+
+export const ERRORS = {
+  INVALID_FIELD: {
+    message: "{field} is not valid: got {value}; {detail}",
+    remedy: "Correct the field and apply again; nothing was changed.",
+    retryable: false,
+    httpStatus: 400,
+  },
+  UNKNOWN_ENDPOINT: {
+    message: "There is no endpoint named {value}",
+    remedy: "List the endpoints with `foreshift swarm get` and use one of those names.",
+    retryable: false,
+    httpStatus: 404,
+  },
+  UNKNOWN_SWARM: {
+    message: "There is no swarm named {value}",
+    remedy: "List the swarms with `foreshift swarm list`, or apply a swarm file first.",
+    retryable: false,
+    httpStatus: 404,
+  },
+  DUPLICATE_NAME: {
+    message: "{field} names {value} twice",
+    remedy: "Give each entry its own name and apply again; nothing was changed.",
+    retryable: false,
+    httpStatus: 400,
+  },
+  STALE_EPOCH: {
+    message: "Epoch {value} is not newer than what the balancer holds: {detail}",
+    remedy: "Another controller has acted since. Read the current state and decide again.",
+    retryable: true,
+    httpStatus: 409,
+  },
+  VIP_IN_USE: {
+    message: "The address {value} ({field}) is in use already: {detail}",
+    remedy: "Choose a virtual address that no other host or swarm holds.",
+    retryable: false,
+    httpStatus: 409,
+  },
+  CLOCK_BEHIND: {
+    message: "The clock of endpoint {value} is behind: {detail}",
+    remedy: "Synchronise its clock (chrony, systemd-timesyncd); handshakes from it would be taken for replays.",
+    retryable: true,
+    httpStatus: 409,
+  },
+  AUTOMATION_STOPPED: {
+    message: "Automation is stopped for {value}, so nothing was done",
+    remedy: "Run `foreshift resume` when it is safe to act again.",
+    retryable: false,
+    httpStatus: 409,
+  },
+  BUDGET_EXCEEDED: {
+    message: "The disruption budget forbids this for {value}: {detail}",
+    remedy: "Wait until the window has passed, or raise the budget in the swarm file.",
+    retryable: false,
+    httpStatus: 409,
+  },
+  ALREADY_UNDER_WAY: {
+    message: "Endpoint {value} is being handled already: {detail}",
+    remedy: "Watch the run that handles it in the Temporal Web UI.",
+    retryable: false,
+    httpStatus: 409,
+  },
+  NOT_READY: {
+    message: "{value} is not ready: {detail}",
+    remedy: "It is tried again; if it lasts, look at the logs of the process named here.",
+    retryable: true,
+    httpStatus: 503,
+  },
+  VERIFY_FAILED: {
+    message: "The move could not be verified for {value}: {detail}",
+    remedy: "The sessions were put back. Check the replacement's path to its clients.",
+    retryable: false,
+    httpStatus: 409,
+  },
+  NO_REPLACEMENT: {
+    message: "No machine could take over from {value}: {detail}",
+    remedy: "Add ghosts or capacity to the swarm file.",
+    retryable: true,
+    httpStatus: 503,
+  },
+  UNREACHABLE: {
+    message: "{field} at {value} does not answer: {detail}",
+    remedy: "Start it, or correct its address. `foreshift doctor` shows what is found and what is missing.",
+    retryable: true,
+    httpStatus: 503,
+  },
+  UNAUTHORISED: {
+    message: "{field} refused the credentials: {detail}",
+    remedy: "Check the token or password it was given.",
+    retryable: false,
+    httpStatus: 403,
+  },
+  MISSING_TOOL: {
+    message: "{value} is missing: {detail}",
+    remedy: "Run `foreshift doctor`; it names the one command that installs what is missing.",
+    retryable: false,
+    httpStatus: 500,
+  },
+  NOT_PERMITTED: {
+    message: "This user may not {detail}",
+    remedy: "Run as root, or allow user namespaces. `foreshift doctor` says which of them is possible here.",
+    retryable: false,
+    httpStatus: 403,
+  },
+  COMMAND_FAILED: {
+    message: "{field} failed: {detail}",
+    remedy: "It is tried again; if it lasts, run the command by hand in the same place.",
+    retryable: true,
+    httpStatus: 500,
+  },
+  DISK: {
+    message: "Cannot write {value}: {detail}",
+    remedy: "Free some space or correct the permissions; what was there before is intact.",
+    retryable: true,
+    httpStatus: 507,
+  },
+  INTERNAL: {
+    message: "Foreshift failed unexpectedly: {detail}",
+    remedy: "This is a defect. Run again with FORESHIFT_DEBUG=1 and report what it prints.",
+    retryable: true,
+    httpStatus: 500,
+  },
+} as const satisfies Record<string, ErrorEntry>;
+
+export type ErrorCode = keyof typeof ERRORS;
+
+/** What fills the placeholders of a message; never a secret. */
+export interface ErrorDetails {
+  readonly field?: string;
+  readonly value?: string | number;
+  readonly detail?: string;
+}
+
+/** The form in which an error travels: HTTP answers, `--json` output, Temporal failure details. */
+export interface ErrorBody {
+  readonly code: ErrorCode;
+  readonly message: string;
+  readonly remedy: string;
+  readonly field?: string;
+  readonly value?: string | number;
+}
+
+export class ForeshiftError extends Error {
+  override readonly name = "ForeshiftError";
+  readonly code: ErrorCode;
+  readonly remedy: string;
+  readonly retryable: boolean;
+  readonly httpStatus: number;
+  readonly exitCode: number;
+  readonly field: string | undefined;
+  readonly value: string | number | undefined;
+
+  constructor(code: ErrorCode, details: ErrorDetails = {}, options?: { cause?: unknown }) {
+    const entry: ErrorEntry = ERRORS[code];
+    super(fill(entry.message, details), options);
+    this.code = code;
+    this.remedy = entry.remedy;
+    this.retryable = entry.retryable;
+    this.httpStatus = entry.httpStatus;
+    this.exitCode = entry.retryable ? 75 : 65;
+    this.field = details.field;
+    this.value = details.value;
+  }
+
+  toBody(): ErrorBody {
+    return {
+      code: this.code,
+      message: this.message,
+      remedy: this.remedy,
+      ...(this.field === undefined ? {} : { field: this.field }),
+      ...(this.value === undefined ? {} : { value: this.value }),
+    };
+  }
+
+  /** Rebuilds an error that travelled as a body; an unknown shape becomes `INTERNAL`. */
+  static fromBody(body: unknown): ForeshiftError {
+    if (isErrorBody(body)) {
+      const error = new ForeshiftError(body.code, {
+        ...(body.field === undefined ? {} : { field: body.field }),
+        ...(body.value === undefined ? {} : { value: body.value }),
+      });
+      error.message = body.message;
+      return error;
+    }
+    return new ForeshiftError("INTERNAL", { detail: `an answer of unknown shape: ${JSON.stringify(body)}` });
+  }
+}
+
+/** The message of anything that was thrown. */
+export function messageOf(thrown: unknown): string {
+  return thrown instanceof Error ? thrown.message : String(thrown);
+}
+
+function fill(template: string, details: ErrorDetails): string {
+  return template.replace(/\{(field|value|detail)\}/g, (_, key: keyof ErrorDetails) => String(details[key] ?? "unknown"));
+}
+
+function isErrorBody(body: unknown): body is ErrorBody {
+  if (typeof body !== "object" || body === null) return false;
+  const { code, message } = body as { code?: unknown; message?: unknown };
+  return typeof code === "string" && Object.hasOwn(ERRORS, code) && typeof message === "string";
+}

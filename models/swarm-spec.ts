@@ -1,0 +1,71 @@
+/**
+ * The swarm file: what a person states of one swarm. Every number a decision depends on is here, as policy, with a default.
+ */
+import { z } from "zod";
+import { SecretRef } from "./session.ts";
+import { Algorithm, OutlierPolicy, SwarmName } from "./steering.ts";
+
+const percent = z.number().min(0).max(100);
+
+/** What Foreshift may choose to disrupt. Finishing what a dead machine began is not limited by it. */
+export const Budget = z.strictObject({
+  /** At once: max(1, this share of the endpoints). */
+  disruptedShareMaxPercent: percent.default(10),
+  /** In any window: max(1, this share of the endpoints). */
+  windowShareMaxPercent: percent.default(30),
+  windowMs: z.number().int().min(1_000).default(600_000),
+  /** More unhealthy than this (and more than one): freeze and page. */
+  freezeUnhealthyPercent: percent.default(20),
+});
+export type Budget = z.infer<typeof Budget>;
+
+/** When an endpoint counts as degraded or critical. Each signal must hold for `holdMs` before anything is done. */
+export const Thresholds = z.strictObject({
+  /** Round trip through the tunnel over the swarm's median, as a factor, and in milliseconds at least. */
+  rttFactor: z.number().min(1).default(3),
+  rttExcessMsMin: z.number().min(0).default(10),
+  lossDegraded: z.number().min(0).max(1).default(0.02),
+  lossCritical: z.number().min(0).max(1).default(0.3),
+  cpuDegraded: z.number().min(0).max(1).default(0.8),
+  cpuCritical: z.number().min(0).max(1).default(0.95),
+  /** A signal is believed after this long … */
+  holdMs: z.number().int().min(0).default(2_000),
+  /** … and a degraded endpoint is replaced after this long without recovering. */
+  replaceAfterMs: z.number().int().min(0).default(10_000),
+  /** Healthy for this long: weight is raised again. */
+  recoverAfterMs: z.number().int().min(0).default(15_000),
+  /** No second chosen action on the same endpoint within this time. */
+  coolDownMs: z.number().int().min(0).default(60_000),
+});
+export type Thresholds = z.infer<typeof Thresholds>;
+
+export const SwarmSpec = z.strictObject({
+  apiVersion: z.literal("foreshift/v1"),
+  kind: z.literal("Swarm"),
+  name: SwarmName,
+  vip: z.strictObject({ v4: z.ipv4(), v6: z.ipv6().optional(), port: z.number().int().min(1).max(65_535).default(51_820) }),
+  algorithm: Algorithm.default("consistent-hash"),
+  endpoints: z.strictObject({
+    count: z.number().int().min(1).max(512),
+    ghosts: z.number().int().min(0).max(64).default(1),
+    /** Sessions one endpoint carries at weight 100. */
+    capacitySessions: z.number().int().min(1).default(500),
+    weight: z.number().int().min(1).max(100).default(100),
+  }),
+  /** The swarm's WireGuard key pair, shared by all its endpoints. */
+  key: z.strictObject({ secret: SecretRef, publicKey: z.string() }),
+  move: z
+    .strictObject({
+      batchSessions: z.number().int().min(1).max(4096).default(64),
+      /** Old sessions are kept this long after the last one was seen on the replacement. */
+      overlapMs: z.number().int().min(0).max(180_000).default(1_000),
+      verifyTimeoutMs: z.number().int().min(100).max(600_000).default(10_000),
+    })
+    .prefault({}),
+  budget: Budget.prefault({}),
+  thresholds: Thresholds.prefault({}),
+  outlier: OutlierPolicy.prefault({}),
+  /** Try a restart in place before a replacement. */
+  recoverInPlace: z.boolean().default(true),
+});
+export type SwarmSpec = z.infer<typeof SwarmSpec>;
