@@ -99,6 +99,12 @@ export const ERRORS = {
     retryable: true,
     httpStatus: 503,
   },
+  SOCKET_IN_USE: {
+    message: "Another process listens on {value} already",
+    remedy: "Stop it first, or use a folder of your own.",
+    retryable: false,
+    httpStatus: 409,
+  },
   UNAUTHORISED: {
     message: "{field} refused the credentials: {detail}",
     remedy: "Check the token or password it was given.",

@@ -1,0 +1,201 @@
+/**
+ * JSON over HTTP on a unix socket: how Foreshift's processes ask each other. Every call states its timeout and its retry policy.
+ */
+import { setTimeout as delay } from "node:timers/promises";
+import { type Dispatcher, Pool } from "undici";
+import type { z } from "zod";
+import { ForeshiftError, messageOf } from "../models/errors.ts";
+import { parseInput } from "../models/parse.ts";
+
+/** Connections to one socket at a time; more calls wait their turn. */
+const CONNECTIONS_MAX = 16;
+/** An idle connection is closed by the client first, so that no call meets one that the server is closing. */
+const KEEP_ALIVE_MS = 4_000;
+const ANSWER_BYTES_MAX = 64 * 1024 * 1024;
+const STREAM_LINE_CHARS_MAX = 1024 * 1024;
+
+/**
+ * How often a call that never got an answer is made in all, and how long is waited before each further attempt: `backoffMs`,
+ * doubled each time, up to `backoffMsMax`. An answer, whatever it says, ends the call.
+ */
+export interface RetryPolicy {
+  readonly attemptsMax: number;
+  readonly backoffMs: number;
+  readonly backoffMsMax: number;
+}
+
+export const NO_RETRY: RetryPolicy = { attemptsMax: 1, backoffMs: 0, backoffMsMax: 0 };
+/** For calls that change nothing when made twice: reads, plain sets, and everything that carries an operation key. */
+export const RETRY_IDEMPOTENT: RetryPolicy = { attemptsMax: 4, backoffMs: 50, backoffMsMax: 400 };
+
+export interface CallOptions<T = unknown> {
+  /** For each attempt, from its start to the end of the answer. */
+  readonly timeoutMs: number;
+  readonly retry: RetryPolicy;
+  readonly body?: unknown;
+  readonly headers?: Readonly<Record<string, string>>;
+  /** Checks the answer; without it the answer is trusted. */
+  readonly schema?: z.ZodType<T>;
+  readonly signal?: AbortSignal;
+}
+
+export interface StreamOptions {
+  /** To the first byte of the answer. */
+  readonly connectTimeoutMs: number;
+  /** Silence after which the stream counts as broken; the server sends empty lines more often than that. */
+  readonly idleTimeoutMs: number;
+  readonly signal: AbortSignal;
+}
+
+type Method = "GET" | "PUT" | "POST" | "DELETE";
+
+/** One keep-alive pool to one unix socket. `name` is what error messages call the process behind it, e.g. `reflex`. */
+export class UnixHttpClient {
+  readonly socketPath: string;
+  readonly name: string;
+  readonly #pool: Pool;
+
+  constructor(options: { socketPath: string; name: string }) {
+    this.socketPath = options.socketPath;
+    this.name = options.name;
+    this.#pool = new Pool("http://localhost", {
+      socketPath: options.socketPath,
+      connections: CONNECTIONS_MAX,
+      pipelining: 1,
+      keepAliveTimeout: KEEP_ALIVE_MS,
+      keepAliveMaxTimeout: KEEP_ALIVE_MS,
+      maxResponseSize: ANSWER_BYTES_MAX,
+    });
+  }
+
+  get<T = unknown>(path: string, options: CallOptions<T>): Promise<T> {
+    return this.request("GET", path, options);
+  }
+
+  put<T = unknown>(path: string, options: CallOptions<T>): Promise<T> {
+    return this.request("PUT", path, options);
+  }
+
+  post<T = unknown>(path: string, options: CallOptions<T>): Promise<T> {
+    return this.request("POST", path, options);
+  }
+
+  delete<T = unknown>(path: string, options: CallOptions<T>): Promise<T> {
+    return this.request("DELETE", path, options);
+  }
+
+  /** UNREACHABLE when no answer came in time; the error the server answered; else the answer (undefined when it is empty). */
+  async request<T = unknown>(method: Method, path: string, options: CallOptions<T>): Promise<T> {
+    const { status, text } = await this.#withRetry(options, () => this.#exchange(method, path, options));
+    const answer = this.#parseJson(text);
+    if (status >= 400) throw ForeshiftError.fromBody(answer);
+    return options.schema === undefined ? (answer as T) : parseInput(options.schema, answer, `answer of ${this.name}`);
+  }
+
+  /** The raw answer, for servers that are not ours (Vault) and for text (metrics). */
+  async exchange(method: Method, path: string, options: CallOptions): Promise<{ status: number; text: string }> {
+    return await this.#withRetry(options, () => this.#exchange(method, path, options));
+  }
+
+  /** Each line of a newline-delimited JSON answer, until the server ends it (returns), it breaks (throws) or `signal` aborts (returns). */
+  async *ndjson(path: string, options: StreamOptions): AsyncGenerator<unknown, void, undefined> {
+    const { signal } = options;
+    if (signal.aborted) return;
+    try {
+      const response = await this.#pool.request({
+        method: "GET",
+        path,
+        headersTimeout: options.connectTimeoutMs,
+        bodyTimeout: options.idleTimeoutMs,
+        signal,
+        // A stream holds its connection for as long as it lives, so it must not take one from the pool's calls.
+        reset: true,
+      });
+      if (response.statusCode >= 400) throw ForeshiftError.fromBody(this.#parseJson(await response.body.text()));
+      yield* this.#lines(response.body);
+    } catch (thrown) {
+      if (signal.aborted) return;
+      throw this.#unreachable(thrown, options.idleTimeoutMs);
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#pool.destroy();
+  }
+
+  async #withRetry<R>(options: CallOptions, attempt: () => Promise<R>): Promise<R> {
+    const { attemptsMax, backoffMs, backoffMsMax } = options.retry;
+    for (let n = 1; ; n += 1) {
+      try {
+        return await attempt();
+      } catch (thrown) {
+        if (options.signal?.aborted === true) throw options.signal.reason;
+        if (n >= attemptsMax) throw this.#unreachable(thrown, options.timeoutMs);
+        await delay(
+          Math.min(backoffMs * 2 ** (n - 1), backoffMsMax),
+          undefined,
+          options.signal ? { signal: options.signal } : {},
+        );
+      }
+    }
+  }
+
+  async #exchange(method: Method, path: string, options: CallOptions): Promise<{ status: number; text: string }> {
+    const deadline = AbortSignal.timeout(options.timeoutMs);
+    const request: Dispatcher.RequestOptions = {
+      method,
+      path,
+      signal: options.signal ? AbortSignal.any([options.signal, deadline]) : deadline,
+      headersTimeout: options.timeoutMs,
+      bodyTimeout: options.timeoutMs,
+      headers: { ...(options.body === undefined ? {} : { "content-type": "application/json" }), ...options.headers },
+      ...(options.body === undefined ? {} : { body: JSON.stringify(options.body) }),
+    };
+    const response = await this.#pool.request(request);
+    return { status: response.statusCode, text: await response.body.text() };
+  }
+
+  async *#lines(body: AsyncIterable<Buffer>): AsyncGenerator<unknown, void, undefined> {
+    const decoder = new TextDecoder();
+    let rest = "";
+    for await (const chunk of body) {
+      const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
+      rest = lines.pop() ?? "";
+      if (rest.length > STREAM_LINE_CHARS_MAX) throw new Error(`a line of more than ${STREAM_LINE_CHARS_MAX} characters`);
+      for (const line of lines) if (line !== "") yield this.#parseJson(line);
+    }
+  }
+
+  #parseJson(text: string): unknown {
+    if (text === "") return undefined;
+    try {
+      return JSON.parse(text);
+    } catch {
+      throw new ForeshiftError("INTERNAL", { detail: `${this.name} answered something that is not JSON` });
+    }
+  }
+
+  #unreachable(thrown: unknown, timeoutMs: number): unknown {
+    if (thrown instanceof ForeshiftError) return thrown;
+    const code = errorCode(thrown);
+    const late = code === "UND_ERR_HEADERS_TIMEOUT" || code === "UND_ERR_BODY_TIMEOUT" || isTimeout(thrown);
+    const detail =
+      code === "ENOENT"
+        ? "the socket does not exist"
+        : code === "ECONNREFUSED"
+          ? "nothing listens on the socket"
+          : late
+            ? `no answer within ${timeoutMs} ms`
+            : messageOf(thrown);
+    return new ForeshiftError("UNREACHABLE", { field: this.name, value: this.socketPath, detail }, { cause: thrown });
+  }
+}
+
+function errorCode(thrown: unknown): string | undefined {
+  if (typeof thrown !== "object" || thrown === null || !("code" in thrown)) return undefined;
+  return typeof thrown.code === "string" ? thrown.code : undefined;
+}
+
+function isTimeout(thrown: unknown): boolean {
+  return thrown instanceof Error && thrown.name === "TimeoutError";
+}

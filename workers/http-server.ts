@@ -1,0 +1,128 @@
+/**
+ * An HTTP server on a unix socket that only its owner can reach: what every local API of Foreshift is served with.
+ */
+import { chmod, lstat, mkdir, unlink } from "node:fs/promises";
+import { connect } from "node:net";
+import { dirname } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import fastify, { type FastifyInstance } from "fastify";
+import type { Logger } from "pino";
+import { ForeshiftError, messageOf } from "../models/errors.ts";
+
+/** `sun_path` of Linux, less its closing zero. */
+const SOCKET_PATH_BYTES_MAX = 107;
+const BODY_BYTES_MAX = 16 * 1024 * 1024;
+/** Requests under way get this long to end once the server closes. */
+const CLOSE_GRACE_MS = 2_000;
+const STALE_PROBE_TIMEOUT_MS = 1_000;
+
+export interface ServeOptions {
+  readonly socketPath: string;
+  readonly log: Logger;
+  /** Registers the routes; bodies are checked there with `parseInput(Schema, request.body, "body")` of models/parse.ts. */
+  readonly routes: (app: FastifyInstance) => void | Promise<void>;
+}
+
+export interface Served {
+  readonly socketPath: string;
+  /** Takes no new requests, lets those under way end for a moment, removes the socket. */
+  close(): Promise<void>;
+}
+
+/**
+ * Listens on `socketPath` with mode 0600. A socket file that nobody listens on is removed first; one that somebody listens on
+ * is refused with SOCKET_IN_USE. A ForeshiftError thrown by a handler becomes its status and ErrorBody.
+ */
+export async function serve(options: ServeOptions): Promise<Served> {
+  const { socketPath, log } = options;
+  if (Buffer.byteLength(socketPath) > SOCKET_PATH_BYTES_MAX) {
+    const detail = `a unix socket's path may have ${SOCKET_PATH_BYTES_MAX} bytes; choose a shorter folder`;
+    throw new ForeshiftError("INVALID_FIELD", { field: "socketPath", value: socketPath, detail });
+  }
+  await mkdir(dirname(socketPath), { recursive: true, mode: 0o700 });
+  await removeIfStale(socketPath);
+
+  const app = fastify({ bodyLimit: BODY_BYTES_MAX, forceCloseConnections: "idle", keepAliveTimeout: 30_000 });
+  app.setErrorHandler((thrown, request, reply) => {
+    const error = toForeshiftError(thrown);
+    if (error.code === "INTERNAL") {
+      log.error({
+        event: "request-failed",
+        method: request.method,
+        path: request.url,
+        stack: thrown instanceof Error ? thrown.stack : undefined,
+      });
+    }
+    return reply.code(error.httpStatus).send(error.toBody());
+  });
+  app.setNotFoundHandler((request) => {
+    throw new ForeshiftError("INVALID_FIELD", {
+      field: "path",
+      value: `${request.method} ${request.url}`,
+      detail: "there is no such route",
+    });
+  });
+  await options.routes(app);
+  await app.ready();
+  await listenPrivately(app, socketPath);
+  return { socketPath, close: () => closeWithin(app, CLOSE_GRACE_MS) };
+}
+
+/** The socket is made with no rights for others, so that there is no moment at which they could connect. */
+async function listenPrivately(app: FastifyInstance, socketPath: string): Promise<void> {
+  const before = process.umask(0o177);
+  try {
+    await app.listen({ path: socketPath });
+  } finally {
+    process.umask(before);
+  }
+  await chmod(socketPath, 0o600);
+}
+
+async function removeIfStale(socketPath: string): Promise<void> {
+  const found = await probe(socketPath);
+  if (found === "absent") return;
+  if (found === "listening") throw new ForeshiftError("SOCKET_IN_USE", { value: socketPath });
+  if (!(await lstat(socketPath)).isSocket())
+    throw new ForeshiftError("DISK", { value: socketPath, detail: "a file that is no socket is in the way" });
+  await unlink(socketPath);
+}
+
+function probe(socketPath: string): Promise<"absent" | "stale" | "listening"> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(socketPath);
+    const end = (found: "absent" | "stale" | "listening") => {
+      socket.destroy();
+      resolve(found);
+    };
+    // A listener that accepts nothing for a second is stopped or overloaded, not gone.
+    socket.setTimeout(STALE_PROBE_TIMEOUT_MS, () => end("listening"));
+    socket.once("connect", () => end("listening"));
+    socket.once("error", (error: NodeJS.ErrnoException) => {
+      if (error.code === "ENOENT") end("absent");
+      else if (error.code === "ECONNREFUSED") end("stale");
+      else if (error.code === "EAGAIN") end("listening");
+      else reject(new ForeshiftError("DISK", { value: socketPath, detail: messageOf(error) }, { cause: error }));
+    });
+  });
+}
+
+async function closeWithin(app: FastifyInstance, graceMs: number): Promise<void> {
+  const stop = new AbortController();
+  const grace = delay(graceMs, undefined, { signal: stop.signal }).then(
+    () => app.server.closeAllConnections(),
+    () => undefined,
+  );
+  await app.close();
+  stop.abort();
+  await grace;
+}
+
+function toForeshiftError(thrown: unknown): ForeshiftError {
+  if (thrown instanceof ForeshiftError) return thrown;
+  const status = typeof thrown === "object" && thrown !== null && "statusCode" in thrown ? thrown.statusCode : undefined;
+  if (typeof status === "number" && status >= 400 && status < 500) {
+    return new ForeshiftError("INVALID_FIELD", { field: "body", value: "a request", detail: messageOf(thrown) });
+  }
+  return new ForeshiftError("INTERNAL", { detail: messageOf(thrown) });
+}
