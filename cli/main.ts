@@ -1,0 +1,97 @@
+/**
+ * The `foreshift` command: finds the command's file, loads only that one, and prints every error the same way.
+ */
+import { Command, CommanderError } from "commander";
+import { type ErrorBody, ForeshiftError, messageOf } from "../models/errors.ts";
+
+interface CommandFile {
+  /** Adds the command to the program. */
+  register(program: Command): void;
+}
+
+interface CommandEntry {
+  readonly summary: string;
+  readonly load: () => Promise<CommandFile>;
+}
+
+const COMMANDS: Readonly<Record<string, CommandEntry>> = {
+  lab: { summary: "run a swarm with real WireGuard in network namespaces", load: () => import("./lab.ts") },
+  swarm: { summary: "apply, get and list swarms, and read their events", load: () => import("./swarm.ts") },
+  endpoint: { summary: "drain or replace an endpoint", load: () => import("./endpoint.ts") },
+  audit: { summary: "explain what was done, and why", load: () => import("./audit.ts") },
+  stop: { summary: "stop all automation at once", load: () => import("./stop.ts") },
+  resume: { summary: "let automation act again", load: () => import("./resume.ts") },
+  doctor: { summary: "say what is found, what is missing and what to do", load: () => import("./doctor.ts") },
+  worker: { summary: "run the control worker", load: () => import("./worker.ts") },
+  collector: { summary: "run the collector of heartbeats and sessions", load: () => import("./collector.ts") },
+  reflex: { summary: "run the balancer's reflex", load: () => import("./reflex.ts") },
+  agent: { summary: "run the agent of an endpoint", load: () => import("./agent.ts") },
+  hypervisor: { summary: "run the hypervisor of network namespaces", load: () => import("./hypervisor.ts") },
+  bench: { summary: "measure what Foreshift promises", load: () => import("./bench.ts") },
+};
+
+const USAGE_EXIT_CODE = 64;
+
+async function main(args: readonly string[]): Promise<void> {
+  const program = new Command("foreshift")
+    .description("Moves live VPN sessions off a failing gateway before its users feel it.")
+    .option("--json", "print JSON, errors included")
+    .showHelpAfterError(false)
+    .exitOverride()
+    // Errors are printed once, below.
+    .configureOutput({ outputError: () => undefined })
+    .helpCommand("help [command]", "explain a command");
+  const named = args.find((arg) => !arg.startsWith("-"));
+  const wanted = named === "help" ? args[args.indexOf(named) + 1] : named;
+  for (const [name, entry] of Object.entries(COMMANDS)) {
+    if (name === wanted) (await entry.load()).register(program);
+    else program.command(name).description(entry.summary);
+  }
+  if (args.length === 0) program.help();
+  await program.parseAsync(args, { from: "user" });
+}
+
+function report(thrown: unknown, json: boolean): number {
+  if (thrown instanceof CommanderError && thrown.exitCode === 0) return 0;
+  if (process.env.FORESHIFT_DEBUG !== undefined) console.error(thrown);
+  const { body, exitCode } = describe(thrown);
+  if (json) console.error(JSON.stringify({ error: body }));
+  else console.error(`${body.message}\n  ${body.remedy}`);
+  return exitCode;
+}
+
+function describe(thrown: unknown): { body: Omit<ErrorBody, "code"> & { code: string }; exitCode: number } {
+  if (thrown instanceof ForeshiftError) return { body: thrown.toBody(), exitCode: thrown.exitCode };
+  if (thrown instanceof CommanderError) return { body: usageError(thrown), exitCode: USAGE_EXIT_CODE };
+  const internal = new ForeshiftError("INTERNAL", { detail: firstLine(messageOf(thrown)) });
+  return { body: internal.toBody(), exitCode: internal.exitCode };
+}
+
+function usageError(error: CommanderError): { code: string; message: string; remedy: string } {
+  const [first = "", guess] = error.message.replace(/^error: /, "").split("\n");
+  const help = "`foreshift --help` lists the commands, `foreshift COMMAND --help` their options.";
+  const message = first.startsWith("(") || first === "" ? "A command is missing" : first;
+  return {
+    code: "USAGE",
+    message: message.charAt(0).toUpperCase() + message.slice(1),
+    remedy: guess === undefined ? help : `${guess.replace(/[()]/g, "")} ${help}`,
+  };
+}
+
+function firstLine(text: string): string {
+  return text.split("\n", 1)[0] ?? text;
+}
+
+/** A reader that went away (`foreshift … | head`) is no error. */
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code === "EPIPE") process.exit(0);
+  throw error;
+});
+
+const args = process.argv.slice(2);
+const beforeSeparator = args.includes("--") ? args.slice(0, args.indexOf("--")) : args;
+try {
+  await main(args);
+} catch (thrown) {
+  process.exitCode = report(thrown, beforeSeparator.includes("--json"));
+}
