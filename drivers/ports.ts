@@ -2,9 +2,10 @@
  * The ports: what Foreshift asks of the world. Each is shaped by its caller and implemented by the folders beside this file.
  * Every method takes an `operation` key where it changes something: asked twice with one key, the world changes once.
  */
-import type { MachineState } from "../models/observation.ts";
+import type { Heartbeat, MachineState } from "../models/observation.ts";
 import type { Peer, SessionState } from "../models/session.ts";
 import type { MemberHealth, MemberLink, ReflexEvent, SteeringState } from "../models/steering.ts";
+import type { SwarmSpec } from "../models/swarm-spec.ts";
 
 /** Names one step of one run, e.g. `drain/lab/ep-1/7f3a:launch`; makes the step idempotent. */
 export interface Operation {
@@ -82,4 +83,50 @@ export interface AuditEntry extends Operation {
   readonly workflowId: string | undefined;
   readonly runId: string | undefined;
   readonly details: Readonly<Record<string, unknown>>;
+}
+
+/** One row of the trail, as it is read. */
+export interface AuditRow extends AuditEntry {
+  /** Grows with each row. */
+  readonly seq: number;
+  /** Unix milliseconds at which it was written, by the database's clock. */
+  readonly atMs: number;
+}
+
+/** The stop switch of one swarm (`scope` is its name) or of all (`scope` is `*`). */
+export interface StopSwitch {
+  readonly scope: string;
+  readonly by: string;
+  readonly reason: string;
+  readonly atMs: number;
+}
+
+/** The database: audit trail, stop switch, pages, swarm files, what agents reported. */
+export interface Store {
+  /** Written once per `operation`; a second write with the same key changes nothing. */
+  audit(entry: AuditEntry): Promise<void>;
+  /** Rows after `afterSeq`, oldest first, or the latest `limit` of them (still oldest first) when `afterSeq` is undefined. */
+  auditTrail(query: {
+    swarm?: string;
+    endpoint?: string;
+    workflowId?: string;
+    afterSeq?: number;
+    limit: number;
+  }): Promise<readonly AuditRow[]>;
+  /** Switches that are on, of all scopes. Read before each change to the world, so it is one cheap query. */
+  stopSwitches(): Promise<readonly StopSwitch[]>;
+  /** On: written (the first writer's reason stays). Off: removed; a switch that is off already is a success. */
+  setStopSwitch(request: { scope: string; on: boolean; by: string; reason: string }): Promise<void>;
+  /** Something a person must see; once per `operation`. */
+  page(request: Operation & { swarm: string; subject: string; text: string }): Promise<void>;
+  /** The swarm file in force, kept for `swarm get` and `swarm list`. */
+  saveSpec(spec: SwarmSpec): Promise<void>;
+  specs(): Promise<readonly SwarmSpec[]>;
+  /** Last heartbeat of each endpoint of the swarm. */
+  heartbeats(swarm: string): Promise<readonly Heartbeat[]>;
+  /** Clients that may connect. */
+  peers(swarm: string): Promise<readonly Peer[]>;
+  /** Sessions as agents reported them last. */
+  sessions(swarm: string): Promise<readonly SessionState[]>;
+  close(): Promise<void>;
 }
