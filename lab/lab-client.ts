@@ -1,0 +1,93 @@
+/**
+ * The lab's own API, beside the hypervisor's: faults, traffic, and what the lab is made of. Served by `lab/daemon.ts`.
+ */
+import { NO_RETRY, RETRY_IDEMPOTENT, UnixHttpClient } from "../drivers/http-unix.ts";
+import { LIMITS } from "../models/limits.ts";
+import type { Peer } from "../models/session.ts";
+
+export const FAULT_KINDS = ["brownout", "crash", "freeze", "partition", "zombie", "heartbeat-loss"] as const;
+export type FaultKind = (typeof FAULT_KINDS)[number];
+
+export interface Fault {
+  readonly kind: FaultKind;
+  readonly endpoint: string;
+  /** Unix milliseconds of the injection. */
+  readonly atMs: number;
+}
+
+/** One direction of a client's numbered packets since the last reset. Lost is known once `settledMs` have passed since sending. */
+export interface PacketCounters {
+  readonly sent: number;
+  readonly received: number;
+  readonly lost: number;
+  readonly duplicated: number;
+  readonly reordered: number;
+  /** Longest time between two arrivals, and when it ended (Unix ms). */
+  readonly longestGapMs: number;
+  readonly longestGapEndedAtMs: number | undefined;
+}
+
+export interface ClientTraffic {
+  readonly client: string;
+  readonly publicKey: string;
+  readonly innerAddress: string;
+  readonly up: PacketCounters;
+  readonly down: PacketCounters;
+  readonly tcp: { readonly broken: number; readonly longestStallMs: number; readonly bytes: number };
+}
+
+export interface LabTraffic {
+  /** Unix ms of the last reset. */
+  readonly sinceMs: number;
+  readonly clients: readonly ClientTraffic[];
+}
+
+export interface LabDescription {
+  readonly vip: { readonly v4: string; readonly v6?: string; readonly port: number };
+  readonly peers: readonly Peer[];
+}
+
+export class LabClient {
+  readonly #http: UnixHttpClient;
+
+  constructor(socketPath: string) {
+    this.#http = new UnixHttpClient({ socketPath, name: "lab" });
+  }
+
+  describe(): Promise<LabDescription> {
+    return this.#http.get("/v1/lab", read);
+  }
+
+  traffic(): Promise<LabTraffic> {
+    return this.#http.get("/v1/traffic", read);
+  }
+
+  /** Counters start again from zero; packets sent before are not counted any more. */
+  async resetTraffic(): Promise<void> {
+    await this.#http.post("/v1/traffic/reset", { ...change, body: {} });
+  }
+
+  inject(kind: FaultKind, endpoint: string): Promise<Fault> {
+    return this.#http.post("/v1/faults", { ...change, body: { kind, endpoint } });
+  }
+
+  async heal(endpoint: string): Promise<void> {
+    await this.#http.delete(`/v1/faults/${encodeURIComponent(endpoint)}`, change);
+  }
+
+  faults(): Promise<readonly Fault[]> {
+    return this.#http.get("/v1/faults", read);
+  }
+
+  /** The client changes its outer address and source port. */
+  async roam(client: string): Promise<void> {
+    await this.#http.post(`/v1/clients/${encodeURIComponent(client)}/roam`, { ...change, body: {} });
+  }
+
+  close(): Promise<void> {
+    return this.#http.close();
+  }
+}
+
+const read = { timeoutMs: LIMITS.http.requestTimeoutMs, retry: RETRY_IDEMPOTENT };
+const change = { timeoutMs: LIMITS.lab.commandTimeoutMs, retry: NO_RETRY };
