@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { z } from "zod";
 import { ForeshiftError } from "../models/errors.ts";
 import { parseInput } from "../models/parse.ts";
-import { paths } from "../setup/paths.ts";
+import { paths } from "./paths.ts";
 
 export const Connection = z.strictObject({
   temporalAddress: z.string().min(1),
