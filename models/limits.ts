@@ -35,11 +35,34 @@ export const LIMITS = {
     /** Smaller changes of weight than this are not worth a new table. */
     weightStepMin: 10,
   },
+  /** The process beside each endpoint's WireGuard. */
   agent: {
     heartbeatIntervalMs: 1_000,
-    sessionsIntervalMs: 250,
+    /** How often the device is looked at, and how often while handshakes it began are under way. */
+    watchIntervalMs: 200,
+    watchIntervalAdoptingMs: 25,
+    /** The full set of sessions goes to the reflex at least this often; counters alone go to the collector this often. */
+    sessionsRepeatMs: 1_000,
+    countersIntervalMs: 5_000,
+    /** WireGuard's REJECT_AFTER_TIME: an older handshake's keys are not used any more. */
+    sessionLifeMs: 180_000,
+    /** A handshake the agent began is begun again after the first wait without an answer, doubled each time. */
+    adoptRetryFirstMs: 250,
+    adoptRetriesMax: 4,
+    /** Then it is left to WireGuard itself. */
+    adoptGiveUpMs: 10_000,
+    /** A session that came without data is kept warm this long, so that the client learns of it though a packet is lost. */
+    adoptWarmMs: 3_000,
     peersMax: 65_536,
+    peersPerSetMax: 512,
     adoptBatchMax: 4_096,
+    journalEntriesMax: 4_096,
+    probePeersFirstMs: 1_000,
+    probePeersIntervalMs: 10_000,
+    /** A push to the reflex or the collector, and the pause before the next attempt. */
+    pushTimeoutMs: 2_000,
+    pushRetryMs: 300,
+    startRetryMs: 1_000,
     requestTimeoutMs: 10_000,
     commandTimeoutMs: 5_000,
   },
@@ -51,6 +74,11 @@ export const LIMITS = {
     streamClientsMax: 1_024,
     streamCatchUpBatch: 2_000,
     watchWaitMsMax: 60_000,
+    /** Empty lines keep a quiet stream alive; both sides count on them. */
+    streamKeepAliveMs: 2_000,
+    streamIdleTimeoutMs: 8_000,
+    streamReconnectFirstMs: 100,
+    streamReconnectLongestMs: 2_000,
     /** Telemetry is deleted after this. */
     telemetryRetentionMs: 14 * 86_400_000,
     databaseConnectionsMax: 10,
@@ -108,6 +136,59 @@ export const LIMITS = {
     disruptionsKeptMax: 1_024,
     requestsQueuedMax: 512,
     reasonCharsMax: 400,
+  },
+  /** Workflows and activities. A call's own timeout is shorter than its activity's, so that the error names the cause. */
+  control: {
+    /** A killed worker is noticed when its heartbeats end: after this long the step is given to the next worker. */
+    heartbeatIntervalMs: 1_000,
+    heartbeatTimeoutMs: 5_000,
+    /** One change of the balancer, the store or an agent. */
+    stepTimeoutMs: 15_000,
+    /** A machine boots, is repaired or ends. */
+    machineTimeoutMs: 120_000,
+    retryFirstMs: 200,
+    retryLongestMs: 5_000,
+    /** Attempts on a downstream that may be down for good; those that must succeed are tried for ever. */
+    retryAttemptsMax: 8,
+    /** On an endpoint that may be dead. */
+    doubtfulAttemptsMax: 3,
+    /** Changes of the desired state that lose the race for the epoch are made again, this often. */
+    staleEpochAttemptsMax: 20,
+    /** How old the stop switch may be when a step reads it. */
+    stopSwitchAgeMsMax: 500,
+    stopSwitchPollMs: 400,
+    /** A replacement must answer its inner probe this often in a row within this time before sessions come. */
+    preflightAnswersMin: 5,
+    preflightTimeoutMs: 20_000,
+    /** The same after a repair in place. */
+    recoverTimeoutMs: 10_000,
+    probePollMs: 100,
+    /** Two looks at an endpoint's counters this far apart tell which sessions carry traffic. */
+    trafficSampleMs: 300,
+    verifyPollMs: 50,
+    /** Rounds over the sessions that are left on an endpoint that drains. */
+    moveRoundsMax: 5,
+    /** Of a WireGuard session: past this age its keys are dead (REJECT_AFTER_TIME). */
+    sessionAgeMsMax: 180_000,
+    /** A handshake response counts this many received bytes; more means data. */
+    handshakeBytes: 92,
+    watchPollMs: 200,
+    machinesPollMs: 1_000,
+    telemetryPollMs: 1_000,
+    /** A watch that saw nothing to decide reports after this long. */
+    watchLongestMs: 300_000,
+    /** Retry pause of the swarm's main loop when a watch failed for good. */
+    watchRetryMs: 5_000,
+    pagesPerStepMax: 1,
+    launchesAtOnceMax: 8,
+    workerRestartFirstMs: 500,
+    workerRestartLongestMs: 10_000,
+    workerShutdownMs: 5_000,
+    hypervisorCallsPerSecond: 20,
+    balancerCallsPerSecond: 100,
+    storeCallsPerSecond: 200,
+    agentCallsPerSecond: 200,
+    updateTimeoutMs: 15_000,
   },
   /** The person's file. */
   swarmFile: {
