@@ -1,0 +1,277 @@
+/**
+ * The agent's loops: look at the device, tell the reflex and the collector what changed, follow the swarm's peers and sessions,
+ * and heartbeat. Each goes on when the others' counterparts are away.
+ */
+import { setTimeout as delay } from "node:timers/promises";
+import type { Logger } from "pino";
+import { z } from "zod";
+import { NO_RETRY, type UnixHttpClient } from "../../drivers/http-unix.ts";
+import type { AgentStatus } from "../../drivers/ports.ts";
+import { followSessions, type StreamLine } from "../../drivers/store/session-stream.ts";
+import type { SecretStore } from "../../drivers/vault/vault.ts";
+import { messageOf } from "../../models/errors.ts";
+import { LIMITS } from "../../models/limits.ts";
+import type { Heartbeat } from "../../models/observation.ts";
+import { Peer, SessionState } from "../../models/session.ts";
+import type { AgentApi } from "./api.ts";
+import type { AgentConfig } from "./config.ts";
+import { Journal } from "./journal.ts";
+import { PeerBook } from "./peer-book.ts";
+import { Publisher } from "./publisher.ts";
+import { Sessions } from "./sessions.ts";
+import { Tunnel } from "./tunnel.ts";
+import { VitalsReader } from "./vitals.ts";
+
+const PUSH = { timeoutMs: LIMITS.agent.pushTimeoutMs, retry: NO_RETRY };
+
+export interface AgentParts {
+  readonly config: AgentConfig;
+  readonly reflex: UnixHttpClient;
+  readonly collector: UnixHttpClient;
+  readonly secrets: SecretStore;
+  readonly log: Logger;
+}
+
+export class Agent {
+  readonly #config: AgentConfig;
+  readonly #reflex: UnixHttpClient;
+  readonly #collector: UnixHttpClient;
+  readonly #log: Logger;
+  readonly #tunnel: Tunnel;
+  readonly #book: PeerBook;
+  readonly #sessions: Sessions;
+  readonly #journal: Journal;
+  readonly #vitals: VitalsReader;
+  readonly #toReflex: Publisher;
+  readonly #toCollector: Publisher;
+  readonly #stop = new AbortController();
+  readonly #startedAtMs = Date.now();
+  readonly #loops: Promise<void>[] = [];
+  #poke: () => void = () => undefined;
+  #tunnelUp = false;
+  #peersMissing = false;
+  #heartbeats = 0;
+
+  constructor({ config, reflex, collector, secrets, log }: AgentParts) {
+    this.#config = config;
+    this.#reflex = reflex;
+    this.#collector = collector;
+    this.#log = log;
+    this.#book = new PeerBook(config.stateDir, log);
+    this.#journal = new Journal(config.stateDir, log);
+    this.#sessions = new Sessions({ endpoint: config.endpoint, book: this.#book });
+    this.#tunnel = new Tunnel({ config, secrets, book: this.#book, log });
+    this.#vitals = new VitalsReader(config);
+    const retryMs = LIMITS.agent.pushRetryMs;
+    this.#toReflex = new Publisher({ name: "reflex", retryMs, log, send: () => this.#pushToReflex() });
+    this.#toCollector = new Publisher({ name: "collector", retryMs, log, send: () => this.#pushToCollector() });
+  }
+
+  api(): AgentApi {
+    return {
+      tunnel: this.#tunnel,
+      sessions: this.#sessions,
+      journal: this.#journal,
+      status: () => this.#status(),
+      poke: () => this.#poke(),
+    };
+  }
+
+  start(): void {
+    this.#loops.push(this.#startTunnel(), this.#watch(), this.#heartbeat(), this.#followProbes(), this.#followSwarm());
+  }
+
+  /** Ends the loops; WireGuard stays up. */
+  async stop(): Promise<void> {
+    this.#stop.abort();
+    this.#toReflex.close();
+    this.#toCollector.close();
+    await Promise.all(this.#loops);
+    this.#book.flush();
+  }
+
+  #status(): AgentStatus {
+    return {
+      endpoint: this.#config.endpoint,
+      tunnelUp: this.#tunnelUp,
+      sessions: this.#sessions.live().length,
+      clockMs: Date.now(),
+      sessionsVersion: this.#sessions.version,
+    };
+  }
+
+  /** Tried until it is up: Vault may be away at first, or a device that runs may be too busy to answer. */
+  async #startTunnel(): Promise<void> {
+    while (!this.#stop.signal.aborted && !this.#tunnel.started) {
+      try {
+        await this.#tunnel.start();
+        this.#poke();
+      } catch (thrown) {
+        this.#log.error({ event: "tunnel-not-started", detail: messageOf(thrown) });
+        await this.#pause(LIMITS.agent.startRetryMs);
+      }
+    }
+  }
+
+  async #watch(): Promise<void> {
+    let toldReflexAtMs = 0;
+    while (!this.#stop.signal.aborted) {
+      const changed = await this.#look();
+      const now = Date.now();
+      if (changed || now - toldReflexAtMs >= LIMITS.agent.sessionsRepeatMs) {
+        toldReflexAtMs = now;
+        this.#toReflex.changed();
+      }
+      this.#toCollector.changed();
+      const { watchIntervalMs, watchIntervalAdoptingMs } = LIMITS.agent;
+      await this.#pauseOrPoke(this.#tunnel.adopting > 0 ? watchIntervalAdoptingMs : watchIntervalMs);
+    }
+  }
+
+  async #look(): Promise<boolean> {
+    try {
+      const state = await this.#tunnel.state();
+      this.#note(true);
+      if (this.#peersMissing) {
+        await this.#tunnel.configure(this.#book.all());
+        this.#peersMissing = false;
+      }
+      await this.#tunnel.followUp(state);
+      return this.#sessions.observe(state, this.#tunnel.pendingSessions(), Date.now());
+    } catch (thrown) {
+      this.#note(false, messageOf(thrown));
+      return false;
+    }
+  }
+
+  #note(up: boolean, detail?: string): void {
+    if (this.#tunnelUp === up) return;
+    this.#tunnelUp = up;
+    if (up) this.#log.info({ event: "tunnel-up" });
+    else this.#log.error({ event: "tunnel-down", detail });
+  }
+
+  async #pushToReflex(): Promise<void> {
+    await this.#reflex.put(`/v1/endpoints/${this.#config.endpoint}/sessions`, { ...PUSH, body: this.#sessions.live() });
+  }
+
+  async #pushToCollector(): Promise<void> {
+    for (;;) {
+      const now = Date.now();
+      const delta = this.#sessions.delta(now);
+      if (delta === undefined) return;
+      await this.#collector.post("/v1/sessions", {
+        ...PUSH,
+        body: { swarm: this.#config.swarm, endpoint: this.#config.endpoint, ...delta },
+      });
+      this.#sessions.told(delta, now);
+    }
+  }
+
+  async #heartbeat(): Promise<void> {
+    await this.#vitals.read();
+    const publisher = new Publisher({
+      name: "collector's telemetry",
+      retryMs: LIMITS.agent.heartbeatIntervalMs,
+      log: this.#log,
+      send: () => this.#sendHeartbeat(),
+    });
+    while (!this.#stop.signal.aborted) {
+      await this.#pause(LIMITS.agent.heartbeatIntervalMs);
+      if (!this.#stop.signal.aborted) publisher.changed();
+    }
+    publisher.close();
+  }
+
+  async #sendHeartbeat(): Promise<void> {
+    const { swarm, endpoint } = this.#config;
+    this.#heartbeats += 1;
+    const vitals = await this.#vitals.read();
+    const heartbeat: Heartbeat = {
+      swarm,
+      endpoint,
+      atMs: Date.now(),
+      sequence: this.#heartbeats,
+      startedAtMs: this.#startedAtMs,
+      ...vitals,
+      tunnelUp: this.#tunnelUp,
+      sessions: this.#sessions.live().length,
+    };
+    await this.#collector.post("/v1/heartbeats", { ...PUSH, body: heartbeat });
+  }
+
+  /** The balancer's probers are peers like others, but for being no session. */
+  async #followProbes(): Promise<void> {
+    const ProbePeers = z.array(Peer.pick({ publicKey: true, innerAddresses: true }));
+    let known = "";
+    while (!this.#stop.signal.aborted) {
+      try {
+        const probes = await this.#reflex.get("/v1/probe-peers", { ...PUSH, schema: ProbePeers });
+        if (JSON.stringify(probes) !== known) {
+          await this.#tunnel.forget(this.#book.setProbes(probes));
+          await this.#tunnel.configure(probes);
+          known = JSON.stringify(probes);
+          this.#log.info({ event: "probe-peers", count: probes.length });
+        }
+      } catch (thrown) {
+        this.#log.debug({ event: "probe-peers-unknown", detail: messageOf(thrown) });
+      }
+      await this.#pause(known === "" ? LIMITS.agent.probePeersFirstMs : LIMITS.agent.probePeersIntervalMs);
+    }
+  }
+
+  #followSwarm(): Promise<void> {
+    return followSessions({
+      collector: this.#collector,
+      swarm: this.#config.swarm,
+      after: () => this.#sessions.version,
+      onLines: (lines) => this.#takeLines(lines),
+      onBreak: (thrown) => this.#log.debug({ event: "stream-broken", detail: messageOf(thrown) }),
+      signal: this.#stop.signal,
+    });
+  }
+
+  async #takeLines(lines: readonly StreamLine[]): Promise<void> {
+    const peers = lines.flatMap((line) => ("peer" in line ? [line.peer] : []));
+    if (peers.length > 0) await this.#configure(peers);
+    for (const line of lines) {
+      if ("peer" in line) this.#sessions.learnVersion(line.version);
+      else if ("upsert" in line) this.#sessions.learn(line.upsert);
+      else if ("remove" in line) this.#sessions.learnRemoval(line.remove, line.version);
+      else if (line.head < this.#sessions.version) {
+        this.#sessions.unlearn();
+        // The stream that said so goes on after a version of the past; the next one begins at the first.
+        throw new Error("the store began anew");
+      }
+    }
+  }
+
+  /** A device that cannot take the peers gets them once it is back: they are in the book. */
+  async #configure(peers: readonly Peer[]): Promise<void> {
+    try {
+      await this.#tunnel.configure(peers);
+    } catch (thrown) {
+      this.#peersMissing = true;
+      this.#log.warn({ event: "peers-not-configured", count: peers.length, detail: messageOf(thrown) });
+    }
+  }
+
+  /** Sessions to bring back after a restart of the device: those it had, less those the balancer has moved elsewhere since. */
+  async #recover(): Promise<number> {
+    try {
+      const known = await this.#reflex.get("/v1/sessions", { ...PUSH, schema: z.array(SessionState) });
+      for (const session of known) if (session.endpoint !== this.#config.endpoint) this.#sessions.learnElsewhere(session);
+    } catch (thrown) {
+      this.#log.warn({ event: "reflex-sessions-unknown", detail: messageOf(thrown) });
+    }
+    return await this.#tunnel.recover(this.#sessions.alive(Date.now()));
+  }
+
+  async #pause(ms: number): Promise<void> {
+    await delay(ms, undefined, { signal: this.#stop.signal }).catch(() => undefined);
+  }
+
+  #pauseOrPoke(ms: number): Promise<void> {
+    return Promise.race([this.#pause(ms), new Promise<void>((resolve) => (this.#poke = resolve))]);
+  }
+}

@@ -1,0 +1,35 @@
+/**
+ * Configuration of the agent; paths and references only, no secret.
+ */
+import { z } from "zod";
+import { SecretRef } from "../../models/session.ts";
+import { EndpointName, SwarmName } from "../../models/steering.ts";
+
+export const AgentConfig = z.strictObject({
+  swarm: SwarmName,
+  endpoint: EndpointName,
+  /** WireGuard interface; Linux allows 15 characters. */
+  device: z.string().regex(/^[a-z][a-z0-9-]{0,14}$/, "expected 1 to 15 of a-z, 0-9 and -, a letter first"),
+  listenPort: z.number().int().min(1).max(65_535),
+  mtu: z.number().int().min(576).max(65_535).default(1_420),
+  /** Addresses of the interface and prefixes routed into it, with prefix length. */
+  addresses: z.array(z.string().includes("/")).default([]),
+  routes: z.array(z.string().includes("/")).default([]),
+  implementation: z.enum(["auto", "kernel", "userspace"]).default("auto"),
+  socketPath: z.string().min(1),
+  reflexSocket: z.string().min(1),
+  collectorSocket: z.string().min(1),
+  vault: z.strictObject({
+    socketPath: z.string().min(1),
+    tokenFile: z.string().min(1),
+    mount: z.string().min(1).default("foreshift"),
+  }),
+  /** The swarm's static key; field `privateKey`. */
+  keySecret: SecretRef,
+  stateDir: z.string().min(1),
+  /** Folder of the endpoint's cgroup (v2, or v1's `cpuacct`), where its CPU time is counted. */
+  cgroup: z.string().optional(),
+  /** The endpoint has a machine to itself: CPU, pressure and memory are the machine's. */
+  ownMachine: z.boolean().default(false),
+});
+export type AgentConfig = z.infer<typeof AgentConfig>;

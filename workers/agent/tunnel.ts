@@ -1,0 +1,256 @@
+/**
+ * The endpoint's WireGuard in the agent's hands: which peers it has, and the three moves of a session (prepare, adopt, retire).
+ * What the device does on its own it goes on doing when this process is gone.
+ */
+import type { Logger } from "pino";
+import { startInterface, stopInterface } from "../../drivers/tunnel/wireguard.ts";
+import type { DevicePeer, DeviceState, PeerChange, WireGuardDevice } from "../../drivers/tunnel/wireguard-device.ts";
+import type { SecretStore } from "../../drivers/vault/vault.ts";
+import { ForeshiftError, messageOf } from "../../models/errors.ts";
+import { LIMITS } from "../../models/limits.ts";
+import type { Peer, SecretRef, SessionState } from "../../models/session.ts";
+import { type Adoption, adoptionStep } from "./adoption.ts";
+import type { AgentConfig } from "./config.ts";
+import type { PeerBook } from "./peer-book.ts";
+
+/** Keeps a client warm until its data comes; also what makes WireGuard begin the handshake at once. */
+const ADOPTED_KEEPALIVE_S = 1;
+
+export class Tunnel {
+  readonly #config: AgentConfig;
+  readonly #secrets: SecretStore;
+  readonly #book: PeerBook;
+  readonly #log: Logger;
+  readonly #presharedKeys = new Map<string, string>();
+  readonly #adoptions = new Map<string, Adoption>();
+  #device: WireGuardDevice | undefined;
+  #turn: Promise<unknown> = Promise.resolve();
+
+  constructor(parts: { config: AgentConfig; secrets: SecretStore; book: PeerBook; log: Logger }) {
+    this.#config = parts.config;
+    this.#secrets = parts.secrets;
+    this.#book = parts.book;
+    this.#log = parts.log;
+  }
+
+  /** Handshakes that this agent began and that are not through. */
+  get adopting(): number {
+    return this.#adoptions.size;
+  }
+
+  /** Whether the interface was started or taken over by this process. */
+  get started(): boolean {
+    return this.#device !== undefined;
+  }
+
+  /** Starts the interface, or takes over one that runs; then gives it the peers that are known and missing there. */
+  start(): Promise<void> {
+    return this.#inTurn(() => this.#start());
+  }
+
+  /** UNREACHABLE or NOT_READY when the device is not there. */
+  async state(): Promise<DeviceState> {
+    if (this.#device === undefined)
+      throw new ForeshiftError("NOT_READY", { value: this.#config.device, detail: "it has not been started" });
+    return await this.#device.state();
+  }
+
+  /** Puts the peers into the book and into the device, sessions untouched; answers how many the device did not have so. */
+  configure(peers: readonly Peer[]): Promise<number> {
+    return this.#inTurn(async () => {
+      this.#book.add(peers);
+      return await this.#configureMissing(peers);
+    });
+  }
+
+  /**
+   * Begins a handshake with each session's client, all at once. A session that is here already, by a newer handshake, is left
+   * alone, so that asking again never breaks what the first time achieved. Answers how many were begun.
+   */
+  adopt(sessions: readonly SessionState[]): Promise<number> {
+    this.#assertClock(sessions);
+    return this.#inTurn(async () => {
+      const held = byKey((await this.state()).peers);
+      const wanted = sessions.filter((session) => !isHere(held.get(session.publicKey), session));
+      this.#book.add(wanted);
+      const { ready, failed } = await this.#withPresharedKeys(wanted);
+      await this.#apply(ready.flatMap((session) => this.#adoptChanges(session, held.has(session.publicKey))));
+      for (const session of ready)
+        this.#adoptions.set(session.publicKey, { session, begunAtMs: Date.now(), attempts: 1, handshakeAtMs: undefined });
+      if (failed > 0)
+        throw new ForeshiftError("NOT_READY", { value: "vault", detail: `${failed} preshared keys could not be read` });
+      return ready.length;
+    });
+  }
+
+  /** Forgets session and address of these peers; the peers stay. Answers how many had something to forget. */
+  retire(publicKeys: readonly string[]): Promise<number> {
+    return this.#inTurn(async () => {
+      const held = byKey((await this.state()).peers);
+      const changes: PeerChange[] = [];
+      for (const publicKey of publicKeys) {
+        this.#adoptions.delete(publicKey);
+        const peer = held.get(publicKey);
+        if (peer === undefined || (peer.lastHandshakeMs === 0 && peer.endpoint === undefined)) continue;
+        const known = this.#book.get(publicKey) ?? { publicKey, innerAddresses: [...peer.allowedIps] };
+        changes.push({ kind: "remove", publicKey }, this.#configureChange(known));
+      }
+      await this.#apply(changes);
+      return changes.length / 2;
+    });
+  }
+
+  /** Takes peers out of the device altogether. */
+  forget(publicKeys: readonly string[]): Promise<void> {
+    return this.#inTurn(async () => {
+      if (this.#device !== undefined) await this.#apply(publicKeys.map((publicKey) => ({ kind: "remove", publicKey })));
+    });
+  }
+
+  /** Ends the interface, starts it anew and begins handshakes with the clients it had. */
+  async recover(sessions: readonly SessionState[]): Promise<number> {
+    await this.#inTurn(async () => {
+      this.#device = undefined;
+      this.#adoptions.clear();
+      await stopInterface(this.#config);
+      await this.#start();
+    });
+    await this.adopt(sessions);
+    return 1;
+  }
+
+  /** Follows up on the handshakes under way, given what the device says. */
+  async followUp(state: DeviceState): Promise<void> {
+    if (this.#adoptions.size === 0) return;
+    const held = byKey(state.peers);
+    const now = Date.now();
+    const changes: PeerChange[] = [];
+    for (const [publicKey, adoption] of this.#adoptions) {
+      const step = adoptionStep(adoption, held.get(publicKey), now);
+      this.#adoptions.set(publicKey, step.next);
+      if (step.kind === "repeat") changes.push(...this.#adoptChanges(adoption.session, true));
+      if (step.kind !== "settled" && step.kind !== "given-up") continue;
+      if (step.kind === "given-up") this.#log.warn({ event: "adoption-unanswered", publicKey });
+      this.#adoptions.delete(publicKey);
+      changes.push({ kind: "keepalive", publicKey, keepaliveS: 0 });
+    }
+    if (changes.length > 0) await this.#inTurn(() => this.#apply(changes));
+  }
+
+  /** Sessions that a handshake was begun for and that are not here yet. */
+  pendingSessions(): readonly SessionState[] {
+    return [...this.#adoptions.values()]
+      .filter(({ handshakeAtMs }) => handshakeAtMs === undefined)
+      .map(({ session }) => session);
+  }
+
+  async #start(): Promise<void> {
+    const { privateKey } = await this.#secrets.read(this.#config.keySecret);
+    if (privateKey === undefined) {
+      throw new ForeshiftError("INVALID_FIELD", {
+        field: "keySecret",
+        value: this.#config.keySecret.path,
+        detail: "it has no field privateKey",
+      });
+    }
+    const { device, adopted } = await startInterface({ ...this.#config, privateKey });
+    this.#device = device;
+    const added = await this.#configureMissing(this.#book.all());
+    this.#log.info({ event: "tunnel-started", device: this.#config.device, adopted, peersAdded: added });
+  }
+
+  async #configureMissing(peers: readonly Peer[]): Promise<number> {
+    const device = this.#device;
+    if (device === undefined || peers.length === 0) return 0;
+    const held = byKey((await device.state()).peers);
+    const missing = peers.filter((peer) => !sameAddresses(held.get(peer.publicKey), peer));
+    const { ready, failed } = await this.#withPresharedKeys(missing);
+    await this.#apply(ready.map((peer) => this.#configureChange(peer)));
+    if (failed > 0) this.#log.warn({ event: "preshared-keys-missing", count: failed });
+    return ready.length;
+  }
+
+  async #apply(changes: readonly PeerChange[]): Promise<void> {
+    const device = this.#device;
+    if (device === undefined)
+      throw new ForeshiftError("NOT_READY", { value: this.#config.device, detail: "it has not been started" });
+    const size = LIMITS.agent.peersPerSetMax * 2;
+    for (let from = 0; from < changes.length; from += size) await device.apply(changes.slice(from, from + size));
+  }
+
+  #adoptChanges(session: SessionState, removeFirst: boolean): PeerChange[] {
+    const { publicKey, outerAddress } = session;
+    const configure = this.#configureChange(session, outerAddress);
+    return removeFirst ? [{ kind: "remove", publicKey }, configure] : [configure];
+  }
+
+  #configureChange(peer: Peer, endpoint?: string): PeerChange {
+    const presharedKey = peer.presharedKey === undefined ? undefined : this.#presharedKeys.get(refName(peer.presharedKey));
+    const { publicKey, innerAddresses } = peer;
+    return {
+      kind: "configure",
+      publicKey,
+      innerAddresses,
+      presharedKey,
+      endpoint,
+      keepaliveS: endpoint === undefined ? undefined : ADOPTED_KEEPALIVE_S,
+    };
+  }
+
+  /** Reads the preshared keys that are not in memory; peers without theirs are left out and counted. */
+  async #withPresharedKeys<P extends Peer>(peers: readonly P[]): Promise<{ ready: readonly P[]; failed: number }> {
+    const missing = new Map<string, SecretRef>();
+    for (const { presharedKey: ref } of peers)
+      if (ref !== undefined && !this.#presharedKeys.has(refName(ref))) missing.set(refName(ref), ref);
+    await Promise.all([...missing].map(([name, ref]) => this.#readPresharedKey(name, ref)));
+    const ready = peers.filter(({ presharedKey: ref }) => ref === undefined || this.#presharedKeys.has(refName(ref)));
+    return { ready, failed: peers.length - ready.length };
+  }
+
+  async #readPresharedKey(name: string, ref: SecretRef): Promise<void> {
+    try {
+      const { presharedKey } = await this.#secrets.read(ref);
+      if (presharedKey !== undefined) this.#presharedKeys.set(name, presharedKey);
+    } catch (thrown) {
+      this.#log.warn({ event: "preshared-key-not-read", path: ref.path, detail: messageOf(thrown) });
+    }
+  }
+
+  /** WireGuard takes a handshake initiation only when its TAI64N stamp is later than the last one's. */
+  #assertClock(sessions: readonly SessionState[]): void {
+    const newest = sessions.reduce((latest, { lastHandshakeMs }) => Math.max(latest, lastHandshakeMs), 0);
+    const behindMs = newest - Date.now();
+    if (behindMs <= 0) return;
+    const detail = `a session given to it had its handshake ${behindMs} ms in this machine's future`;
+    throw new ForeshiftError("CLOCK_BEHIND", { field: "endpoint", value: this.#config.endpoint, detail });
+  }
+
+  /** Changes read the device and then write it, so they go one after another. */
+  #inTurn<R>(work: () => Promise<R>): Promise<R> {
+    const result = this.#turn.then(work);
+    this.#turn = result.catch(() => undefined);
+    return result;
+  }
+}
+
+function isHere(held: DevicePeer | undefined, session: SessionState): boolean {
+  return (
+    held !== undefined &&
+    held.lastHandshakeMs > session.lastHandshakeMs &&
+    Date.now() - held.lastHandshakeMs < LIMITS.agent.sessionLifeMs
+  );
+}
+
+function sameAddresses(held: DevicePeer | undefined, peer: Peer): boolean {
+  if (held === undefined || held.allowedIps.length !== peer.innerAddresses.length) return false;
+  const bare = new Set(held.allowedIps.map((address) => address.split("/")[0]));
+  return peer.innerAddresses.every((address) => bare.has(address.split("/")[0]));
+}
+
+function byKey(peers: readonly DevicePeer[]): Map<string, DevicePeer> {
+  return new Map(peers.map((peer) => [peer.publicKey, peer]));
+}
+
+function refName(ref: SecretRef): string {
+  return `${ref.path}@${ref.version}`;
+}
