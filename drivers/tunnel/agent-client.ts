@@ -1,0 +1,40 @@
+/**
+ * An endpoint's agent, asked over its unix socket.
+ */
+import { z } from "zod";
+import { LIMITS } from "../../models/limits.ts";
+import { SessionState } from "../../models/session.ts";
+import { RETRY_IDEMPOTENT, UnixHttpClient } from "../http-unix.ts";
+import type { AgentStatus, EndpointAgent, Operation } from "../ports.ts";
+
+const AgentStatusAnswer: z.ZodType<AgentStatus> = z.object({
+  endpoint: z.string(),
+  tunnelUp: z.boolean(),
+  sessions: z.number(),
+  clockMs: z.number(),
+  sessionsVersion: z.number(),
+});
+
+export interface AgentClientOptions {
+  readonly socketPath: string;
+  /** For each attempt; the reflex, which is in a hurry, asks for less than the workflows. */
+  readonly timeoutMs?: number;
+}
+
+/** Every call is retried when it got no answer: changes carry operation keys. */
+export function agentClient(options: AgentClientOptions): EndpointAgent & { close(): Promise<void> } {
+  const http = new UnixHttpClient({ socketPath: options.socketPath, name: "agent" });
+  const call = { timeoutMs: options.timeoutMs ?? LIMITS.agent.requestTimeoutMs, retry: RETRY_IDEMPOTENT };
+  const post = async (action: string, body: Operation) => {
+    await http.post(`/v1/${action}`, { ...call, body });
+  };
+  return {
+    status: () => http.get("/v1/status", { ...call, schema: AgentStatusAnswer }),
+    sessions: () => http.get("/v1/sessions", { ...call, schema: z.array(SessionState) }),
+    prepare: (request) => post("prepare", request),
+    adopt: (request) => post("adopt", request),
+    retire: (request) => post("retire", request),
+    recover: (request) => post("recover", request),
+    close: () => http.close(),
+  };
+}
