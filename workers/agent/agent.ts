@@ -73,6 +73,7 @@ export class Agent {
       sessions: this.#sessions,
       journal: this.#journal,
       status: () => this.#status(),
+      recover: () => this.#recover(),
       poke: () => this.#poke(),
     };
   }
