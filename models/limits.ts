@@ -198,5 +198,6 @@ export const LIMITS = {
   story: {
     steadyMs: 5_000,
     phaseTimeoutMs: 120_000,
+    newsRowsMax: 500,
   },
 } as const;

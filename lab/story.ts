@@ -1,0 +1,125 @@
+/**
+ * The lab's default story: steady, a brownout, a crash, and a freeze while the crashed one recovers. Ends with what the clients
+ * felt, and whether Foreshift kept what it promises.
+ */
+import { LIMITS } from "../models/limits.ts";
+import type { SwarmSpec } from "../models/swarm-spec.ts";
+import { until } from "./await.ts";
+import { type Felt, felt } from "./measure.ts";
+import type { Narrator } from "./narrator.ts";
+import {
+  awaitGone,
+  awaitWhole,
+  busiestEndpoint,
+  type LossTrial,
+  loseEndpoint,
+  type Surroundings,
+  sessionsOf,
+  settledTraffic,
+} from "./trial.ts";
+
+export interface Chapter extends Felt {
+  readonly title: string;
+  readonly endpoint: string | undefined;
+  readonly sessionsMoved: number;
+  readonly detectMs: number | undefined;
+  readonly recoverMs: number | undefined;
+}
+
+export interface Promised {
+  readonly promise: string;
+  readonly held: boolean;
+  readonly figure: string;
+}
+
+export interface StoryResult {
+  readonly chapters: readonly Chapter[];
+  readonly promises: readonly Promised[];
+  readonly held: boolean;
+}
+
+export interface StoryOptions {
+  readonly around: Surroundings;
+  readonly spec: SwarmSpec;
+  readonly narrator: Narrator;
+  readonly packetsPerSecond: number;
+}
+
+const DETECT_MS_MAX = 350;
+const RECOVER_MS_MAX = 1_000;
+
+export async function tellStory(options: StoryOptions): Promise<StoryResult> {
+  const { around, spec, narrator } = options;
+  const want = { endpoints: spec.endpoints.count, ghosts: spec.endpoints.ghosts };
+  const steady = await tellSteady(options);
+  const brownout = await tellBrownout(options);
+  await awaitWhole(around, want);
+  narrator.say("story", `${want.endpoints} endpoints serve and ${want.ghosts} waits; now one crashes`);
+  const crash = await tellLoss(options, "crash", "kill -9 of its WireGuard process", []);
+  narrator.say("story", "while it recovers, another freezes: alive to the kernel, dead to its users");
+  const freeze = await tellLoss(options, "freeze", "all its processes stopped", [crash.endpoint ?? ""]);
+  await awaitWhole(around, want);
+  narrator.say("story", "the swarm is whole again");
+  const chapters = [steady, brownout, crash, freeze];
+  const promises = [...plannedPromises(steady), ...plannedPromises(brownout), ...lossPromises(crash), ...lossPromises(freeze)];
+  return { chapters, promises, held: promises.every(({ held }) => held) };
+}
+
+async function tellSteady({ around, narrator, packetsPerSecond }: StoryOptions): Promise<Chapter> {
+  await around.lab.resetTraffic();
+  const wanted = (packetsPerSecond * LIMITS.story.steadyMs) / 1_000;
+  await until(
+    async () => {
+      const { clients } = await around.lab.traffic();
+      return clients.length > 0 && clients.every(({ down, up }) => down.received >= wanted && up.received >= wanted) ? true : undefined;
+    },
+    { what: "steady traffic of every client", timeoutMs: LIMITS.story.phaseTimeoutMs },
+  );
+  const traffic = await settledTraffic(around.lab);
+  narrator.say("story", `${traffic.clients.length} clients talk through the swarm, each with numbered packets and one TCP stream`);
+  return { title: "steady", endpoint: undefined, sessionsMoved: 0, detectMs: undefined, recoverMs: undefined, ...felt(traffic) };
+}
+
+async function tellBrownout({ around, narrator }: StoryOptions): Promise<Chapter> {
+  const endpoint = await busiestEndpoint(around.balancer);
+  const sessions = await sessionsOf(around.balancer, endpoint);
+  await around.lab.resetTraffic();
+  narrator.say("story", `brownout of ${endpoint}, which holds ${sessions.length} sessions: its CPU is squeezed, delay rises, loss will follow`);
+  await around.lab.inject("brownout", endpoint);
+  await awaitGone(around, endpoint);
+  const traffic = await settledTraffic(around.lab);
+  narrator.say("story", `${endpoint} is gone; its sessions never noticed`);
+  return { title: "brownout", endpoint, sessionsMoved: sessions.length, detectMs: undefined, recoverMs: undefined, ...felt(traffic) };
+}
+
+async function tellLoss(
+  { around, narrator }: StoryOptions,
+  kind: "crash" | "freeze",
+  what: string,
+  not: readonly string[],
+): Promise<Chapter> {
+  const endpoint = await busiestEndpoint(around.balancer, not);
+  narrator.say("story", `${kind} of ${endpoint}: ${what}`);
+  const trial: LossTrial = await loseEndpoint(around, kind, endpoint);
+  narrator.say("story", `seen after ${Math.round(trial.detectMs)} ms, every client served again after ${Math.round(trial.recoverMs)} ms`);
+  const { sessions, ...rest } = trial;
+  return { title: kind, sessionsMoved: sessions, ...rest };
+}
+
+function plannedPromises(chapter: Chapter): readonly Promised[] {
+  const { title, packetsLost, packetsDuplicated, packetsSent, tcpBroken } = chapter;
+  return [
+    { promise: `${title}: no packet lost`, held: packetsLost === 0, figure: `${packetsLost} of ${packetsSent}` },
+    { promise: `${title}: no packet duplicated`, held: packetsDuplicated === 0, figure: `${packetsDuplicated}` },
+    { promise: `${title}: no TCP stream broken`, held: tcpBroken === 0, figure: `${tcpBroken}` },
+  ];
+}
+
+function lossPromises(chapter: Chapter): readonly Promised[] {
+  const { title, detectMs = Number.POSITIVE_INFINITY, recoverMs = Number.POSITIVE_INFINITY, tcpBroken } = chapter;
+  return [
+    { promise: `${title}: seen within ${DETECT_MS_MAX} ms`, held: detectMs <= DETECT_MS_MAX, figure: `${Math.round(detectMs)} ms` },
+    { promise: `${title}: sessions back within 1 s`, held: recoverMs <= RECOVER_MS_MAX, figure: `${Math.round(recoverMs)} ms` },
+    { promise: `${title}: no TCP stream broken`, held: tcpBroken === 0, figure: `${tcpBroken}` },
+  ];
+}
