@@ -1,0 +1,209 @@
+/**
+ * Steps on the balancer. Each reads the desired state, changes it, and applies it one epoch higher; a step that finds its change
+ * made already applies nothing.
+ */
+import { ForeshiftError } from "../models/errors.ts";
+import { LIMITS } from "../models/limits.ts";
+import type { SteeringState } from "../models/steering.ts";
+import type { SwarmSpec } from "../models/swarm-spec.ts";
+import { type ActivityDeps, asActivity, asStep, pause, type StepInput } from "./deps.ts";
+import { agentFor, linkOf } from "./links.ts";
+
+export interface MemberStatus {
+  readonly member: boolean;
+  readonly weight: number;
+  readonly draining: boolean;
+  readonly ejected: boolean;
+}
+
+export interface OnEndpoint extends StepInput {
+  readonly endpoint: string;
+}
+
+type Change = (state: SteeringState) => SteeringState;
+
+export function balancerActivities(deps: ActivityDeps) {
+  return {
+    /** The swarm's table as its file states it; made empty when the balancer has none. */
+    applySteeringPolicy(input: StepInput & { spec: SwarmSpec }): Promise<void> {
+      return asStep(deps, input, "state the steering policy", async () => {
+        const changed = await changeSteering(deps, input.operation, (state) => ({ ...state, ...policyOf(input.spec) }), input.spec);
+        return { result: undefined, text: "The balancer holds the swarm's policy", outcome: outcomeOf(changed) };
+      });
+    },
+
+    /** Adds the endpoint with this weight; 0 so that it is probed before it serves. */
+    joinMember(input: OnEndpoint & { weight: number }): Promise<void> {
+      return asStep(deps, input, "join the balancer", async () => {
+        const link = await linkOf(deps, input.swarm, input.endpoint);
+        const changed = await changeSteering(deps, input.operation, (state) => {
+          if (state.members.some((member) => member.endpoint === input.endpoint)) return state;
+          const member = { endpoint: input.endpoint, weight: input.weight, draining: false, link };
+          return { ...state, members: [...state.members, member] };
+        });
+        const text = `${input.endpoint} is a member with weight ${input.weight}`;
+        return { result: undefined, text, endpoint: input.endpoint, outcome: outcomeOf(changed) };
+      });
+    },
+
+    setWeight(input: OnEndpoint & { weight: number; draining: boolean }): Promise<void> {
+      const { endpoint, weight, draining } = input;
+      return asStep(deps, input, draining ? "drain" : "set weight", async () => {
+        const changed = await changeSteering(deps, input.operation, (state) => {
+          if (!state.members.some((member) => member.endpoint === endpoint)) {
+            throw new ForeshiftError("UNKNOWN_ENDPOINT", { value: endpoint });
+          }
+          return {
+            ...state,
+            members: state.members.map((member) => (member.endpoint === endpoint ? { ...member, weight, draining } : member)),
+          };
+        });
+        const text = draining ? `${endpoint} takes no new sessions` : `${endpoint} has weight ${weight}`;
+        return { result: undefined, text, endpoint, outcome: outcomeOf(changed), details: { weight, draining } };
+      });
+    },
+
+    /** Takes the endpoint out, with the pins and return routes that lead to it. */
+    removeMember(input: OnEndpoint): Promise<void> {
+      return asStep(deps, input, "leave the balancer", async () => {
+        const changed = await changeSteering(deps, input.operation, (state) => ({
+          ...state,
+          members: state.members.filter((member) => member.endpoint !== input.endpoint),
+          pins: state.pins.filter((pin) => pin.endpoint !== input.endpoint),
+          returnRoutes: state.returnRoutes.filter((route) => route.endpoint !== input.endpoint),
+        }));
+        const text = `${input.endpoint} is no member any more`;
+        return { result: undefined, text, endpoint: input.endpoint, outcome: outcomeOf(changed) };
+      });
+    },
+
+    /**
+     * Sends the handshakes of these sessions, which live on `from`, to `to`. Answers the time by `to`'s clock, before any handshake
+     * from there: what later counts as adopted.
+     */
+    pinSessions(input: StepInput & { from: string; to: string; publicKeys: readonly string[] }): Promise<{ sinceMs: number }> {
+      return asStep(deps, input, "pin sessions", async () => {
+        const wanted = new Set(input.publicKeys);
+        const [source, target] = await Promise.all([
+          agentFor(deps, input.swarm, input.from),
+          agentFor(deps, input.swarm, input.to),
+        ]);
+        const { clockMs } = await target.status();
+        const sessions = (await source.sessions()).filter((session) => wanted.has(session.publicKey));
+        const clients = new Set(sessions.map((session) => session.outerAddress));
+        const changed = await changeSteering(deps, input.operation, (state) => ({
+          ...state,
+          pins: [
+            ...state.pins.filter((pin) => !clients.has(pin.client)),
+            ...[...clients].map((client) => ({ client, endpoint: input.to })),
+          ],
+        }));
+        const text = `${clients.size} clients' handshakes go to ${input.to}`;
+        return { result: { sinceMs: clockMs }, text, endpoint: input.from, outcome: outcomeOf(changed) };
+      });
+    },
+
+    /** Packets to these sessions' inner addresses return through `to`. */
+    routeBack(input: StepInput & { to: string; publicKeys: readonly string[] }): Promise<void> {
+      return asStep(deps, input, "move return routes", async () => {
+        const wanted = new Set(input.publicKeys);
+        const agent = await agentFor(deps, input.swarm, input.to);
+        const sessions = (await agent.sessions()).filter((session) => wanted.has(session.publicKey));
+        const addresses = new Set(sessions.flatMap((session) => session.innerAddresses));
+        const changed = await changeSteering(deps, input.operation, (state) => ({
+          ...state,
+          returnRoutes: [
+            ...state.returnRoutes.filter((route) => !addresses.has(route.innerAddress)),
+            ...[...addresses].map((innerAddress) => ({ innerAddress, endpoint: input.to })),
+          ],
+        }));
+        const text = `${addresses.size} inner addresses return through ${input.to}`;
+        return { result: undefined, text, endpoint: input.to, outcome: outcomeOf(changed) };
+      });
+    },
+
+    /** The move is over: what the balancer and the router have learned by now carries on without pins and explicit routes. */
+    unpinSessions(input: StepInput & { to: string }): Promise<void> {
+      return asStep(deps, input, "unpin sessions", async () => {
+        const changed = await changeSteering(deps, input.operation, (state) => ({
+          ...state,
+          pins: state.pins.filter((pin) => pin.endpoint !== input.to),
+          returnRoutes: state.returnRoutes.filter((route) => route.endpoint !== input.to),
+        }));
+        const text = `No pins to ${input.to} are left`;
+        return { result: undefined, text, endpoint: input.to, outcome: outcomeOf(changed) };
+      });
+    },
+
+    memberStatus(input: { endpoint: string }): Promise<MemberStatus> {
+      return asActivity(async () => {
+        const [desired, health] = await Promise.all([deps.balancer.desired(), deps.balancer.health()]);
+        const member = desired?.members.find((candidate) => candidate.endpoint === input.endpoint);
+        const probed = health.find((candidate) => candidate.endpoint === input.endpoint);
+        return {
+          member: member !== undefined,
+          weight: member?.weight ?? 0,
+          draining: member?.draining ?? false,
+          ejected: probed?.ejected ?? false,
+        };
+      });
+    },
+
+    /**
+     * Waits until the endpoint answers through its tunnel `answersMin` times in a row. Answers false when it has not within
+     * `timeoutMs`; the caller decides what that means.
+     */
+    awaitInnerAnswer(input: { endpoint: string; answersMin: number; timeoutMs: number }): Promise<boolean> {
+      return asActivity(async () => {
+        const deadlineMs = Date.now() + input.timeoutMs;
+        for (;;) {
+          const health = await deps.balancer.health();
+          const probed = health.find((candidate) => candidate.endpoint === input.endpoint);
+          if ((probed?.inner.answersInARow ?? 0) >= input.answersMin) return true;
+          if (Date.now() >= deadlineMs) return false;
+          await pause(LIMITS.control.probePollMs);
+        }
+      });
+    },
+  };
+}
+
+/** Applies a change of the desired state; false when there was nothing to change. The change may run more than once. */
+async function changeSteering(deps: ActivityDeps, operation: string, change: Change, bootstrap?: SwarmSpec): Promise<boolean> {
+  for (let attempt = 1; ; attempt += 1) {
+    const held = (await deps.balancer.desired()) ?? (bootstrap === undefined ? undefined : emptyState(bootstrap));
+    if (held === undefined) throw new ForeshiftError("NOT_READY", { value: "balancer", detail: "it holds no desired state yet" });
+    const wanted = { ...change(held), epoch: held.epoch + 1 };
+    if (held.epoch > 0 && sameSteering(held, wanted)) return false;
+    try {
+      await deps.balancer.apply({ ...wanted, operation });
+      return true;
+    } catch (thrown) {
+      const raced = thrown instanceof ForeshiftError && thrown.code === "STALE_EPOCH";
+      if (!raced || attempt >= LIMITS.control.staleEpochAttemptsMax) throw thrown;
+      await pause(Math.random() * LIMITS.control.probePollMs);
+    }
+  }
+}
+
+function sameSteering(held: SteeringState, wanted: SteeringState): boolean {
+  return JSON.stringify({ ...held, epoch: 0 }) === JSON.stringify({ ...wanted, epoch: 0 });
+}
+
+function policyOf(spec: SwarmSpec): Pick<SteeringState, "swarm" | "vip" | "algorithm" | "swarmPublicKey" | "outlier"> {
+  return {
+    swarm: spec.name,
+    vip: spec.vip,
+    algorithm: spec.algorithm,
+    swarmPublicKey: spec.key.publicKey,
+    outlier: spec.outlier,
+  };
+}
+
+function emptyState(spec: SwarmSpec): SteeringState {
+  return { ...policyOf(spec), epoch: 0, members: [], pins: [], returnRoutes: [] };
+}
+
+function outcomeOf(changed: boolean): "done" | "already-done" {
+  return changed ? "done" : "already-done";
+}

@@ -1,0 +1,93 @@
+/**
+ * What activities stand on, and the frame every one of them runs in: heartbeats, coded failures, the stop switch, the audit row.
+ */
+import { ApplicationFailure, CancelledFailure, Context } from "@temporalio/activity";
+import type { Balancer, EndpointAgent, Hypervisor, Store } from "../drivers/ports.ts";
+import { ERRORS, ForeshiftError, messageOf } from "../models/errors.ts";
+import { LIMITS } from "../models/limits.ts";
+import type { MemberLink } from "../models/steering.ts";
+import type { StopGuard } from "./stop-guard.ts";
+
+export interface ActivityDeps {
+  readonly store: Store;
+  readonly hypervisor: Hypervisor;
+  readonly balancer: Balancer;
+  /** The agent behind a member's link. */
+  readonly agentOf: (link: MemberLink) => EndpointAgent;
+  readonly stopGuard: StopGuard;
+}
+
+/** What every step that changes the world is given. */
+export interface StepInput {
+  readonly swarm: string;
+  /** Names this step of this run; the same for each attempt. */
+  readonly operation: string;
+  /** Why, one sentence, for the audit trail. */
+  readonly reason: string;
+}
+
+/** What a step did, for its audit row. */
+export interface StepReport<T> {
+  readonly result: T;
+  /** What came of it, one sentence. */
+  readonly text: string;
+  readonly endpoint?: string;
+  readonly outcome?: "done" | "already-done";
+  readonly details?: Readonly<Record<string, unknown>>;
+}
+
+/** Heartbeats while it runs, so that a killed worker is noticed in seconds; failures carry the code of models/errors.ts. */
+export async function asActivity<T>(body: () => Promise<T>): Promise<T> {
+  const context = Context.current();
+  const timer = setInterval(() => context.heartbeat(), LIMITS.control.heartbeatIntervalMs);
+  try {
+    return await body();
+  } catch (thrown) {
+    throw toFailure(thrown);
+  } finally {
+    clearInterval(timer);
+  }
+}
+
+/** A change of the world: refused while automation is stopped, and written to the audit trail once it is made. */
+export function asStep<T>(
+  deps: ActivityDeps,
+  input: StepInput,
+  action: string,
+  change: () => Promise<StepReport<T>>,
+): Promise<T> {
+  return asActivity(async () => {
+    await deps.stopGuard.assertMayAct(input.swarm);
+    const report = await change();
+    const { workflowExecution } = Context.current().info;
+    await deps.store.audit({
+      operation: input.operation,
+      swarm: input.swarm,
+      endpoint: report.endpoint,
+      action,
+      outcome: report.outcome ?? "done",
+      text: `${report.text}. ${input.reason}`,
+      workflowId: workflowExecution?.workflowId,
+      runId: workflowExecution?.runId,
+      details: report.details ?? {},
+    });
+    return report.result;
+  });
+}
+
+/** A pause that ends at once when the activity is cancelled. */
+export function pause(ms: number): Promise<void> {
+  return Context.current().sleep(ms);
+}
+
+function toFailure(thrown: unknown): Error {
+  if (thrown instanceof CancelledFailure || thrown instanceof ApplicationFailure) return thrown;
+  const error =
+    thrown instanceof ForeshiftError ? thrown : new ForeshiftError("INTERNAL", { detail: messageOf(thrown) }, { cause: thrown });
+  return ApplicationFailure.create({
+    type: error.code,
+    message: error.message,
+    nonRetryable: !ERRORS[error.code].retryable,
+    details: [error.toBody()],
+  });
+}

@@ -1,0 +1,23 @@
+/**
+ * All activities, grouped by the downstream whose task queue they run on.
+ */
+import { balancerActivities } from "./balancer.ts";
+import type { ActivityDeps } from "./deps.ts";
+import { hypervisorActivities } from "./hypervisor.ts";
+import { sessionActivities } from "./sessions.ts";
+import { storeActivities } from "./store.ts";
+import { watchActivities } from "./watch.ts";
+
+export function createActivities(deps: ActivityDeps) {
+  return {
+    balancer: balancerActivities(deps),
+    hypervisor: hypervisorActivities(deps),
+    agents: sessionActivities(deps),
+    store: storeActivities(deps),
+    watch: watchActivities(deps),
+  };
+}
+
+export type Activities = ReturnType<typeof createActivities>;
+/** Task queues of activities; workflows run on `control`. */
+export type ActivityQueue = keyof Activities;

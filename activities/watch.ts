@@ -1,0 +1,193 @@
+/**
+ * The watch: looks at reflex, hypervisor and telemetry several times a second, asks plan() what it would do, and returns only when
+ * that is something, or when a deadline has passed. The workflow then decides by the same plan().
+ */
+import { Context } from "@temporalio/activity";
+import type { Machine } from "../drivers/ports.ts";
+import { actionableSteps, fingerprintOf, type RunUnderWay } from "../models/decision.ts";
+import { LIMITS } from "../models/limits.ts";
+import type { EndpointObservation, Heartbeat, Observation } from "../models/observation.ts";
+import { plan, type SwarmState } from "../models/plan.ts";
+import type { Member, MemberHealth } from "../models/steering.ts";
+import { type ActivityDeps, asActivity, pause } from "./deps.ts";
+import type { StoppedBy } from "./store.ts";
+
+export interface WatchInput {
+  readonly swarm: string;
+  readonly state: SwarmState;
+  readonly runs: readonly RunUnderWay[];
+  /** Fingerprint of the last plan. */
+  readonly seen: string;
+}
+
+export interface WatchResult {
+  readonly observation: Observation;
+  /** The stop switch that holds this swarm. */
+  readonly stopped: StoppedBy | undefined;
+}
+
+export function watchActivities(deps: ActivityDeps) {
+  return {
+    watchSwarm(input: WatchInput): Promise<WatchResult> {
+      return asActivity(() => watch(deps, input));
+    },
+  };
+}
+
+/** What was read last from each source; a source that does not answer leaves its last word standing. */
+interface Sources {
+  machines: readonly Machine[] | undefined;
+  machinesAtMs: number;
+  heartbeats: readonly Heartbeat[];
+  heartbeatsAtMs: number;
+  members: readonly Member[];
+  health: readonly MemberHealth[];
+  reflexAnswers: boolean;
+  reflexSeq: number;
+}
+
+async function watch(deps: ActivityDeps, input: WatchInput): Promise<WatchResult> {
+  const deadlineMs = Date.now() + LIMITS.control.watchLongestMs;
+  const sources: Sources = {
+    machines: undefined,
+    machinesAtMs: 0,
+    heartbeats: [],
+    heartbeatsAtMs: 0,
+    members: [],
+    health: [],
+    reflexAnswers: false,
+    reflexSeq: input.state.reflexSeq,
+  };
+  let stopped: StoppedBy | undefined = input.state.stopped;
+  for (;;) {
+    await readAll(deps, input.swarm, sources);
+    stopped = await readSwitch(deps, input.swarm, stopped);
+    if (sources.machines !== undefined) {
+      const observation = assemble(sources, sources.machines, Date.now());
+      const stopChanged = (stopped === undefined) !== (input.state.stopped === undefined);
+      if (stopChanged || Date.now() >= deadlineMs || isNews(input, observation)) return { observation, stopped };
+    }
+    await nextLook(deps, sources);
+  }
+}
+
+function isNews(input: WatchInput, observation: Observation): boolean {
+  const decision = plan(input.state, observation, observation.atMs);
+  return actionableSteps(input.swarm, decision.steps, input.runs).length > 0 || fingerprintOf(decision) !== input.seen;
+}
+
+async function readAll(deps: ActivityDeps, swarm: string, sources: Sources): Promise<void> {
+  await Promise.all([
+    readReflex(deps, sources),
+    due(sources.machinesAtMs, LIMITS.control.machinesPollMs) ? readMachines(deps, swarm, sources) : undefined,
+    due(sources.heartbeatsAtMs, LIMITS.control.telemetryPollMs) ? readHeartbeats(deps, swarm, sources) : undefined,
+  ]);
+}
+
+async function readReflex(deps: ActivityDeps, sources: Sources): Promise<void> {
+  try {
+    const [desired, health] = await Promise.all([deps.balancer.desired(), deps.balancer.health()]);
+    sources.members = desired?.members ?? [];
+    sources.health = health;
+    sources.reflexAnswers = true;
+  } catch {
+    sources.reflexAnswers = false;
+  }
+}
+
+async function readMachines(deps: ActivityDeps, swarm: string, sources: Sources): Promise<void> {
+  try {
+    sources.machines = await deps.hypervisor.list(swarm);
+  } catch {
+    // The last list stands; without any there is nothing to decide on, and the watch goes on.
+  }
+  sources.machinesAtMs = Date.now();
+}
+
+async function readHeartbeats(deps: ActivityDeps, swarm: string, sources: Sources): Promise<void> {
+  try {
+    sources.heartbeats = await deps.store.heartbeats(swarm);
+  } catch {
+    // Their age grows, which says it.
+  }
+  sources.heartbeatsAtMs = Date.now();
+}
+
+async function readSwitch(deps: ActivityDeps, swarm: string, last: StoppedBy | undefined): Promise<StoppedBy | undefined> {
+  try {
+    const found = await deps.stopGuard.switchFor(swarm);
+    return found === undefined ? undefined : { by: found.by, reason: found.reason, atMs: found.atMs };
+  } catch {
+    // Steps refuse by themselves while the switch cannot be read.
+    return last;
+  }
+}
+
+/** Waits one interval, or for the next event of the reflex if that is sooner. */
+async function nextLook(deps: ActivityDeps, sources: Sources): Promise<void> {
+  const { cancellationSignal } = Context.current();
+  if (!sources.reflexAnswers) return pause(LIMITS.control.watchPollMs);
+  const startedAtMs = Date.now();
+  try {
+    const request = { after: sources.reflexSeq, waitMs: LIMITS.control.watchPollMs, signal: cancellationSignal };
+    const events = await deps.balancer.events(request);
+    sources.reflexSeq = events.at(-1)?.seq ?? sources.reflexSeq;
+    if (events.length > 0) return;
+  } catch {
+    sources.reflexAnswers = false;
+  }
+  const leftMs = LIMITS.control.watchPollMs - (Date.now() - startedAtMs);
+  await pause(Math.max(1, leftMs));
+}
+
+function due(lastAtMs: number, intervalMs: number): boolean {
+  return Date.now() - lastAtMs >= intervalMs;
+}
+
+function assemble(sources: Sources, machines: readonly Machine[], atMs: number): Observation {
+  const byName = new Map(machines.map((machine) => [machine.name, machine]));
+  const awake = machines.filter((machine) => machine.state === "running").map((machine) => machine.name);
+  const names = new Set([...awake, ...sources.members.map((member) => member.endpoint)]);
+  return {
+    atMs,
+    endpoints: [...names].sort(byNumber).map((name) => observe(name, byName.get(name), sources, atMs)),
+    ghosts: machines
+      .filter((machine) => machine.state === "suspended" && !names.has(machine.name))
+      .map((machine) => machine.name)
+      .sort(byNumber),
+    reflexSeq: sources.reflexSeq,
+    reflexAnswers: sources.reflexAnswers,
+  };
+}
+
+function observe(endpoint: string, machine: Machine | undefined, sources: Sources, atMs: number): EndpointObservation {
+  const member = sources.members.find((candidate) => candidate.endpoint === endpoint);
+  const health = sources.health.find((candidate) => candidate.endpoint === endpoint);
+  const heartbeat = sources.heartbeats.find((candidate) => candidate.endpoint === endpoint);
+  const sent = health?.inner.sent ?? 0;
+  return {
+    endpoint,
+    machine: machine?.state ?? "gone",
+    weight: member?.weight,
+    draining: member?.draining ?? false,
+    ejected: health?.ejected ?? false,
+    ejectedAtMs: health?.ejectedAtMs,
+    ejections: health?.ejections ?? 0,
+    innerLoss: sent === 0 ? 0 : 1 - (health?.inner.answered ?? 0) / sent,
+    innerRttMsP50: health?.inner.rttMsP50,
+    innerRttMsMax: health?.inner.rttMsMax,
+    innerMissesInARow: health?.inner.missesInARow ?? 0,
+    innerProbes: sent,
+    outerAnswers: (health?.outer.answersInARow ?? 0) > 0,
+    heartbeatAgeMs: heartbeat === undefined ? undefined : Math.max(0, atMs - heartbeat.atMs),
+    cpuShare: heartbeat?.cpuShare,
+    cpuPressure: heartbeat?.cpuPressure,
+    tunnelUp: heartbeat?.tunnelUp,
+    sessions: health?.sessions ?? heartbeat?.sessions ?? 0,
+  };
+}
+
+/** `ep-2` before `ep-10`. */
+function byNumber(a: string, b: string): number {
+  return a.localeCompare(b, "en", { numeric: true });
+}

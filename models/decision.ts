@@ -1,0 +1,55 @@
+/**
+ * Between a plan and what is done about it: which steps can begin now, and whether a plan says anything that was not seen before.
+ */
+import type { Plan, Step } from "./plan.ts";
+
+/** Kinds of child runs; each holds its own mutex by its workflow id. */
+export type RunKind = "drain" | "lost" | "ghosts" | "add";
+
+/** A child run that is under way. `endpoint` is undefined where the run concerns the swarm as a whole. */
+export interface RunUnderWay {
+  readonly workflowId: string;
+  readonly kind: RunKind;
+  readonly endpoint: string | undefined;
+  /** Ghosts that are promised to this run; no other may wake them. */
+  readonly ghosts: readonly string[];
+  readonly startedAtMs: number;
+}
+
+const KIND_OF_STEP = {
+  "drain-and-replace": "drain",
+  "finish-lost": "lost",
+  "replenish-ghosts": "ghosts",
+  "add-endpoints": "add",
+  "set-weight": undefined,
+  page: undefined,
+} as const satisfies Record<Step["kind"], RunKind | undefined>;
+
+export function runKindOf(step: Step): RunKind | undefined {
+  return KIND_OF_STEP[step.kind];
+}
+
+/** The workflow id that is this run's mutex. */
+export function runIdOf(swarm: string, kind: RunKind, endpoint: string | undefined): string {
+  return endpoint === undefined ? `${kind}/${swarm}` : `${kind}/${swarm}/${endpoint}`;
+}
+
+/** Without the steps whose run, or whose endpoint, is being handled already. */
+export function actionableSteps(swarm: string, steps: readonly Step[], runs: readonly RunUnderWay[]): readonly Step[] {
+  return steps.filter((step) => {
+    const kind = runKindOf(step);
+    if (kind === undefined) return true;
+    const endpoint = "endpoint" in step ? step.endpoint : undefined;
+    const workflowId = runIdOf(swarm, kind, endpoint);
+    return !runs.some((run) => run.workflowId === workflowId);
+  });
+}
+
+/** Equal for two plans that believe the same of each endpoint and withhold the same steps; figures inside reasons do not count. */
+export function fingerprintOf(plan: Plan): string {
+  return JSON.stringify({
+    endpoints: plan.state.endpoints.map(({ endpoint, phase, signal, weight }) => [endpoint, phase, signal, weight]),
+    frozen: plan.state.frozenSinceMs !== undefined,
+    withheld: plan.withheld.map(({ step }) => [step.kind, "endpoint" in step ? step.endpoint : ""]),
+  });
+}
