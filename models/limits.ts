@@ -66,6 +66,22 @@ export const LIMITS = {
     requestTimeoutMs: 10_000,
     commandTimeoutMs: 5_000,
   },
+  /** PostgreSQL, for each process that opens it. */
+  store: {
+    connectionsMax: 8,
+    connectTimeoutMs: 2_000,
+    statementTimeoutMs: 2_000,
+    migrationTimeoutMs: 60_000,
+    /** When the server went away: in all, and the pauses between; about 3 s together. */
+    attemptsMax: 6,
+    retryFirstMs: 100,
+    retryLongestMs: 1_000,
+    auditRowsPerAnswerMax: 10_000,
+    listenRetryFirstMs: 100,
+    listenRetryLongestMs: 2_000,
+    /** The listening connection is asked this often whether it still is one. */
+    listenCheckMs: 2_000,
+  },
   collector: {
     heartbeatsQueuedMax: 10_000,
     heartbeatBatchMax: 500,
@@ -93,7 +109,9 @@ export const LIMITS = {
     retryLongestMs: 1_000,
   },
   lab: {
-    clientsMax: 1_000,
+    clientsMax: 64,
+    sessionsMax: 1_000,
+    packetsPerSecondMax: 1_000,
     endpointsMax: 16,
     commandTimeoutMs: 20_000,
     bootTimeoutMs: 30_000,

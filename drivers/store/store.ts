@@ -1,0 +1,77 @@
+/**
+ * The store on PostgreSQL: the `Store` port, and what the collector needs beyond it.
+ */
+import type { Heartbeat } from "../../models/observation.ts";
+import type { Peer, SessionState } from "../../models/session.ts";
+import type { SwarmSpec } from "../../models/swarm-spec.ts";
+import type { StopSwitch, Store } from "../ports.ts";
+import { readAudit, writeAudit, writePage } from "./audit.ts";
+import { type Database, openDatabase } from "./database.ts";
+import { applyDeltas, type ChangeLine, changesAfter, headVersion, listPeers, listSessions, registerPeers } from "./sessions.ts";
+import type { SessionDeltas, ShadowOf } from "./sessions.ts";
+import { deleteHeartbeatsBefore, insertHeartbeats, latestHeartbeats } from "./telemetry.ts";
+
+export interface PostgresStore extends Store {
+  /** Clients that may connect; DUPLICATE_NAME when a key or an inner address is there twice. Answers how many were new or changed. */
+  registerPeers(swarm: string, peers: readonly Peer[]): Promise<number>;
+  applyDeltas(deltas: SessionDeltas, shadowOf: ShadowOf): Promise<number>;
+  changesAfter(swarm: string, after: number, limit: number): Promise<readonly ChangeLine[]>;
+  headVersion(swarm: string): Promise<number>;
+  insertHeartbeats(heartbeats: readonly Heartbeat[]): Promise<void>;
+  deleteHeartbeatsBefore(beforeMs: number): Promise<number>;
+}
+
+/** Opens the store; the schema must be there (drivers/store/migrate.ts). Connects at the first call. */
+export function openStore(options: { databaseUrl: string; connectionsMax?: number }): PostgresStore {
+  const database = openDatabase(options);
+  const { run } = database;
+  return {
+    audit: (entry) => run((db) => writeAudit(db, entry)),
+    auditTrail: (query) => run((db) => readAudit(db, query)),
+    page: (page) => run((db) => writePage(db, page)),
+    stopSwitches: () => stopSwitches(database),
+    setStopSwitch: (request) => setStopSwitch(database, request),
+    saveSpec: (spec) => saveSpec(database, spec),
+    specs: () => specs(database),
+    heartbeats: (swarm) => run((db) => latestHeartbeats(db, swarm)),
+    peers: (swarm) => run((db) => listPeers(db, swarm)),
+    sessions: (swarm): Promise<readonly SessionState[]> => run((db) => listSessions(db, swarm)),
+    registerPeers: (swarm, peers) => run((db) => registerPeers(db, swarm, peers)),
+    applyDeltas: (deltas, shadowOf) => run((db) => applyDeltas(db, deltas, shadowOf)),
+    changesAfter: (swarm, after, limit) => run((db) => changesAfter(db, swarm, after, limit)),
+    headVersion: (swarm) => run((db) => headVersion(db, swarm)),
+    insertHeartbeats: (heartbeats) => run((db) => insertHeartbeats(db, heartbeats)),
+    deleteHeartbeatsBefore: (beforeMs) => run((db) => deleteHeartbeatsBefore(db, beforeMs)),
+    close: () => database.close(),
+  };
+}
+
+async function stopSwitches({ run }: Database): Promise<readonly StopSwitch[]> {
+  const rows = await run((db) => db.selectFrom("stop_switches").selectAll().orderBy("scope").execute());
+  return rows.map(({ scope, by, reason, at }) => ({ scope, by, reason, atMs: at.getTime() }));
+}
+
+async function setStopSwitch({ run }: Database, request: Parameters<Store["setStopSwitch"]>[0]): Promise<void> {
+  const { scope, on, by, reason } = request;
+  await run(async (db) => {
+    if (!on) return await db.deleteFrom("stop_switches").where("scope", "=", scope).execute();
+    const insert = db.insertInto("stop_switches").values({ scope, by, reason });
+    return await insert.onConflict((conflict) => conflict.column("scope").doNothing()).execute();
+  });
+}
+
+async function saveSpec({ run }: Database, spec: SwarmSpec): Promise<void> {
+  const text = JSON.stringify(spec);
+  await run((db) =>
+    db
+      .insertInto("swarms")
+      .values({ name: spec.name, spec: text })
+      .onConflict((conflict) => conflict.column("name").doUpdateSet({ spec: text, updated_at: new Date() }))
+      .execute(),
+  );
+}
+
+async function specs({ run }: Database): Promise<readonly SwarmSpec[]> {
+  const rows = await run((db) => db.selectFrom("swarms").select("spec").orderBy("name").execute());
+  return rows.map(({ spec }) => spec);
+}

@@ -1,0 +1,73 @@
+/**
+ * The tables as Kysely sees them; migrations/ makes them.
+ */
+import type { ColumnType, Generated } from "kysely";
+import type { Heartbeat } from "../../models/observation.ts";
+import type { SwarmSpec } from "../../models/swarm-spec.ts";
+import type { AuditEntry } from "../ports.ts";
+
+/** Read as its value, written as JSON text: pg would take an array for one of PostgreSQL's own. */
+type Json<T> = ColumnType<T, string, string>;
+
+export interface Tables {
+  swarms: { name: string; spec: Json<SwarmSpec>; updated_at: Generated<Date> };
+  session_versions: { swarm: string; version: number };
+  peers: PeersTable;
+  sessions: SessionsTable;
+  heartbeats: HeartbeatsTable;
+  latest_heartbeats: { swarm: string; endpoint: string; at: Date; body: Json<Heartbeat> };
+  audit: AuditTable;
+  stop_switches: { scope: string; by: string; reason: string; at: Generated<Date> };
+  pages: { operation: string; swarm: string; subject: string; text: string; at: Generated<Date> };
+}
+
+export interface PeersTable {
+  swarm: string;
+  public_key: string;
+  inner_addresses: Json<string[]>;
+  preshared_path: string | null;
+  preshared_version: number | null;
+  version: number;
+}
+
+export interface SessionsTable extends PeersTable {
+  endpoint: string;
+  outer_address: string;
+  last_handshake_ms: number;
+  rx_bytes: number;
+  tx_bytes: number;
+  shadow: string | null;
+  removed: boolean;
+  updated_at_ms: number;
+}
+
+interface HeartbeatsTable {
+  at: Date;
+  swarm: string;
+  endpoint: string;
+  sequence: number;
+  started_at: Date;
+  cpu_share: number | null;
+  cpu_pressure: number | null;
+  memory_share: number | null;
+  tunnel_up: boolean;
+  sessions: number;
+  rx_bytes: number;
+  tx_bytes: number;
+  rx_drops: number;
+  tx_drops: number;
+}
+
+interface AuditTable {
+  seq: Generated<number>;
+  at: Generated<Date>;
+  operation: string;
+  action: string;
+  swarm: string;
+  endpoint: string | null;
+  outcome: AuditEntry["outcome"];
+  text: string;
+  workflow_id: string | null;
+  run_id: string | null;
+  details: Json<Record<string, unknown>>;
+}
