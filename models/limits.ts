@@ -95,10 +95,15 @@ export const LIMITS = {
     streamIdleTimeoutMs: 8_000,
     streamReconnectFirstMs: 100,
     streamReconnectLongestMs: 2_000,
-    /** Telemetry is deleted after this. */
+    /** A reader that lags behind by this much is cut off; it comes back and catches up by version. */
+    streamUnsentBytesMax: 16 * 1024 * 1024,
+    lagSamplesMax: 2_048,
+    /** An endpoint whose heartbeat is older shadows no session. */
+    shadowHeartbeatAgeMsMax: 10_000,
+    migrateRetryMs: 1_000,
+    /** Telemetry is deleted after this, looked at this often. */
     telemetryRetentionMs: 14 * 86_400_000,
-    databaseConnectionsMax: 10,
-    statementTimeoutMs: 10_000,
+    retentionIntervalMs: 3_600_000,
   },
   http: {
     requestTimeoutMs: 5_000,
