@@ -1,0 +1,35 @@
+/**
+ * The collector, asked over its unix socket.
+ */
+import type { Heartbeat } from "../../models/observation.ts";
+import type { SessionState } from "../../models/session.ts";
+import { LIMITS } from "../../models/limits.ts";
+import { RETRY_IDEMPOTENT, UnixHttpClient } from "../http-unix.ts";
+
+/** Milliseconds from an endpoint's observation of a session to its handling in the collector. */
+export interface LagAnswer {
+  readonly samples: number;
+  readonly lagMsP50?: number;
+  readonly lagMsP99?: number;
+  readonly lagMsMax?: number;
+  readonly lagMsLast?: number;
+}
+
+export interface CollectorClient {
+  /** Latest heartbeat of each endpoint. */
+  telemetry(swarm: string): Promise<readonly Heartbeat[]>;
+  sessions(swarm: string): Promise<readonly SessionState[]>;
+  lag(): Promise<LagAnswer>;
+  close(): Promise<void>;
+}
+
+export function collectorClient(options: { socketPath: string }): CollectorClient {
+  const http = new UnixHttpClient({ socketPath: options.socketPath, name: "collector" });
+  const call = { timeoutMs: LIMITS.http.requestTimeoutMs, retry: RETRY_IDEMPOTENT };
+  return {
+    telemetry: (swarm) => http.get(`/v1/telemetry?swarm=${encodeURIComponent(swarm)}`, call),
+    sessions: (swarm) => http.get(`/v1/sessions?swarm=${encodeURIComponent(swarm)}`, call),
+    lag: () => http.get("/v1/lag", call),
+    close: () => http.close(),
+  };
+}
