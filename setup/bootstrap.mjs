@@ -78,7 +78,8 @@ function npmInstall() {
 /** npm says through which file it was started; without it the one on PATH is used. */
 function runNpm(args, how) {
   const entry = process.env.npm_execpath;
-  const own = entry !== undefined && /\bnpm-cli\.c?js$|npx-cli\.c?js$/.test(entry) ? entry.replace("npx-cli", "npm-cli") : undefined;
+  const own =
+    entry !== undefined && /\bnpm-cli\.c?js$|npx-cli\.c?js$/.test(entry) ? entry.replace("npx-cli", "npm-cli") : undefined;
   const done = own === undefined ? spawnSync("npm", args, how) : spawnSync(process.execPath, [own, ...args], how);
   return done.status === 0;
 }

@@ -40,7 +40,11 @@ export async function connection(): Promise<Connection> {
   const databaseUrl = process.env.DATABASE_URL ?? written?.databaseUrl;
   if (temporalAddress === undefined || databaseUrl === undefined) {
     const field = temporalAddress === undefined ? "TEMPORAL_ADDRESS" : "DATABASE_URL";
-    throw new ForeshiftError("UNREACHABLE", { field, value: "no address", detail: "it is not set, and no lab runs (`foreshift lab up`)" });
+    throw new ForeshiftError("UNREACHABLE", {
+      field,
+      value: "no address",
+      detail: "it is not set, and no lab runs (`foreshift lab up`)",
+    });
   }
   return {
     temporalAddress,

@@ -1,0 +1,47 @@
+/**
+ * Loopback ports for the embedded services: near the usual ones, never one that is taken, the same again after a restart.
+ */
+import { mkdir } from "node:fs/promises";
+import { createServer } from "node:net";
+import { join } from "node:path";
+import { ForeshiftError } from "../models/errors.ts";
+import { readIfThere, writePrivate } from "./files.ts";
+import { SETUP_LIMITS } from "./limits.ts";
+
+export const LOOPBACK = "127.0.0.1";
+
+/** The usual ports, one range of `portsTriedMax` for each. */
+export const DEFAULT_PORTS = {
+  temporal: 7233,
+  "temporal-ui": 8233,
+  postgres: 5433,
+  openbao: 8200,
+  "openbao-cluster": 8301,
+} as const;
+export type PortName = keyof typeof DEFAULT_PORTS;
+
+/** The port used last time if it is free, else the first free one from the usual one on; remembered in `home`. */
+export async function choosePort(home: string, name: PortName): Promise<number> {
+  const file = join(home, "ports", name);
+  const remembered = Number(await readIfThere(file));
+  if (remembered > 0 && (await isFree(remembered))) return remembered;
+  const first = DEFAULT_PORTS[name];
+  for (let port = first; port < first + SETUP_LIMITS.portsTriedMax; port += 1) {
+    if (!(await isFree(port))) continue;
+    await mkdir(join(home, "ports"), { recursive: true, mode: 0o700 });
+    await writePrivate(file, `${port}\n`);
+    return port;
+  }
+  throw new ForeshiftError("NOT_READY", {
+    value: name,
+    detail: `no free port between ${first} and ${first + SETUP_LIMITS.portsTriedMax - 1}`,
+  });
+}
+
+export function isFree(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.once("error", () => resolve(false));
+    server.listen({ port, host: LOOPBACK, exclusive: true }, () => server.close(() => resolve(true)));
+  });
+}
