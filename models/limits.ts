@@ -23,6 +23,11 @@ export const LIMITS = {
     eventsWaitMsMax: 30_000,
     desiredStateBytesMax: 32 * 1024 * 1024,
     nftTimeoutMs: 10_000,
+    nftOutputBytesMax: 64 * 1024 * 1024,
+    /** A table that changed under a transaction is read again and the transaction made again, this often. */
+    nftAttemptsMax: 3,
+    /** Inner addresses with a learned or an explicit way back. */
+    returnRoutesMax: 65_536,
   },
   /** Endpoints in the balancer's table. */
   members: {
