@@ -10,7 +10,8 @@ import type { PeerChange, WireGuardDevice } from "../../drivers/tunnel/wireguard
 import { toolDevice } from "../../drivers/tunnel/wireguard-tool.ts";
 import { uapiDevice } from "../../drivers/tunnel/wireguard-uapi.ts";
 import { ForeshiftError } from "../../models/errors.ts";
-import { eventually, insideNamespace, run } from "../support/namespace.ts";
+import { eventually } from "../support/eventually.ts";
+import { insideNamespace, run } from "../support/namespace.ts";
 
 const BULK_PEERS = 200;
 const CLIENT_PORT = 41_000;
@@ -127,9 +128,13 @@ if (insideNamespace(import.meta.url)) {
   });
 
   test(`adopts ${BULK_PEERS} sessions in one go: a handshake leaves for each`, async () => {
-    const sink = spawn("ip", ["netns", "exec", "c", process.execPath, "-e", SINK, String(SINK_PORT_FIRST), String(BULK_PEERS)], {
-      stdio: ["ignore", "pipe", "inherit"],
-    });
+    const sink = spawn(
+      "ip",
+      ["netns", "exec", "c", process.execPath, "-e", SINK, String(SINK_PORT_FIRST), String(BULK_PEERS)],
+      {
+        stdio: ["ignore", "pipe", "inherit"],
+      },
+    );
     try {
       let output = "";
       sink.stdout.setEncoding("utf8").on("data", (text: string) => (output += text));
