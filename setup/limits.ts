@@ -20,5 +20,7 @@ export const SETUP_LIMITS = {
   unpackTimeoutMs: 120_000,
   packageManagerTimeoutMs: 15 * 60_000,
   probeTimeoutMs: 5_000,
+  /** A test file that hangs is a failure, not a job that never ends. */
+  testFileTimeoutMs: 30 * 60_000,
   diskFreeBytesMin: 2 * 1024 ** 3,
 } as const;
