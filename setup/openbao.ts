@@ -30,6 +30,8 @@ path "transit/*" { capabilities = ["create", "read", "update", "patch", "delete"
 path "auth/token/create" { capabilities = ["create", "update"] }
 path "auth/token/revoke-accessor" { capabilities = ["update"] }
 `;
+/** What an endpoint's agent may do: read its swarm's keys. Whoever hands out tokens with it must hold it as well. */
+const AGENT_POLICY = `path "foreshift/data/swarms/*" { capabilities = ["read"] }`;
 
 const keysSchema = z.object({ unsealKey: z.string().min(1), rootToken: z.string().min(1) });
 type Keys = z.infer<typeof keysSchema>;
@@ -104,6 +106,7 @@ async function bringUp(address: string, folder: string): Promise<boolean> {
   if (after.sealed) return false;
   await mountEngines(address, keys.rootToken);
   await call(address, "PUT", "sys/policies/acl/foreshift", { token: keys.rootToken, body: { policy: POLICY } });
+  await call(address, "PUT", "sys/policies/acl/foreshift-agent", { token: keys.rootToken, body: { policy: AGENT_POLICY } });
   await ensureToken(address, folder, keys.rootToken);
   return true;
 }
@@ -152,7 +155,7 @@ async function ensureToken(address: string, folder: string, rootToken: string): 
     const renewed = await call(address, "POST", "auth/token/renew-self", { token: known, body: {} }).catch(() => undefined);
     if (renewed !== undefined) return;
   }
-  const body = { policies: ["foreshift"], period: TOKEN_PERIOD, display_name: "foreshift" };
+  const body = { policies: ["foreshift", "foreshift-agent"], period: TOKEN_PERIOD, display_name: "foreshift" };
   const answer = tokenSchema.parse(await call(address, "POST", "auth/token/create-orphan", { token: rootToken, body }));
   await writePrivate(file, `${answer.auth.client_token}\n`);
 }
