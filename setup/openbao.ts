@@ -84,7 +84,9 @@ async function startServer(
 
 function configuration(folder: string, port: number, clusterPort: number, socket: string): string {
   const tcp = { address: `${LOOPBACK}:${port}`, cluster_address: `${LOOPBACK}:${clusterPort}`, tls_disable: true };
-  const unix = { address: socket, socket_mode: "0600", tls_disable: true };
+  // The mode is obeyed only together with an owner.
+  const owner = { socket_user: String(process.getuid?.()), socket_group: String(process.getgid?.()) };
+  const unix = { address: socket, socket_mode: "0600", ...owner, tls_disable: true };
   return JSON.stringify({
     // One node only; the multiplier makes it elect itself quickly.
     storage: { raft: { path: join(folder, "data"), node_id: "foreshift", performance_multiplier: 1 } },
