@@ -2,7 +2,8 @@
  * The lab's swarm: a swarm file like anyone's, with the numbers that suit three endpoints on one machine.
  */
 import type { SecretRef } from "../models/session.ts";
-import { SwarmSpec } from "../models/swarm-spec.ts";
+import type { OutlierPolicy } from "../models/steering.ts";
+import { type Budget, SwarmSpec, type Thresholds } from "../models/swarm-spec.ts";
 
 export const LAB_SWARM = "lab";
 export const LAB_VIP = { v4: "198.19.0.1", v6: "fd00:19::1", port: 51_820 } as const;
@@ -14,12 +15,19 @@ export interface LabSize {
   readonly ghosts: number;
 }
 
+/** Numbers of the policy that a benchmark or a test wants otherwise. */
+export interface SpecOverrides {
+  readonly budget?: Partial<Budget>;
+  readonly thresholds?: Partial<Thresholds>;
+  readonly outlier?: Partial<OutlierPolicy>;
+}
+
 /**
  * With three endpoints one is a third of the swarm, so the shares that suit a fleet would forbid every move: the lab states that one
  * endpoint may be disrupted at a time and as many in the window as its story needs, that two may be ejected, and that fewer than a
  * quarter healthy is panic.
  */
-export function labSpec(size: LabSize, key: { secret: SecretRef; publicKey: string }): SwarmSpec {
+export function labSpec(size: LabSize, key: { secret: SecretRef; publicKey: string }, overrides: SpecOverrides = {}): SwarmSpec {
   return SwarmSpec.parse({
     apiVersion: "foreshift/v1",
     kind: "Swarm",
@@ -28,8 +36,8 @@ export function labSpec(size: LabSize, key: { secret: SecretRef; publicKey: stri
     algorithm: "consistent-hash",
     endpoints: { count: size.endpoints, ghosts: size.ghosts, capacitySessions: 400 },
     key,
-    budget: { disruptedShareMaxPercent: 34, windowShareMaxPercent: 100, windowMs: 60_000, freezeUnhealthyPercent: 70 },
-    thresholds: { holdMs: 1_000, replaceAfterMs: 2_000, recoverAfterMs: 5_000, coolDownMs: 10_000 },
-    outlier: { ejectedShareMaxPercent: 67, panicThresholdPercent: 25, ejectionBaseMs: 2_000, slowStartMs: 5_000 },
+    budget: { disruptedShareMaxPercent: 34, windowShareMaxPercent: 100, windowMs: 60_000, freezeUnhealthyPercent: 70, ...overrides.budget },
+    thresholds: { holdMs: 1_000, replaceAfterMs: 2_000, recoverAfterMs: 5_000, coolDownMs: 10_000, ...overrides.thresholds },
+    outlier: { ejectedShareMaxPercent: 67, panicThresholdPercent: 25, ejectionBaseMs: 2_000, slowStartMs: 5_000, ...overrides.outlier },
   });
 }

@@ -147,23 +147,34 @@ export const LIMITS = {
     retryAttemptsMax: 10,
   },
   /** The decision, models/plan.ts. */
-  plan: {
-    /** No heartbeat for this long: worth a page when the data path is fine. */
+plan: {
+    /** CPU and tunnel state of an older heartbeat say nothing. */
+    heartbeatFreshMs: 5_000,
+    /** No heartbeat for this long while the data path is fine: worth a page, and no more than that. */
     heartbeatLostPageMs: 30_000,
+    /** The reflex does not answer for this long: worth a page. */
+    reflexSilentPageMs: 10_000,
     /** Inner probes in the window below which loss and round trip say nothing. */
     probesMin: 5,
-    /** The same subject is not paged for again within this time. */
+    /** A healthy endpoint is not doubted for fewer missed probes than this, whatever share they are. */
+    lossMissesMin: 2,
+    /** A subject is paged for again only when its cause has been gone, and this time has passed. */
     pageRepeatMs: 600_000,
-    /** A launched machine that is not seen after this long is taken for failed, and another is asked for. */
+    /** A launched machine that is not seen healthy after this long is taken for failed. */
     launchTimeoutMs: 180_000,
-    /** Signals stay on until they fall below this share of the threshold that turned them on. */
+    /** A lost endpoint whose run failed is tried again after this. */
+    lostRetryMs: 10_000,
+    /** The balancer's weight differs from the one asked for, this long after asking: then the asking came to nothing. */
+    weightSettleMs: 10_000,
+    /** A signal stays on until it falls below this share of the threshold that turned it on. */
     leaveSharePercent: 80,
-    /** A degraded endpoint's loss grows by this share of `lossCritical` within `holdMs`: rising. */
+    /** Loss is rising when it has grown by this share of `lossCritical` since the endpoint ceased to be healthy. */
     lossRiseSharePercent: 25,
-    /** Ended disruptions kept at most, beyond those the window needs. */
-    disruptionsKeptMax: 1_024,
+    /** More than this share unhealthy at once, even for a moment: the measurement is doubted. */
+    doubtSharePercent: 50,
+    /** Weight of an endpoint that has only just become degraded, as a share of its full weight. */
+    degradedFirstSharePercent: 75,
     requestsQueuedMax: 512,
-    reasonCharsMax: 400,
   },
   /** Workflows and activities. A call's own timeout is shorter than its activity's, so that the error names the cause. */
   control: {
@@ -203,6 +214,8 @@ export const LIMITS = {
     watchPollMs: 200,
     machinesPollMs: 1_000,
     telemetryPollMs: 1_000,
+    /** How often the watch looks whether the runs it waits for are still there. */
+    runsPollMs: 30_000,
     /** A watch that saw nothing to decide reports after this long. */
     watchLongestMs: 300_000,
     /** Retry pause of the swarm's main loop when a watch failed for good. */
@@ -227,5 +240,8 @@ export const LIMITS = {
     steadyMs: 5_000,
     phaseTimeoutMs: 120_000,
     newsRowsMax: 500,
+  },
+  bench: {
+    countMax: 1_000_000,
   },
 } as const;

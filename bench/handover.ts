@@ -1,0 +1,149 @@
+/**
+ * What a move costs the clients: planned moves by drain-and-replace, crashes taken over by the reflex, and the same crash with stock
+ * behaviour (steered to a twin, but left to the client to find out), all in one run on one lab.
+ */
+import type { SwarmSpec } from "../models/swarm-spec.ts";
+import type { FaultKind } from "../lab/lab-client.ts";
+import { felt, quantile } from "../lab/measure.ts";
+import {
+  awaitGone,
+  awaitWhole,
+  busiestEndpoint,
+  type LossTrial,
+  loseEndpoint,
+  sessionsOf,
+  settledTraffic,
+} from "../lab/trial.ts";
+import { type BenchLab, machine, withLab } from "./with-lab.ts";
+
+export interface HandoverOptions {
+  /** Planned moves of one session each, at least. */
+  readonly moves: number;
+  readonly clients: number;
+  readonly sessions: number;
+  readonly pps: number;
+  readonly trials: number;
+  readonly stockTrials: number;
+  readonly onProgress: (text: string) => void;
+}
+
+export interface PlannedFigures {
+  readonly moves: number;
+  readonly drains: number;
+  readonly packetsSent: number;
+  readonly packetsLost: number;
+  readonly packetsDuplicated: number;
+  readonly tcpBroken: number;
+  readonly gapMsP50: number | undefined;
+  readonly gapMsP99: number | undefined;
+  /** From the request to the end of the old machine. */
+  readonly drainMsP50: number | undefined;
+  readonly drainMsMax: number | undefined;
+}
+
+export interface LossFigures {
+  readonly trials: number;
+  readonly detectMsP50: number | undefined;
+  readonly detectMsP99: number | undefined;
+  readonly recoverMsP50: number | undefined;
+  readonly recoverMsP99: number | undefined;
+  readonly packetsLostP50: number | undefined;
+  readonly tcpBroken: number;
+}
+
+export interface HandoverFigures {
+  readonly machine: ReturnType<typeof machine>;
+  readonly clients: number;
+  readonly sessions: number;
+  readonly pps: number;
+  readonly planned: PlannedFigures;
+  readonly crash: LossFigures;
+  readonly freeze: LossFigures;
+  readonly zombie: LossFigures;
+  readonly stock: { readonly trials: number; readonly recoverMsP50: number | undefined };
+}
+
+const ENDPOINTS = 3;
+const GHOSTS = 1;
+/** The bench asks for one disruption after another, which a budget for a fleet would rightly refuse. */
+const BUDGET = { disruptedShareMaxPercent: 34, windowShareMaxPercent: 100, windowMs: 1_000, freezeUnhealthyPercent: 70 };
+
+export async function benchHandover(options: HandoverOptions): Promise<HandoverFigures> {
+  const { clients, sessions, pps, onProgress } = options;
+  const size = { clients, sessions, endpoints: ENDPOINTS, ghosts: GHOSTS, packetsPerSecond: pps };
+  const spec = { budget: BUDGET, thresholds: { coolDownMs: 0 }, outlier: { ejectionBaseMs: 1_000 } };
+  return await withLab({ ...size, spec, onProgress }, async (lab) => {
+    const planned = await plannedMoves(lab, options);
+    const crash = await losses(lab, "crash", options.trials, onProgress);
+    const freeze = await losses(lab, "freeze", options.trials, onProgress);
+    const zombie = await losses(lab, "zombie", options.trials, onProgress);
+    await setTakeover(lab, false);
+    const stock = await losses(lab, "crash", options.stockTrials, onProgress);
+    await setTakeover(lab, true);
+    const { trials, recoverMsP50 } = stock;
+    return { machine: machine(), clients, sessions, pps, planned, crash, freeze, zombie, stock: { trials, recoverMsP50 } };
+  });
+}
+
+async function plannedMoves({ open }: BenchLab, options: HandoverOptions): Promise<PlannedFigures> {
+  const sums = { moves: 0, drains: 0, packetsSent: 0, packetsLost: 0, packetsDuplicated: 0, tcpBroken: 0 };
+  const gaps: number[] = [];
+  const drains: number[] = [];
+  while (sums.moves < options.moves) {
+    await awaitWhole(open, { endpoints: ENDPOINTS, ghosts: GHOSTS });
+    const endpoint = await busiestEndpoint(open.balancer);
+    const moved = new Set((await sessionsOf(open.balancer, endpoint)).map(({ publicKey }) => publicKey));
+    await open.lab.resetTraffic();
+    const startedAtMs = performance.now();
+    await open.temporal.replaceEndpoint({ swarm: open.swarm, endpoint, by: "bench" });
+    await awaitGone(open, endpoint);
+    drains.push(performance.now() - startedAtMs);
+    const traffic = await settledTraffic(open.lab);
+    const cost = felt(traffic);
+    sums.moves += moved.size;
+    sums.drains += 1;
+    sums.packetsSent += cost.packetsSent;
+    sums.packetsLost += cost.packetsLost;
+    sums.packetsDuplicated += cost.packetsDuplicated;
+    sums.tcpBroken += cost.tcpBroken;
+    for (const client of traffic.clients) {
+      if (moved.has(client.publicKey)) gaps.push(Math.max(client.up.longestGapMs, client.down.longestGapMs));
+    }
+    options.onProgress(`${sums.moves} of ${options.moves} moves, ${sums.packetsLost} packets lost`);
+  }
+  return {
+    ...sums,
+    gapMsP50: quantile(gaps, 0.5),
+    gapMsP99: quantile(gaps, 0.99),
+    drainMsP50: quantile(drains, 0.5),
+    drainMsMax: quantile(drains, 1),
+  };
+}
+
+async function losses({ open }: BenchLab, kind: FaultKind, trials: number, onProgress: (text: string) => void): Promise<LossFigures> {
+  const seen: LossTrial[] = [];
+  for (let trial = 1; trial <= trials; trial += 1) {
+    await awaitWhole(open, { endpoints: ENDPOINTS, ghosts: GHOSTS });
+    const endpoint = await busiestEndpoint(open.balancer);
+    const result = await loseEndpoint(open, kind, endpoint);
+    seen.push(result);
+    onProgress(`${kind} ${trial} of ${trials}: detected ${Math.round(result.detectMs)} ms, recovered ${Math.round(result.recoverMs)} ms`);
+    if (kind === "zombie") await open.lab.heal(endpoint).catch(() => undefined);
+  }
+  const of = (value: (trial: LossTrial) => number, share: number) => quantile(seen.map(value), share);
+  return {
+    trials,
+    detectMsP50: of(({ detectMs }) => detectMs, 0.5),
+    detectMsP99: of(({ detectMs }) => detectMs, 0.99),
+    recoverMsP50: of(({ recoverMs }) => recoverMs, 0.5),
+    recoverMsP99: of(({ recoverMs }) => recoverMs, 0.99),
+    packetsLostP50: of(({ packetsLost }) => packetsLost, 0.5),
+    tcpBroken: seen.reduce((total, { tcpBroken }) => total + tcpBroken, 0),
+  };
+}
+
+async function setTakeover({ open, running }: BenchLab, takeover: boolean): Promise<void> {
+  const spec: SwarmSpec = { ...running.spec, outlier: { ...running.spec.outlier, takeover } };
+  await open.temporal.applySwarm({ spec, by: "bench" });
+  await open.awaitOutlier((outlier) => outlier.takeover === takeover);
+}

@@ -1,0 +1,112 @@
+/**
+ * `foreshift lab`: a swarm with real WireGuard in network namespaces, to watch and to break.
+ */
+import type { Command } from "commander";
+import { InvalidArgumentError } from "commander";
+import { FAULT_KINDS, type FaultKind, LabClient } from "../lab/lab-client.ts";
+import { type LabUpOptions, labDown, labStatus, labUp } from "../lab/run.ts";
+import { ForeshiftError } from "../models/errors.ts";
+import { LIMITS } from "../models/limits.ts";
+import { localSockets } from "../setup/connection.ts";
+import { paths } from "../setup/paths.ts";
+import { print, wantsJson } from "./output.ts";
+
+export function register(program: Command): void {
+  const lab = program.command("lab").description("run a swarm with real WireGuard in network namespaces");
+  lab
+    .command("up")
+    .description("start the lab; it stays until `foreshift lab down`")
+    .option("--clients <n>", "clients, each in a namespace of its own", count(1, LIMITS.lab.clientsMax), 6)
+    .option(
+      "--sessions <n>",
+      "sessions in all; more than clients means that clients share namespaces",
+      count(1, LIMITS.lab.sessionsMax),
+    )
+    .option("--endpoints <n>", "endpoints that serve", count(2, LIMITS.lab.endpointsMax), 3)
+    .option("--ghosts <n>", "suspended endpoints that wait", count(0, LIMITS.lab.endpointsMax), 1)
+    .option(
+      "--pps <n>",
+      "numbered packets a second, for each client and direction",
+      count(1, LIMITS.lab.packetsPerSecondMax),
+      100,
+    )
+    .option("--foreground", "stay in the foreground until Ctrl-C")
+    .option("--story", "tell the default story: brownout, crash, freeze")
+    .option("--once", "end after the story; exit code 0 only if every promise held")
+    .action(async (options: LabUpOptions, command: Command) => {
+      process.exitCode = await labUp({ ...options, json: wantsJson(command) });
+    });
+  lab
+    .command("down")
+    .description("end the lab and everything it started")
+    .action(async (_: object, command: Command) => print(command, await labDown(), ({ was }) => `The lab was ${was}.`));
+  lab
+    .command("status")
+    .description("processes, addresses and members of the running lab")
+    .action(async (_: object, command: Command) => print(command, await labStatus(), (status) => status.lines.join("\n")));
+  lab
+    .command("fault")
+    .description(`break an endpoint: ${FAULT_KINDS.join(", ")}`)
+    .argument("<kind>", "what happens to it", faultKind)
+    .argument("<endpoint>")
+    .action(async (kind: FaultKind, endpoint: string, _: object, command: Command) => {
+      print(command, await withLab((client) => client.inject(kind, endpoint)), () => `${kind} of ${endpoint} has begun.`);
+    });
+  lab
+    .command("heal")
+    .description("take an endpoint's fault away")
+    .argument("<endpoint>")
+    .action(async (endpoint: string, _: object, command: Command) => {
+      await withLab((client) => client.heal(endpoint));
+      print(command, { endpoint }, () => `${endpoint} has no fault any more; what it broke stays broken until it is repaired.`);
+    });
+  lab
+    .command("roam")
+    .description("give a client another outer address and source port")
+    .argument("<client>")
+    .action(async (client: string, _: object, command: Command) => {
+      await withLab((lab) => lab.roam(client));
+      print(command, { client }, () => `${client} has moved.`);
+    });
+  lab
+    .command("traffic")
+    .description("what each client sent, received and lost")
+    .action(async (_: object, command: Command) => {
+      const traffic = await withLab((client) => client.traffic());
+      print(command, traffic, ({ clients }) =>
+        clients
+          .map(
+            ({ client, up, down, tcp }) =>
+              `${client}: up ${up.lost} of ${up.sent} lost, down ${down.lost} of ${down.sent} lost, TCP broken ${tcp.broken}`,
+          )
+          .join("\n"),
+      );
+    });
+}
+
+async function withLab<T>(work: (client: LabClient) => Promise<T>): Promise<T> {
+  const client = new LabClient(localSockets(paths().run).hypervisor);
+  try {
+    return await work(client);
+  } finally {
+    await client.close();
+  }
+}
+
+function count(min: number, max: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (Number.isInteger(value) && value >= min && value <= max) return value;
+    throw new InvalidArgumentError(`Expected a whole number from ${min} to ${max}.`);
+  };
+}
+
+function faultKind(text: string): FaultKind {
+  const kind = FAULT_KINDS.find((known) => known === text);
+  if (kind !== undefined) return kind;
+  throw new ForeshiftError("INVALID_FIELD", {
+    field: "kind",
+    value: text,
+    detail: `expected one of ${FAULT_KINDS.join(", ")}`,
+  });
+}

@@ -1,0 +1,169 @@
+/**
+ * Everything the lab runs on, started in order and kept running: Temporal, PostgreSQL, OpenBao, collector, control worker and the
+ * process that holds the fleet's namespaces. Ends all of it together, and dies with nothing left behind.
+ */
+import { once } from "node:events";
+import { rm } from "node:fs/promises";
+import { connect } from "node:net";
+import { join } from "node:path";
+import { migrate } from "../drivers/store/migrate.ts";
+import { openStore } from "../drivers/store/store.ts";
+import { LIMITS } from "../models/limits.ts";
+import type { SwarmSpec } from "../models/swarm-spec.ts";
+import { type Connection, connectionFile, localSockets } from "../setup/connection.ts";
+import { makePaths, type Paths } from "../setup/paths.ts";
+import { type Service, startOpenBao, startPostgres, startTemporal } from "../setup/services.ts";
+import { until } from "./await.ts";
+import { labCommand } from "./enclosure.ts";
+import { writePrivateFile } from "./files.ts";
+import { KeptService } from "./kept-service.ts";
+import { LabClient } from "./lab-client.ts";
+import { type Provisioned, provision, VAULT_MOUNT } from "./provision.ts";
+import { LAB_SWARM, LAB_VIP, labSpec } from "./spec.ts";
+import { type ProcessStatus, Supervised } from "./supervised.ts";
+import { relayVault } from "./vault-relay.ts";
+
+export interface LabOptions {
+  readonly clients: number;
+  /** Sessions in all; more than clients means that clients share namespaces. */
+  readonly sessions: number;
+  readonly endpoints: number;
+  readonly ghosts: number;
+  /** Numbered packets a second, for each client and direction. */
+  readonly packetsPerSecond: number;
+  readonly paths: Paths;
+  readonly onProgress: (text: string) => void;
+}
+
+export interface RunningLab {
+  readonly connection: Connection;
+  readonly spec: SwarmSpec;
+  processes(): readonly ProcessStatus[];
+  stop(): Promise<void>;
+}
+
+/** Starts all of it and waits until every process answers; the swarm itself comes up when its file is applied. */
+export async function startLab(options: LabOptions): Promise<RunningLab> {
+  const lab = new Lab(options);
+  try {
+    await lab.start();
+    return lab;
+  } catch (thrown) {
+    await lab.stop();
+    throw thrown;
+  }
+}
+
+class Lab implements RunningLab {
+  readonly #options: LabOptions;
+  readonly #processes: Supervised[] = [];
+  readonly #services: KeptService[] = [];
+  readonly #closers: (() => Promise<void>)[] = [];
+  #connection: Connection | undefined;
+  #spec: SwarmSpec | undefined;
+
+  constructor(options: LabOptions) {
+    this.#options = options;
+  }
+
+  get connection(): Connection {
+    return required(this.#connection);
+  }
+
+  get spec(): SwarmSpec {
+    return required(this.#spec);
+  }
+
+  processes(): readonly ProcessStatus[] {
+    return [...this.#services, ...this.#processes].map(({ status }) => status);
+  }
+
+  async start(): Promise<void> {
+    const { paths, onProgress } = this.#options;
+    await makePaths(paths);
+    onProgress("starting PostgreSQL, Temporal and OpenBao");
+    const where = { home: paths.home, run: paths.run };
+    const [postgres, temporal, openBao] = await allOrFirstError([
+      this.#keep(() => startPostgres(where)),
+      this.#keep(() => startTemporal(where)),
+      this.#keep(() => startOpenBao(where)),
+    ]);
+    const key = await provision(openBao, this.#file("agent-vault-token"));
+    this.#spec = labSpec(this.#options, key);
+    const relay = await relayVault(join(paths.run, "vault.sock"), openBao.address);
+    this.#closers.push(() => relay.close());
+    this.#connection = {
+      temporalAddress: temporal.address,
+      temporalNamespace: process.env.TEMPORAL_NAMESPACE ?? "default",
+      ...(temporal.uiUrl === undefined ? {} : { temporalUi: temporal.uiUrl }),
+      databaseUrl: postgres.url,
+      sockets: localSockets(paths.run),
+    };
+    onProgress("starting collector, control worker and the fleet's namespaces");
+    await migrate(postgres.url);
+    await this.#run("collector", "workers/collector.ts", { socketPath: this.connection.sockets.collector, databaseUrl: postgres.url });
+    await Promise.all([this.#runFleet(), this.#run("control", "workers/control.ts", this.#controlConfig())]);
+    await this.#registerPeers();
+    await writePrivateFile(connectionFile(), `${JSON.stringify(this.#connection, null, 2)}\n`);
+  }
+
+  /** Ends what was started, last first; what fails to end does not keep the rest from it. */
+  async stop(): Promise<void> {
+    await rm(connectionFile(), { force: true });
+    await Promise.allSettled(this.#processes.map((process) => process.stop()));
+    await Promise.allSettled(this.#closers.map((close) => close()));
+    await Promise.allSettled(this.#services.map((service) => service.stop()));
+  }
+
+  async #keep<S extends Service>(start: () => Promise<S>): Promise<S> {
+    const kept = await KeptService.start(start);
+    this.#services.push(kept);
+    return kept.service;
+  }
+
+  /** Starts a Node process with its configuration in a file, and waits until its socket answers. */
+  async #run(name: "collector" | "control" | "hypervisor", file: string, config: object, enclosure: readonly string[] = []): Promise<void> {
+    const configFile = this.#file(`${name}.json`);
+    await writePrivateFile(configFile, `${JSON.stringify(config, null, 2)}\n`);
+    const [command = process.execPath, ...args] = [...enclosure, process.execPath, join(this.#options.paths.project, file), configFile];
+    const socketPath = this.connection.sockets[name];
+    const supervised = new Supervised({
+      name,
+      command,
+      args,
+      logFile: join(this.#options.paths.log, `${name}.log`),
+      ready: (signal) => answers(socketPath, signal),
+    });
+    this.#processes.push(supervised);
+    await supervised.start();
+  }
+
+  #file(name: string): string {
+    return join(this.#options.paths.home, "config", name);
+  }
+}
+
+/** All results, or the first error once none is under way any more. */
+async function allOrFirstError<T extends readonly Promise<unknown>[]>(work: readonly [...T]): Promise<{ [K in keyof T]: Awaited<T[K]> }> {
+  await Promise.allSettled(work);
+  return (await Promise.all(work)) as { [K in keyof T]: Awaited<T[K]> };
+}
+
+/** Resolves once something listens on the socket. */
+async function answers(socketPath: string, signal: AbortSignal): Promise<void> {
+  await until(
+    async () => {
+      if (signal.aborted) throw new Error("it took too long");
+      const socket = connect(socketPath);
+      await once(socket, "connect");
+      socket.destroy();
+      return true;
+    },
+    { what: socketPath, timeoutMs: LIMITS.lab.processReadyTimeoutMs },
+  );
+}
+
+function required<T>(value: T | undefined): T {
+  if (value === undefined) throw new Error("asked for before the lab was started");
+  return value;
+}
