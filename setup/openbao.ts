@@ -24,8 +24,10 @@ export interface OpenBaoService extends Service {
 }
 
 const TOKEN_PERIOD = "768h";
+// The agents' path is named here too: of a token's policies the most specific path decides, so theirs alone would take writing away.
 const POLICY = `
 path "foreshift/*" { capabilities = ["create", "read", "update", "patch", "delete", "list"] }
+path "foreshift/data/swarms/*" { capabilities = ["create", "read", "update", "patch", "delete", "list"] }
 path "transit/*" { capabilities = ["create", "read", "update", "patch", "delete", "list"] }
 path "auth/token/create" { capabilities = ["create", "update"] }
 path "auth/token/revoke-accessor" { capabilities = ["update"] }
