@@ -24,6 +24,14 @@ export const LIMITS = {
     desiredStateBytesMax: 32 * 1024 * 1024,
     nftTimeoutMs: 10_000,
     nftOutputBytesMax: 64 * 1024 * 1024,
+    /** WireGuard's REKEY_AFTER_TIME and, a little early, REJECT_AFTER_TIME; and how long a cookie may be used. */
+    probeRekeyAfterMs: 120_000,
+    probeSessionLifeMs: 170_000,
+    probeCookieLifeMs: 120_000,
+    /** Initiations to one endpoint are at least this far apart (it takes one per 20 ms); doubled up to the longest. */
+    probeHandshakeRetryFirstMs: 100,
+    probeHandshakeRetryLongestMs: 1_000,
+    probesOutstandingMax: 64,
     /** A table that changed under a transaction is read again and the transaction made again, this often. */
     nftAttemptsMax: 3,
     /** Inner addresses with a learned or an explicit way back. */

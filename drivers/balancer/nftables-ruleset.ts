@@ -65,6 +65,8 @@ export const TABLE = "netdev foreshift";
 const INITIATION = "0x01000000";
 const RESPONSE = "0x02000000";
 const DATA = "0x04000000";
+/** Hashes of IPv6 clients start here, so that none is taken for a slot. */
+const CLIENT_HASH_OFFSET = 2 ** 31;
 /** A bucket whose member was just ejected is passed over this often, each time with another hash. */
 const HASH_SEEDS = ["0x1f0e5417", "0x2c9277b5", "0x3ad8f02b", "0x4e67c6a7"];
 
@@ -80,7 +82,8 @@ export function steeringRuleset(input: SteeringInput): Ruleset {
     learned: [
       { name: "sessions", spec: `typeof @th,96,32 : meta mark; ${learnedSpec}` },
       { name: "clients4", spec: `type ipv4_addr . inet_service : mark; ${learnedSpec}` },
-      { name: "clients6", spec: `type ipv6_addr . inet_service : mark; ${learnedSpec}` },
+      // By a hash of address and port: nft 1.0.6 cannot write rules that learn keys longer than 16 bytes.
+      { name: "clients6", spec: `type mark : mark; ${learnedSpec}` },
     ],
     declared: [
       { name: "members", type: "mark : verdict", elements: verdicts(slots, "member_") },
@@ -120,7 +123,9 @@ function memberChain(slot: Slot): Chain {
 function edgeChain(input: SteeringInput): Chain {
   const { v4, v6, port } = input.vip;
   const rules = [`ip daddr ${v4} udp dport ${port} goto vip4`, `ip daddr ${v4} ip frag-off & 0x1fff != 0 counter name "dropped" drop`];
-  if (v6 !== undefined) rules.push(`ip6 daddr ${v6} udp dport ${port} goto vip6`);
+  if (v6 !== undefined) {
+    rules.push(`ip6 daddr ${v6} udp dport ${port} goto vip6`, `ip6 daddr ${v6} exthdr frag exists counter name "dropped" drop`);
+  }
   return { name: "edge", device: input.edgeDevice, binding: `${input.edgeDeviceIndex}`, rules };
 }
 
@@ -158,13 +163,19 @@ function vipChains(family: "4" | "6"): Chain[] {
 /** Pin, else the member that last spoke to this client, else the table. */
 function handshakeChain(family: "4" | "6", input: SteeringInput): Chain {
   const client = family === "4" ? "ip saddr . udp sport" : "ip6 saddr . udp sport";
+  const learned =
+    family === "4"
+      ? [`meta mark set ${client} map @clients4`]
+      : [`meta mark set ${clientHash(client)}`, "meta mark set meta mark map @clients6"];
+  // A hash that was not learned stays in the mark; it is above all slots.
+  const found = family === "4" ? "meta mark != 0" : `meta mark < ${CLIENT_HASH_OFFSET}`;
   const rules = [
     "meta mark set 0",
     `meta mark set ${client} map @pins${family}`,
     'meta mark != 0 counter name "by_pin"',
     "meta mark vmap @members",
-    `meta mark set ${client} map @clients${family}`,
-    'meta mark != 0 counter name "by_client"',
+    ...learned,
+    `${found} counter name "by_client"`,
     "meta mark vmap @takers",
     'counter name "by_hash"',
   ];
@@ -176,6 +187,10 @@ function handshakeChain(family: "4" | "6", input: SteeringInput): Chain {
   }
   rules.push('counter name "dropped" drop');
   return { name: `handshake${family}`, rules };
+}
+
+function clientHash(client: string): string {
+  return `jhash ${client} mod ${2 ** 31 - 1} seed 0x52a6c1f3 offset ${CLIENT_HASH_OFFSET}`;
 }
 
 /** One chain a device: members may share a device, and are then told apart by their MAC addresses. */
@@ -190,7 +205,11 @@ function learnChains(input: SteeringInput, families: readonly ("4" | "6")[], tim
         const handshake = `${from}${ip} saddr ${address} udp sport ${vip.port} @th,64,32 { ${INITIATION}, ${RESPONSE} }`;
         rules.push(
           `${handshake} meta mark set ${slot.mark} meta mark vmap @fences`,
-          `${handshake} update @sessions { @th,96,32 timeout ${timeout} : ${slot.mark} } update @clients${family} { ${ip} daddr . udp dport timeout ${timeout} : ${slot.mark} } meta mark set 0 accept`,
+          `${handshake} update @sessions { @th,96,32 timeout ${timeout} : ${slot.mark} }`,
+          family === "4"
+            ? `${handshake} update @clients4 { ip daddr . udp dport timeout ${timeout} : ${slot.mark} }`
+            : `${handshake} meta mark set ${clientHash("ip6 daddr . udp dport")} update @clients6 { meta mark timeout ${timeout} : ${slot.mark} }`,
+          `${handshake} meta mark set 0 accept`,
         );
       }
     }
@@ -225,8 +244,6 @@ function bucketElements(buckets: readonly number[]): Map<string, string> {
   if (known !== undefined) return known;
   const elements = new Map<string, string>();
   elementsOfBuckets.set(buckets, elements);
-  buckets.forEach((mark, bucket) => {
-    if (mark !== 0) elements.set(`${bucket}`, `${mark}`);
-  });
+  buckets.forEach((mark, bucket) => elements.set(`${bucket}`, `${mark}`));
   return elements;
 }
