@@ -7,6 +7,8 @@ export const SETUP_LIMITS = {
   stopGraceMs: 10_000,
   /** How long the service of a parent that was killed may take to be gone. */
   predecessorTimeoutMs: 15_000,
+  /** The same when its parent seems to live. */
+  ownedPredecessorTimeoutMs: 1_000,
   externalTimeoutMs: 5_000,
   requestTimeoutMs: 10_000,
   /** Starts that fail because another process took the port in between are repeated on another port. */

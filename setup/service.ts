@@ -184,10 +184,12 @@ async function awaitReady(child: Child, spec: ChildSpec): Promise<void> {
 async function awaitPredecessor(home: string, name: string): Promise<void> {
   const pid = Number(await readFile(pidFile(home, name), "utf8").catch(() => "0"));
   if (!(pid > 0)) return;
-  const deadline = Date.now() + SETUP_LIMITS.predecessorTimeoutMs;
   const folder = await realpath(home);
+  const start = Date.now();
   while (await worksIn(pid, folder)) {
-    if (Date.now() > deadline || !(await isOrphan(pid))) {
+    // A parent that was killed this moment still looks alive.
+    const patienceMs = (await isOrphan(pid)) ? SETUP_LIMITS.predecessorTimeoutMs : SETUP_LIMITS.ownedPredecessorTimeoutMs;
+    if (Date.now() - start > patienceMs) {
       throw new ForeshiftError("SOCKET_IN_USE", { value: `${name} of ${home} (process ${pid})` });
     }
     await delay(SETUP_LIMITS.readyPollMs);
