@@ -27,7 +27,12 @@ export function balancerActivities(deps: ActivityDeps) {
     /** The swarm's table as its file states it; made empty when the balancer has none. */
     applySteeringPolicy(input: StepInput & { spec: SwarmSpec }): Promise<void> {
       return asStep(deps, input, "state the steering policy", async () => {
-        const changed = await changeSteering(deps, input.operation, (state) => ({ ...state, ...policyOf(input.spec) }), input.spec);
+        const changed = await changeSteering(
+          deps,
+          input.operation,
+          (state) => ({ ...state, ...policyOf(input.spec) }),
+          input.spec,
+        );
         return { result: undefined, text: "The balancer holds the swarm's policy", outcome: outcomeOf(changed) };
       });
     },
@@ -172,7 +177,8 @@ export function balancerActivities(deps: ActivityDeps) {
 async function changeSteering(deps: ActivityDeps, operation: string, change: Change, bootstrap?: SwarmSpec): Promise<boolean> {
   for (let attempt = 1; ; attempt += 1) {
     const held = (await deps.balancer.desired()) ?? (bootstrap === undefined ? undefined : emptyState(bootstrap));
-    if (held === undefined) throw new ForeshiftError("NOT_READY", { value: "balancer", detail: "it holds no desired state yet" });
+    if (held === undefined)
+      throw new ForeshiftError("NOT_READY", { value: "balancer", detail: "it holds no desired state yet" });
     const wanted = { ...change(held), epoch: held.epoch + 1 };
     if (held.epoch > 0 && sameSteering(held, wanted)) return false;
     try {

@@ -83,7 +83,9 @@ export function pause(ms: number): Promise<void> {
 function toFailure(thrown: unknown): Error {
   if (thrown instanceof CancelledFailure || thrown instanceof ApplicationFailure) return thrown;
   const error =
-    thrown instanceof ForeshiftError ? thrown : new ForeshiftError("INTERNAL", { detail: messageOf(thrown) }, { cause: thrown });
+    thrown instanceof ForeshiftError
+      ? thrown
+      : new ForeshiftError("INTERNAL", { detail: messageOf(thrown) }, { cause: thrown });
   return ApplicationFailure.create({
     type: error.code,
     message: error.message,

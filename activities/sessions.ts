@@ -10,7 +10,7 @@ import { type ActivityDeps, asActivity, asStep, pause, type StepInput } from "./
 import { agentFor } from "./links.ts";
 
 export interface SessionListing {
-  /** False when the endpoint's agent does not answer: nothing is known of its sessions. */
+  /** False when the endpoint is dead: its agent does not answer, and the reflex has ejected it or never knew it. */
   readonly reachable: boolean;
   /** Public keys of live sessions that carry packets from the client now. */
   readonly active: readonly string[];
@@ -52,12 +52,14 @@ export function sessionActivities(deps: ActivityDeps) {
           await pause(LIMITS.control.trafficSampleMs);
           [second, { clockMs }] = await Promise.all([agent.sessions(), agent.status()]);
         } catch (thrown) {
-          if (isGone(thrown)) return { reachable: false, active: [], quiet: [] };
-          throw thrown;
+          // An agent alone may be away while the data path is fine; only the reflex's word makes an endpoint dead.
+          if (!isGone(thrown) || !(await isDead(deps, input.endpoint))) throw thrown;
+          return { reachable: false, active: [], quiet: [] };
         }
         const receivedBefore = new Map(first.map((session) => [session.publicKey, session.rxBytes]));
         const live = second.filter((session) => clockMs - session.lastHandshakeMs < LIMITS.control.sessionAgeMsMax);
-        const isActive = (session: SessionState) => session.rxBytes > (receivedBefore.get(session.publicKey) ?? session.rxBytes);
+        const isActive = (session: SessionState) =>
+          session.rxBytes > (receivedBefore.get(session.publicKey) ?? session.rxBytes);
         return {
           reachable: true,
           active: live.filter(isActive).map((session) => session.publicKey),
@@ -67,7 +69,7 @@ export function sessionActivities(deps: ActivityDeps) {
     },
 
     /** The target knows every client that may come, without holding a session of theirs. */
-    prepareShadows(input: StepInput & { from: string; to: string }): Promise<void> {
+    prepareShadows(input: StepInput & { to: string }): Promise<void> {
       return asStep(deps, input, "shadow sessions", async () => {
         const [peers, agent] = await Promise.all([deps.store.peers(input.swarm), agentFor(deps, input.swarm, input.to)]);
         await agent.prepare({ operation: input.operation, peers });
@@ -132,7 +134,12 @@ export function sessionActivities(deps: ActivityDeps) {
           await (await agentFor(deps, input.swarm, endpoint)).retire({ operation, publicKeys });
         } catch (thrown) {
           if (!isGone(thrown)) throw thrown;
-          return { result: undefined, text: `${endpoint} does not answer and keeps nothing`, endpoint, outcome: "already-done" };
+          return {
+            result: undefined,
+            text: `${endpoint} does not answer and keeps nothing`,
+            endpoint,
+            outcome: "already-done",
+          };
         }
         const text = `${endpoint} forgot ${publicKeys.length} sessions`;
         return { result: undefined, text, endpoint, details: { sessions: publicKeys.length } };
@@ -190,6 +197,11 @@ async function sessionsLastHeldBy(deps: ActivityDeps, swarm: string, endpoint: s
     if (session.endpoint === endpoint) held.set(session.publicKey, session);
   }
   return [...held.values()];
+}
+
+async function isDead(deps: ActivityDeps, endpoint: string): Promise<boolean> {
+  const health = await deps.balancer.health();
+  return health.find((member) => member.endpoint === endpoint)?.ejected ?? true;
 }
 
 function pick(sessions: readonly SessionState[], publicKeys: readonly string[]): readonly SessionState[] {

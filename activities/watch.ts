@@ -2,13 +2,15 @@
  * The watch: looks at reflex, hypervisor and telemetry several times a second, asks plan() what it would do, and returns only when
  * that is something, or when a deadline has passed. The workflow then decides by the same plan().
  */
-import { Context } from "@temporalio/activity";
+import { Context, getClient } from "@temporalio/activity";
+import { WorkflowNotFoundError } from "@temporalio/common";
 import type { Machine } from "../drivers/ports.ts";
 import { actionableSteps, fingerprintOf, type RunUnderWay } from "../models/decision.ts";
 import { LIMITS } from "../models/limits.ts";
 import type { EndpointObservation, Heartbeat, Observation } from "../models/observation.ts";
-import { plan, type SwarmState } from "../models/plan.ts";
+import { plan } from "../models/plan.ts";
 import type { Member, MemberHealth } from "../models/steering.ts";
+import type { SwarmState } from "../models/swarm-state.ts";
 import { type ActivityDeps, asActivity, pause } from "./deps.ts";
 import type { StoppedBy } from "./store.ts";
 
@@ -24,6 +26,8 @@ export interface WatchResult {
   readonly observation: Observation;
   /** The stop switch that holds this swarm. */
   readonly stopped: StoppedBy | undefined;
+  /** Workflow ids of runs that ended without a word: terminated by a person, or lost with their server. */
+  readonly vanished: readonly string[];
 }
 
 export function watchActivities(deps: ActivityDeps) {
@@ -59,13 +63,20 @@ async function watch(deps: ActivityDeps, input: WatchInput): Promise<WatchResult
     reflexSeq: input.state.reflexSeq,
   };
   let stopped: StoppedBy | undefined = input.state.stopped;
+  let runsCheckedAtMs = 0;
+  let vanished: readonly string[] = [];
   for (;;) {
+    if (due(runsCheckedAtMs, LIMITS.control.runsPollMs)) {
+      vanished = await vanishedRuns(input.runs);
+      runsCheckedAtMs = Date.now();
+    }
     await readAll(deps, input.swarm, sources);
     stopped = await readSwitch(deps, input.swarm, stopped);
     if (sources.machines !== undefined) {
       const observation = assemble(sources, sources.machines, Date.now());
       const stopChanged = (stopped === undefined) !== (input.state.stopped === undefined);
-      if (stopChanged || Date.now() >= deadlineMs || isNews(input, observation)) return { observation, stopped };
+      const news = stopChanged || vanished.length > 0 || isNews(input, observation);
+      if (news || Date.now() >= deadlineMs) return { observation, stopped, vanished };
     }
     await nextLook(deps, sources);
   }
@@ -74,6 +85,21 @@ async function watch(deps: ActivityDeps, input: WatchInput): Promise<WatchResult
 function isNews(input: WatchInput, observation: Observation): boolean {
   const decision = plan(input.state, observation, observation.atMs);
   return actionableSteps(input.swarm, decision.steps, input.runs).length > 0 || fingerprintOf(decision) !== input.seen;
+}
+
+/** A run tells the swarm before it ends, so one that is not running and is still waited for has told nobody. */
+async function vanishedRuns(runs: readonly RunUnderWay[]): Promise<readonly string[]> {
+  const { workflow } = getClient();
+  const vanished: string[] = [];
+  for (const run of runs) {
+    try {
+      const { status } = await workflow.getHandle(run.workflowId).describe();
+      if (status.name !== "RUNNING") vanished.push(run.workflowId);
+    } catch (thrown) {
+      if (thrown instanceof WorkflowNotFoundError) vanished.push(run.workflowId);
+    }
+  }
+  return vanished;
 }
 
 async function readAll(deps: ActivityDeps, swarm: string, sources: Sources): Promise<void> {

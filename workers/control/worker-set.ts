@@ -1,0 +1,142 @@
+/**
+ * All Temporal workers of one process: workflows on the queue `control`, activities on one queue for each downstream, each with its own
+ * rate. A connection that breaks for good is made again, for as long as the set is wanted.
+ */
+import { fileURLToPath } from "node:url";
+import { setTimeout as delay } from "node:timers/promises";
+import { bundleWorkflowCode, NativeConnection, type NativeConnectionOptions, Worker, type WorkflowBundle } from "@temporalio/worker";
+import type { Logger } from "pino";
+import type { Activities, ActivityQueue } from "../../activities/index.ts";
+import { messageOf } from "../../models/errors.ts";
+import { LIMITS } from "../../models/limits.ts";
+
+/** Queue of the workflows. */
+export const CONTROL_QUEUE = "control";
+
+const CALLS_PER_SECOND: Readonly<Record<ActivityQueue, number | undefined>> = {
+  balancer: LIMITS.control.balancerCallsPerSecond,
+  hypervisor: LIMITS.control.hypervisorCallsPerSecond,
+  agents: LIMITS.control.agentCallsPerSecond,
+  store: LIMITS.control.storeCallsPerSecond,
+  watch: undefined,
+};
+
+export interface WorkerSetOptions {
+  readonly connection: NativeConnectionOptions;
+  readonly namespace: string;
+  readonly activities: Activities;
+  readonly log: Logger;
+}
+
+export interface WorkerSet {
+  readonly status: () => WorkerSetStatus;
+  readonly stop: () => Promise<void>;
+}
+
+export interface WorkerSetStatus {
+  readonly state: "connecting" | "running" | "stopped";
+  /** Times the workers had to be made again. */
+  readonly restarts: number;
+  readonly lastError: string | undefined;
+}
+
+/** Bundled once: workflow code is the same for every connection. */
+export function bundleWorkflows(log: Logger): Promise<WorkflowBundle> {
+  const workflowsPath = fileURLToPath(new URL("../../workflows/index.ts", import.meta.url));
+  return bundleWorkflowCode({
+    workflowsPath,
+    logger: {
+      trace: () => undefined,
+      debug: () => undefined,
+      info: () => undefined,
+      log: (level, message) => (level === "ERROR" ? log.error({ event: "bundle", message }) : undefined),
+      warn: (message) => log.warn({ event: "bundle", message }),
+      error: (message) => log.error({ event: "bundle", message }),
+    },
+  });
+}
+
+/** Returns when the workers poll for the first time. */
+export async function startWorkerSet(options: WorkerSetOptions): Promise<WorkerSet> {
+  const bundle = await bundleWorkflows(options.log);
+  const stopping = new AbortController();
+  let status: WorkerSetStatus = { state: "connecting", restarts: 0, lastError: undefined };
+  const running = keepRunning(options, bundle, stopping.signal, (change) => {
+    status = { ...status, ...change };
+  });
+  return {
+    status: () => status,
+    stop: async () => {
+      stopping.abort();
+      await running;
+      status = { ...status, state: "stopped" };
+    },
+  };
+}
+
+type Report = (change: Partial<WorkerSetStatus>) => void;
+
+async function keepRunning(options: WorkerSetOptions, bundle: WorkflowBundle, stop: AbortSignal, report: Report): Promise<void> {
+  let pauseMs: number = LIMITS.control.workerRestartFirstMs;
+  for (let restarts = 0; !stop.aborted; restarts += 1) {
+    report({ restarts });
+    const startedAtMs = Date.now();
+    try {
+      await runOnce(options, bundle, stop, report);
+    } catch (thrown) {
+      report({ state: "connecting", lastError: messageOf(thrown) });
+      options.log.warn({ event: "workers-restart", detail: messageOf(thrown) });
+    }
+    if (stop.aborted) return;
+    const lasted = Date.now() - startedAtMs > LIMITS.control.workerRestartLongestMs;
+    pauseMs = lasted ? LIMITS.control.workerRestartFirstMs : Math.min(2 * pauseMs, LIMITS.control.workerRestartLongestMs);
+    await delay(pauseMs, undefined, { signal: stop }).catch(() => undefined);
+  }
+}
+
+/** Runs until told to stop, or until one of the workers fails, which ends the others. */
+async function runOnce(options: WorkerSetOptions, bundle: WorkflowBundle, stop: AbortSignal, report: Report): Promise<void> {
+  const connection = await NativeConnection.connect(options.connection);
+  const workers: Worker[] = [];
+  const shutDown = () => {
+    for (const worker of workers) if (worker.getState() === "RUNNING") worker.shutdown();
+  };
+  try {
+    await createWorkers(options, bundle, connection, workers);
+    report({ state: "running", lastError: undefined });
+    options.log.info({ event: "workers-running", queues: [CONTROL_QUEUE, ...Object.keys(CALLS_PER_SECOND)] });
+    stop.addEventListener("abort", shutDown);
+    const runs = workers.map((worker) => worker.run().finally(shutDown));
+    if (stop.aborted) shutDown();
+    const failed = (await Promise.allSettled(runs)).find((result) => result.status === "rejected");
+    if (failed !== undefined) throw failed.reason;
+  } finally {
+    stop.removeEventListener("abort", shutDown);
+    await connection.close();
+  }
+}
+
+async function createWorkers(
+  options: WorkerSetOptions,
+  bundle: WorkflowBundle,
+  connection: NativeConnection,
+  workers: Worker[],
+): Promise<void> {
+  const shared = {
+    connection,
+    namespace: options.namespace,
+    shutdownGraceTime: LIMITS.control.workerShutdownMs,
+    shutdownForceTime: 2 * LIMITS.control.workerShutdownMs,
+    // A cancelled watch and a stopped step hear of it within this.
+    maxHeartbeatThrottleInterval: LIMITS.control.heartbeatIntervalMs,
+  };
+  const stickyQueueScheduleToStartTimeout = LIMITS.control.heartbeatTimeoutMs;
+  workers.push(
+    await Worker.create({ ...shared, taskQueue: CONTROL_QUEUE, workflowBundle: bundle, stickyQueueScheduleToStartTimeout }),
+  );
+  for (const [taskQueue, perSecond] of Object.entries(CALLS_PER_SECOND)) {
+    const activities = options.activities[taskQueue as ActivityQueue];
+    const rate = perSecond === undefined ? {} : { maxTaskQueueActivitiesPerSecond: perSecond };
+    workers.push(await Worker.create({ ...shared, taskQueue, activities, ...rate }));
+  }
+}

@@ -1,0 +1,8 @@
+/**
+ * All workflows; what the worker bundles. Function names are wire names: never renamed.
+ */
+export { addEndpoints } from "./add-endpoints.ts";
+export { drainAndReplace } from "./drain-and-replace.ts";
+export { endpointLost } from "./endpoint-lost.ts";
+export { replenishGhosts } from "./replenish-ghosts.ts";
+export { swarm } from "./swarm.ts";

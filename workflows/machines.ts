@@ -1,0 +1,92 @@
+/**
+ * A machine that can serve: a ghost that was promised to this run, else a fresh one; joined with weight 0, and not used before it
+ * answers through its tunnel.
+ */
+import { ForeshiftError } from "../models/errors.ts";
+import { LIMITS } from "../models/limits.ts";
+import { failure, reasonOf } from "./failures.ts";
+import { agents, balancer, hypervisor, terminator } from "./queues.ts";
+import { type Journal, operationKey, step } from "./run.ts";
+
+export interface MachineRequest {
+  readonly ghost: string | undefined;
+  readonly reason: string;
+  /** Distinguishes this machine's steps from those of another in the same run. */
+  readonly name: string;
+}
+
+/** Wakes the ghost; one that cannot be woken is left to the swarm, and a machine is launched. Answers its name. */
+export async function obtainMachine(journal: Journal, request: MachineRequest): Promise<string> {
+  const { swarm } = journal;
+  const { ghost, reason, name } = request;
+  if (ghost !== undefined) {
+    try {
+      await step(journal, () =>
+        hypervisor.resumeMachine.executeWithOptions({ summary: `Wake the ghost ${ghost}` }, [
+          { swarm, reason, name: ghost, operation: operationKey(`${name}-wake`) },
+        ]),
+      );
+      journal.note(`The ghost ${ghost} is awake.`);
+      return ghost;
+    } catch (thrown) {
+      journal.note(`The ghost ${ghost} could not be woken (${reasonOf(thrown)}); a machine is launched.`);
+    }
+  }
+  const machine = await step(journal, () =>
+    hypervisor.launchMachine.executeWithOptions({ summary: "Launch a machine" }, [
+      { swarm, reason, suspended: false, operation: operationKey(`${name}-launch`) },
+    ]),
+  );
+  journal.note(`${machine} was launched.`);
+  return machine;
+}
+
+/** A member with weight 0 that knows every client and answers through its tunnel; NO_REPLACEMENT when it does not. */
+export async function joinAndProbe(journal: Journal, endpoint: string, request: MachineRequest): Promise<void> {
+  const { swarm } = journal;
+  const { reason, name } = request;
+  await step(journal, () =>
+    balancer.joinMember.executeWithOptions({ summary: `${endpoint} joins with weight 0` }, [
+      { swarm, reason, endpoint, weight: 0, operation: operationKey(`${name}-join`) },
+    ]),
+  );
+  const answers = await balancer.awaitInnerAnswer.executeWithOptions(
+    { summary: `Does ${endpoint} answer through its tunnel?` },
+    [{ endpoint, answersMin: LIMITS.control.preflightAnswersMin, timeoutMs: LIMITS.control.preflightTimeoutMs }],
+  );
+  if (!answers) {
+    const detail = `${endpoint} did not answer through its tunnel within ${LIMITS.control.preflightTimeoutMs} ms`;
+    throw failure(new ForeshiftError("NO_REPLACEMENT", { value: reason, detail }));
+  }
+  await step(journal, () =>
+    agents.prepareShadows.executeWithOptions({ summary: `${endpoint} learns every client` }, [
+      { swarm, reason, to: endpoint, operation: operationKey(`${name}-prepare`) },
+    ]),
+  );
+  journal.note(`${endpoint} answers through its tunnel and knows every client.`);
+}
+
+export async function giveWeight(journal: Journal, endpoint: string, weight: number, request: MachineRequest): Promise<void> {
+  const { reason, name } = request;
+  await step(journal, () =>
+    balancer.setWeight.executeWithOptions({ summary: `${endpoint} gets weight ${weight}` }, [
+      { swarm: journal.swarm, reason, endpoint, weight, draining: false, operation: operationKey(`${name}-weight`) },
+    ]),
+  );
+}
+
+/** Out of the balancer, and ended. */
+export async function removeMachine(journal: Journal, endpoint: string, request: Omit<MachineRequest, "ghost">): Promise<void> {
+  const { swarm } = journal;
+  const { reason, name } = request;
+  await step(journal, () =>
+    balancer.removeMember.executeWithOptions({ summary: `${endpoint} leaves the balancer` }, [
+      { swarm, reason, endpoint, operation: operationKey(`${name}-leave`) },
+    ]),
+  );
+  await step(journal, () =>
+    terminator.terminateMachine.executeWithOptions({ summary: `Terminate ${endpoint}` }, [
+      { swarm, reason, name: endpoint, operation: operationKey(`${name}-terminate`) },
+    ]),
+  );
+}

@@ -1,0 +1,45 @@
+/**
+ * Fills the pool of suspended machines.
+ */
+import { sleep, workflowInfo } from "@temporalio/workflow";
+import { LIMITS } from "../models/limits.ts";
+import type { SwarmSpec } from "../models/swarm-spec.ts";
+import { reasonOf } from "./failures.ts";
+import { ghostsReplenishedSignal, type MachinesAdded } from "./messages.ts";
+import { hypervisor } from "./queues.ts";
+import { audit, Journal, operationKey, step, tellSwarm } from "./run.ts";
+
+export interface ReplenishInput {
+  readonly count: number;
+  readonly reason: string;
+  readonly spec: SwarmSpec;
+}
+
+export async function replenishGhosts(input: ReplenishInput): Promise<MachinesAdded> {
+  const { count, reason, spec } = input;
+  const journal = new Journal({ swarm: spec.name, cause: "ghosts-missing", title: `Launch ${count} ghosts: ${reason}` });
+  journal.enter("launching");
+  const machines: string[] = [];
+  for (let number = 1; number <= count; number += 1) {
+    try {
+      const machine = await step(journal, () =>
+        hypervisor.launchMachine.executeWithOptions({ summary: `Launch ghost ${number} of ${count}` }, [
+          { swarm: spec.name, reason, suspended: true, operation: operationKey(`ghost-${number}`) },
+        ]),
+      );
+      machines.push(machine);
+      journal.note(`${machine} is suspended and can be woken.`);
+    } catch (thrown) {
+      journal.note(`Ghost ${number} could not be launched: ${reasonOf(thrown)}`);
+    }
+  }
+  const text = `${machines.length} of ${count} ghosts were launched${machines.length === 0 ? "" : `: ${machines.join(", ")}`}`;
+  const outcome = machines.length === count ? "done" : "failed";
+  await audit({ name: "end", swarm: spec.name, action: "replenish ghosts", outcome, text });
+  // The swarm would ask for the missing ones at once.
+  if (outcome === "failed") await sleep(LIMITS.control.watchRetryMs, { summary: "Give the hypervisor a moment" });
+  journal.enter(outcome);
+  const fact = { workflowId: workflowInfo().workflowId, machines, text };
+  await tellSwarm(spec.name, ghostsReplenishedSignal, fact);
+  return fact;
+}
