@@ -1,0 +1,172 @@
+/**
+ * The lab's clients: hosts with stock WireGuard whose only peer is the swarm's VIP. Several sessions may share a host.
+ */
+import { randomInt } from "node:crypto";
+import { ForeshiftError } from "../models/errors.ts";
+import type { Peer } from "../models/session.ts";
+import { clientInner, clientOuter, INNER } from "./addresses.ts";
+import { type KeyPair, makeKeyPair } from "./keys.ts";
+import { addNamespaces, runScript } from "./namespace.ts";
+import { ipBatch, setSysctls, type Vip } from "./topology.ts";
+
+/** Hosts have /24 networks 198.18.101.0 and up, below the VIP's 198.19.0.0/16. */
+export const CLIENT_HOSTS_MAX = 150;
+export const SESSIONS_PER_HOST_MAX = 250;
+/** A client's first address, and the addresses that it roams over. */
+const FIRST_ADDRESS = 2;
+const LAST_ADDRESS = 250;
+/** Routing table of a host's session `k`, by source address. */
+const SESSION_TABLE_BASE = 1_000;
+
+export interface ClientSession {
+  readonly peer: Peer;
+  readonly innerAddress: string;
+  readonly device: string;
+  /** Counted over all clients of the lab. */
+  readonly index: number;
+}
+
+export interface Client {
+  readonly name: string;
+  readonly number: number;
+  readonly family: 4 | 6;
+  readonly sessions: readonly ClientSession[];
+}
+
+interface Entry {
+  readonly client: Client;
+  readonly keys: readonly KeyPair[];
+  /** Last part of its present outer address. */
+  address: number;
+}
+
+export interface ClientsOptions {
+  readonly vip: Vip;
+  readonly swarmPublicKey: string;
+  /** Sessions in all, and how many share a host. */
+  readonly sessions: number;
+  readonly sessionsPerHost: number;
+  /** Share of the hosts, 0..1, that reach the VIP by IPv6. */
+  readonly ipv6Share: number;
+}
+
+export class Clients {
+  readonly #options: ClientsOptions;
+  readonly #entries: readonly Entry[];
+
+  constructor(options: ClientsOptions) {
+    this.#options = options;
+    const hosts = Math.ceil(options.sessions / options.sessionsPerHost);
+    const onIpv6 = options.vip.v6 === undefined ? 0 : Math.round(hosts * options.ipv6Share);
+    this.#entries = Array.from({ length: hosts }, (_, at) => {
+      const first = at * options.sessionsPerHost;
+      const count = Math.min(options.sessionsPerHost, options.sessions - first);
+      return makeEntry(at + 1, first, count, at >= hosts - onIpv6 ? 6 : 4);
+    });
+  }
+
+  get list(): readonly Client[] {
+    return this.#entries.map((entry) => entry.client);
+  }
+
+  /** Makes the hosts, and brings WireGuard up on them. */
+  async build(): Promise<void> {
+    const hosts = this.#entries.map((entry) => entry.client.name);
+    await addNamespaces(hosts);
+    await ipBatch(hosts.map((host) => `link add ${host} netns edge type veth peer name eth0 netns ${host}`));
+    await ipBatch(
+      this.#entries.flatMap(({ client }) => {
+        const gateway = clientOuter(client.number, 1);
+        return [
+          `addr add ${gateway.v4}/24 dev ${client.name}`,
+          `addr add ${gateway.v6}/64 dev ${client.name} nodad`,
+          `link set ${client.name} up`,
+        ];
+      }),
+      "edge",
+    );
+    for (const entry of this.#entries) await this.#bringUp(entry);
+  }
+
+  /** Gives a client another outer address and other source ports, as when it changes networks. */
+  async roam(name: string): Promise<{ outerAddress: string; ports: readonly number[] }> {
+    const entry = this.#entries.find((one) => one.client.name === name);
+    if (entry === undefined) {
+      const detail = `the clients are client-1 to client-${this.#entries.length}`;
+      throw new ForeshiftError("INVALID_FIELD", { field: "client", value: name, detail });
+    }
+    const { client } = entry;
+    const before = clientOuter(client.number, entry.address);
+    entry.address = entry.address === LAST_ADDRESS ? FIRST_ADDRESS : entry.address + 1;
+    const after = clientOuter(client.number, entry.address);
+    const ports = client.sessions.map(() => randomInt(20_000, 60_000));
+    await ipBatch(
+      [
+        ...addressesOf(after),
+        `addr del ${before.v4}/24 dev eth0`,
+        `addr del ${before.v6}/64 dev eth0`,
+        ...defaultRoutes(client.number),
+      ],
+      name,
+    );
+    await runScript(client.sessions.map(({ device }, k) => `wg set ${device} listen-port ${ports[k]}`).join("\n"), name);
+    return { outerAddress: client.family === 4 ? after.v4 : after.v6, ports };
+  }
+
+  async #bringUp(entry: Entry): Promise<void> {
+    const { client, keys } = entry;
+    await setSysctls(client.name, ["net.ipv4.conf.all.promote_secondaries=1", "net.ipv4.conf.default.promote_secondaries=1"]);
+    await ipBatch(
+      [...addressesOf(clientOuter(client.number, entry.address)), "link set eth0 up", ...defaultRoutes(client.number)],
+      client.name,
+    );
+    // Keys go in by standard input, so that they show in no list of processes.
+    const start = client.sessions.map(
+      ({ device }, k) =>
+        `wireguard-go ${device}\nwg setconf ${device} /dev/stdin <<'END'\n${this.#config(keys[k], client)}\nEND`,
+    );
+    await runScript(`export WG_I_PREFER_BUGGY_USERSPACE_TO_POLISHED_KMOD=1 LOG_LEVEL=silent\n${start.join("\n")}`, client.name);
+    await ipBatch(
+      client.sessions.flatMap(({ device, innerAddress }, k) => [
+        `addr add ${innerAddress}/32 dev ${device}`,
+        `link set ${device} mtu 1420 up`,
+        `rule add from ${innerAddress} lookup ${SESSION_TABLE_BASE + k}`,
+        `route add ${INNER.servers} dev ${device} src ${innerAddress} table ${SESSION_TABLE_BASE + k}`,
+      ]),
+      client.name,
+    );
+    // Programs that bind to no address take the first session.
+    const [first] = client.sessions;
+    if (first !== undefined)
+      await ipBatch([`route add ${INNER.servers} dev ${first.device} src ${first.innerAddress}`], client.name);
+  }
+
+  #config(keys: KeyPair | undefined, client: Client): string {
+    const { vip, swarmPublicKey } = this.#options;
+    const endpoint = client.family === 6 && vip.v6 !== undefined ? `[${vip.v6}]:${vip.port}` : `${vip.v4}:${vip.port}`;
+    return `[Interface]
+PrivateKey = ${keys?.privateKey ?? ""}
+[Peer]
+PublicKey = ${swarmPublicKey}
+Endpoint = ${endpoint}
+AllowedIPs = ${INNER.servers}`;
+  }
+}
+
+function makeEntry(number: number, firstIndex: number, count: number, family: 4 | 6): Entry {
+  const keys = Array.from({ length: count }, makeKeyPair);
+  const sessions = keys.map(({ publicKey }, k) => {
+    const innerAddress = clientInner(number, k);
+    return { peer: { publicKey, innerAddresses: [innerAddress] }, innerAddress, device: `wg${k}`, index: firstIndex + k };
+  });
+  return { client: { name: `client-${number}`, number, family, sessions }, keys, address: FIRST_ADDRESS };
+}
+
+function addressesOf(outer: { v4: string; v6: string }): string[] {
+  return [`addr add ${outer.v4}/24 dev eth0`, `addr add ${outer.v6}/64 dev eth0 nodad`];
+}
+
+function defaultRoutes(number: number): string[] {
+  const gateway = clientOuter(number, 1);
+  return [`route replace default via ${gateway.v4} dev eth0`, `route replace default via ${gateway.v6} dev eth0`];
+}
