@@ -25,15 +25,21 @@ export interface OpenBaoService extends Service {
 
 const TOKEN_PERIOD = "768h";
 // The agents' path is named here too: of a token's policies the most specific path decides, so theirs alone would take writing away.
-const POLICY = `
+/** Of the lab and its workers. Tokens for the agents are periodic, which only `sudo` may make. */
+const OWN_POLICY = `
 path "foreshift/*" { capabilities = ["create", "read", "update", "patch", "delete", "list"] }
 path "foreshift/data/swarms/*" { capabilities = ["create", "read", "update", "patch", "delete", "list"] }
 path "transit/*" { capabilities = ["create", "read", "update", "patch", "delete", "list"] }
-path "auth/token/create" { capabilities = ["create", "update"] }
+path "auth/token/create" { capabilities = ["create", "update", "sudo"] }
 path "auth/token/revoke-accessor" { capabilities = ["update"] }
 `;
-/** What an endpoint's agent may do: read its swarm's keys. Whoever hands out tokens with it must hold it as well. */
-const AGENT_POLICY = `path "foreshift/data/swarms/*" { capabilities = ["read"] }`;
+
+/** Of an endpoint's agent: it reads the keys of swarms, renews its own token, and nothing else. */
+const AGENT_POLICY = `
+path "foreshift/data/swarms/*" { capabilities = ["read"] }
+path "auth/token/lookup-self" { capabilities = ["read"] }
+path "auth/token/renew-self" { capabilities = ["update"] }
+`;
 
 const keysSchema = z.object({ unsealKey: z.string().min(1), rootToken: z.string().min(1) });
 type Keys = z.infer<typeof keysSchema>;
@@ -109,7 +115,9 @@ async function bringUp(address: string, folder: string): Promise<boolean> {
   const after = statusSchema.parse(await call(address, "GET", "sys/seal-status"));
   if (after.sealed) return false;
   await mountEngines(address, keys.rootToken);
-  await call(address, "PUT", "sys/policies/acl/foreshift", { token: keys.rootToken, body: { policy: POLICY } });
+  for (const [name, policy] of Object.entries({ foreshift: OWN_POLICY, "foreshift-agent": AGENT_POLICY })) {
+    await call(address, "PUT", `sys/policies/acl/${name}`, { token: keys.rootToken, body: { policy } });
+  }
   await call(address, "PUT", "sys/policies/acl/foreshift-agent", { token: keys.rootToken, body: { policy: AGENT_POLICY } });
   await ensureToken(address, folder, keys.rootToken);
   return true;
