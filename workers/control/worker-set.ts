@@ -2,9 +2,16 @@
  * All Temporal workers of one process: workflows on the queue `control`, activities on one queue for each downstream, each with its own
  * rate. A connection that breaks for good is made again, for as long as the set is wanted.
  */
-import { fileURLToPath } from "node:url";
+
 import { setTimeout as delay } from "node:timers/promises";
-import { bundleWorkflowCode, NativeConnection, type NativeConnectionOptions, Worker, type WorkflowBundle } from "@temporalio/worker";
+import { fileURLToPath } from "node:url";
+import {
+  bundleWorkflowCode,
+  NativeConnection,
+  type NativeConnectionOptions,
+  Worker,
+  type WorkflowBundle,
+} from "@temporalio/worker";
 import type { Logger } from "pino";
 import type { Activities, ActivityQueue } from "../../activities/index.ts";
 import { messageOf } from "../../models/errors.ts";
@@ -43,21 +50,47 @@ export interface WorkerSetStatus {
 /** Bundled once: workflow code is the same for every connection. */
 export function bundleWorkflows(log: Logger): Promise<WorkflowBundle> {
   const workflowsPath = fileURLToPath(new URL("../../workflows/index.ts", import.meta.url));
-  return bundleWorkflowCode({
-    workflowsPath,
-    logger: {
-      trace: () => undefined,
-      debug: () => undefined,
-      info: () => undefined,
-      log: (level, message) => (level === "ERROR" ? log.error({ event: "bundle", message }) : undefined),
-      warn: (message) => log.warn({ event: "bundle", message }),
-      error: (message) => log.error({ event: "bundle", message }),
-    },
-  });
+  return bundleWorkflowCode({ workflowsPath, logger: sdkLogger(log) });
+}
+
+let runtimeInstalled = false;
+
+/** The SDK's runtime is one for the process; its log goes where ours goes, from warnings on. */
+function installRuntime(log: Logger): void {
+  if (runtimeInstalled) return;
+  runtimeInstalled = true;
+  Runtime.install({ logger: sdkLogger(log), shutdownSignals: [] });
+}
+
+/** Lines of the SDK as events of our log. What is a warning to the SDK (a failed attempt of a step) is routine here. */
+function sdkLogger(log: Logger): SdkLogger {
+  const write = (level: LogLevel, message: string, meta?: Record<string, unknown>) => {
+    const { workflowId, activityType, attempt, error } = meta ?? {};
+    const line = {
+      event: "temporal",
+      message,
+      workflowId,
+      activityType,
+      attempt,
+      error: error === undefined ? undefined : messageOf(error),
+    };
+    if (level === "ERROR") log.error(line);
+    else if (level === "WARN") log.warn(line);
+    else log.debug(line);
+  };
+  return {
+    log: write,
+    trace: () => undefined,
+    debug: (message, meta) => write("DEBUG", message, meta),
+    info: (message, meta) => write("INFO", message, meta),
+    warn: (message, meta) => write("WARN", message, meta),
+    error: (message, meta) => write("ERROR", message, meta),
+  };
 }
 
 /** Returns when the workers poll for the first time. */
 export async function startWorkerSet(options: WorkerSetOptions): Promise<WorkerSet> {
+  installRuntime(options.log);
   const bundle = await bundleWorkflows(options.log);
   const stopping = new AbortController();
   let status: WorkerSetStatus = { state: "connecting", restarts: 0, lastError: undefined };
@@ -76,7 +109,12 @@ export async function startWorkerSet(options: WorkerSetOptions): Promise<WorkerS
 
 type Report = (change: Partial<WorkerSetStatus>) => void;
 
-async function keepRunning(options: WorkerSetOptions, bundle: WorkflowBundle, stop: AbortSignal, report: Report): Promise<void> {
+async function keepRunning(
+  options: WorkerSetOptions,
+  bundle: WorkflowBundle,
+  stop: AbortSignal,
+  report: Report,
+): Promise<void> {
   let pauseMs: number = LIMITS.control.workerRestartFirstMs;
   for (let restarts = 0; !stop.aborted; restarts += 1) {
     report({ restarts });
