@@ -113,6 +113,7 @@ export const LIMITS = {
     lagSamplesMax: 2_048,
     /** An endpoint whose heartbeat is older shadows no session. */
     shadowHeartbeatAgeMsMax: 10_000,
+    shadowCheckMs: 500,
     migrateRetryMs: 1_000,
     /** Telemetry is deleted after this, looked at this often. */
     telemetryRetentionMs: 14 * 86_400_000,
@@ -155,7 +156,7 @@ export const LIMITS = {
     retryAttemptsMax: 10,
   },
   /** The decision, models/plan.ts. */
-plan: {
+  plan: {
     /** CPU and tunnel state of an older heartbeat say nothing. */
     heartbeatFreshMs: 5_000,
     /** No heartbeat for this long while the data path is fine: worth a page, and no more than that. */

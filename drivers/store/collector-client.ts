@@ -1,9 +1,10 @@
 /**
  * The collector, asked over its unix socket.
  */
+
+import { LIMITS } from "../../models/limits.ts";
 import type { Heartbeat } from "../../models/observation.ts";
 import type { SessionState } from "../../models/session.ts";
-import { LIMITS } from "../../models/limits.ts";
 import { RETRY_IDEMPOTENT, UnixHttpClient } from "../http-unix.ts";
 
 /** Milliseconds from an endpoint's observation of a session to its handling in the collector. */

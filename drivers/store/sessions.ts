@@ -1,7 +1,7 @@
 /**
  * Peers and sessions in the database. Every change takes the next version of its swarm and is announced on `foreshift_sessions`.
  */
-import { type Kysely, sql, type Selectable, type Transaction } from "kysely";
+import { type Kysely, type Selectable, sql, type Transaction } from "kysely";
 import { ForeshiftError } from "../../models/errors.ts";
 import type { Peer, SessionState } from "../../models/session.ts";
 import type { StreamLine } from "./session-stream.ts";
@@ -53,6 +53,30 @@ export async function applyDeltas(db: Kysely<Tables>, deltas: SessionDeltas, sha
     }
     await announce(tx, deltas.swarm, base + upserts.length + removed.length, base);
     return upserts.length + removed.length;
+  });
+}
+
+/** Names every live session's shadow anew, after endpoints came or went. Answers how many sessions got another one. */
+export async function designateShadows(db: Kysely<Tables>, swarm: string, shadowOf: ShadowOf): Promise<number> {
+  return await db.transaction().execute(async (tx) => {
+    const base = await lockVersion(tx, swarm);
+    const query = tx.selectFrom("sessions").select(["public_key", "endpoint", "shadow"]).where("swarm", "=", swarm);
+    const rows = await query.where("removed", "=", false).orderBy("version").execute();
+    const changed = rows
+      .map(({ public_key, endpoint, shadow: before }) => ({
+        public_key,
+        before,
+        shadow: shadowOf(public_key, endpoint) ?? null,
+      }))
+      .filter(({ before, shadow }) => before !== shadow)
+      .map(({ public_key, shadow }, n) => ({ public_key, shadow, version: base + n + 1 }));
+    await sql`
+      update sessions set shadow = change.shadow, version = change.version
+      from jsonb_to_recordset(${JSON.stringify(changed)}::jsonb) as change(public_key text, shadow text, version bigint)
+      where sessions.swarm = ${swarm} and sessions.public_key = change.public_key
+    `.execute(tx);
+    await announce(tx, swarm, base + changed.length, base);
+    return changed.length;
   });
 }
 

@@ -7,14 +7,24 @@ import type { SwarmSpec } from "../../models/swarm-spec.ts";
 import type { StopSwitch, Store } from "../ports.ts";
 import { readAudit, writeAudit, writePage } from "./audit.ts";
 import { type Database, openDatabase } from "./database.ts";
-import { applyDeltas, type ChangeLine, changesAfter, headVersion, listPeers, listSessions, registerPeers } from "./sessions.ts";
 import type { SessionDeltas, ShadowOf } from "./sessions.ts";
+import {
+  applyDeltas,
+  type ChangeLine,
+  changesAfter,
+  designateShadows,
+  headVersion,
+  listPeers,
+  listSessions,
+  registerPeers,
+} from "./sessions.ts";
 import { deleteHeartbeatsBefore, insertHeartbeats, latestHeartbeats } from "./telemetry.ts";
 
 export interface PostgresStore extends Store {
   /** Clients that may connect; DUPLICATE_NAME when a key or an inner address is there twice. Answers how many were new or changed. */
   registerPeers(swarm: string, peers: readonly Peer[]): Promise<number>;
   applyDeltas(deltas: SessionDeltas, shadowOf: ShadowOf): Promise<number>;
+  designateShadows(swarm: string, shadowOf: ShadowOf): Promise<number>;
   changesAfter(swarm: string, after: number, limit: number): Promise<readonly ChangeLine[]>;
   headVersion(swarm: string): Promise<number>;
   insertHeartbeats(heartbeats: readonly Heartbeat[]): Promise<void>;
@@ -38,6 +48,7 @@ export function openStore(options: { databaseUrl: string; connectionsMax?: numbe
     sessions: (swarm): Promise<readonly SessionState[]> => run((db) => listSessions(db, swarm)),
     registerPeers: (swarm, peers) => run((db) => registerPeers(db, swarm, peers)),
     applyDeltas: (deltas, shadowOf) => run((db) => applyDeltas(db, deltas, shadowOf)),
+    designateShadows: (swarm, shadowOf) => run((db) => designateShadows(db, swarm, shadowOf)),
     changesAfter: (swarm, after, limit) => run((db) => changesAfter(db, swarm, after, limit)),
     headVersion: (swarm) => run((db) => headVersion(db, swarm)),
     insertHeartbeats: (heartbeats) => run((db) => insertHeartbeats(db, heartbeats)),

@@ -3,9 +3,9 @@
  */
 import { z } from "zod";
 import { LIMITS } from "../../models/limits.ts";
-import { SessionState } from "../../models/session.ts";
+import { type Peer, SessionState } from "../../models/session.ts";
 import { RETRY_IDEMPOTENT, UnixHttpClient } from "../http-unix.ts";
-import type { AgentStatus, EndpointAgent, Operation } from "../ports.ts";
+import type { AgentStatus, EndpointAgent } from "../ports.ts";
 
 const AgentStatusAnswer: z.ZodType<AgentStatus> = z.object({
   endpoint: z.string(),
@@ -25,16 +25,21 @@ export interface AgentClientOptions {
 export function agentClient(options: AgentClientOptions): EndpointAgent & { close(): Promise<void> } {
   const http = new UnixHttpClient({ socketPath: options.socketPath, name: "agent" });
   const call = { timeoutMs: options.timeoutMs ?? LIMITS.agent.requestTimeoutMs, retry: RETRY_IDEMPOTENT };
-  const post = async (action: string, body: Operation) => {
+  const post = async (action: string, body: object) => {
     await http.post(`/v1/${action}`, { ...call, body });
   };
   return {
     status: () => http.get("/v1/status", { ...call, schema: AgentStatusAnswer }),
     sessions: () => http.get("/v1/sessions", { ...call, schema: z.array(SessionState) }),
-    prepare: (request) => post("prepare", request),
+    // A session is a peer with more to it, and may be given as one; what is more stays here.
+    prepare: ({ operation, peers }) => post("prepare", { operation, peers: peers.map(peerAlone) }),
     adopt: (request) => post("adopt", request),
     retire: (request) => post("retire", request),
     recover: (request) => post("recover", request),
     close: () => http.close(),
   };
+}
+
+function peerAlone({ publicKey, innerAddresses, presharedKey }: Peer): Peer {
+  return { publicKey, innerAddresses, ...(presharedKey === undefined ? {} : { presharedKey }) };
 }

@@ -2,8 +2,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { UnixHttpClient } from "../../drivers/http-unix.ts";
-import { NO_RETRY } from "../../drivers/http-unix.ts";
+import { NO_RETRY, UnixHttpClient } from "../../drivers/http-unix.ts";
 import { eventually } from "./eventually.ts";
 
 const PROJECT = join(import.meta.dirname, "..", "..");

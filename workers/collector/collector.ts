@@ -11,11 +11,12 @@ import { SESSIONS_CHANNEL } from "../../drivers/store/sessions.ts";
 import { openStore, type PostgresStore } from "../../drivers/store/store.ts";
 import { messageOf } from "../../models/errors.ts";
 import { LIMITS } from "../../models/limits.ts";
+import { type Served, serve } from "../http-server.ts";
 import { type CollectorParts, collectorRoutes } from "./api.ts";
 import { Lag } from "./lag.ts";
 import { SessionHub } from "./session-hub.ts";
+import { Shadows } from "./shadows.ts";
 import { Telemetry } from "./telemetry.ts";
-import { type Served, serve } from "../http-server.ts";
 
 export const CollectorConfig = z.strictObject({ socketPath: z.string().min(1), databaseUrl: z.string().min(1) });
 export type CollectorConfig = z.infer<typeof CollectorConfig>;
@@ -32,7 +33,12 @@ export async function startCollector(config: CollectorConfig, log: Logger): Prom
   const parts: CollectorParts = { store, telemetry, hub, lag };
   const served: Served = await serve({ socketPath: config.socketPath, log, routes: (app) => collectorRoutes(app, parts) });
   const keepAlive = setInterval(() => hub.keepAlive(), LIMITS.collector.streamKeepAliveMs);
-  const loops = [migrateThenListen(config, hub, log, stop.signal), retainTelemetry(store, log, stop.signal)];
+  const shadows = new Shadows({ store, telemetry, log });
+  const loops = [
+    migrateThenListen(config, hub, log, stop.signal),
+    nameShadows(shadows, stop.signal),
+    retainTelemetry(store, log, stop.signal),
+  ];
   return async () => {
     clearInterval(keepAlive);
     stop.abort();
@@ -74,6 +80,13 @@ function swarmOf(payload: string): string | undefined {
     return Notice.parse(JSON.parse(payload)).swarm;
   } catch {
     return undefined;
+  }
+}
+
+async function nameShadows(shadows: Shadows, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    await delay(LIMITS.collector.shadowCheckMs, undefined, { signal }).catch(() => undefined);
+    if (!signal.aborted) await shadows.check();
   }
 }
 

@@ -55,6 +55,10 @@ export class Telemetry {
     return [...(this.#latest.get(swarm)?.values() ?? [])];
   }
 
+  swarms(): readonly string[] {
+    return [...this.#latest.keys()];
+  }
+
   /** Endpoints that could take sessions over, as far as their heartbeats tell. */
   candidates(swarm: string, nowMs: number): readonly string[] {
     const oldest = nowMs - LIMITS.collector.shadowHeartbeatAgeMsMax;

@@ -1,0 +1,343 @@
+// Two agents as processes in network namespaces, with real WireGuard, OpenBao, PostgreSQL and collector, and a stock client whose
+// session they hand to each other.
+import assert from "node:assert/strict";
+import { readdir, readFile, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { pino } from "pino";
+import { NO_RETRY, UnixHttpClient } from "../../drivers/http-unix.ts";
+import type { EndpointAgent } from "../../drivers/ports.ts";
+import { openStore, type PostgresStore } from "../../drivers/store/store.ts";
+import { agentClient } from "../../drivers/tunnel/agent-client.ts";
+import { uapiDevice } from "../../drivers/tunnel/wireguard-uapi.ts";
+import { openVault } from "../../drivers/vault/vault.ts";
+import type { ForeshiftError } from "../../models/errors.ts";
+import type { Peer, SecretRef, SessionState } from "../../models/session.ts";
+import type { OpenBaoService } from "../../setup/services.ts";
+import type { JournalEntry } from "../../workers/agent/journal.ts";
+import { type Served, serve } from "../../workers/http-server.ts";
+import { eventually } from "../support/eventually.ts";
+import { insideNamespace, run } from "../support/namespace.ts";
+import { awaitApi, startWorker, type WorkerProcess } from "../support/process.ts";
+import { type TestHome, type TestPostgres, testHome, testOpenBao, testPostgres } from "../support/services.ts";
+import { addHost, genkey, pings, pubkey, startClient } from "../support/wireguard-lab.ts";
+
+const CLIENT_PORT = 41_000;
+const CALL = { timeoutMs: 5_000, retry: NO_RETRY };
+
+if (insideNamespace(import.meta.url)) {
+  const swarmKey = genkey();
+  const clientKey = genkey();
+  const presharedKey = run("wg", "genpsk").trim();
+  const clientPublic = pubkey(clientKey);
+  const probePublic = pubkey(genkey());
+  /** What the agents told the balancer, by endpoint. */
+  const told = new Map<string, readonly SessionState[]>();
+  const agents = new Map<string, { process: WorkerProcess; api: EndpointAgent & { close(): Promise<void> } }>();
+  let where: TestHome;
+  let postgres: TestPostgres;
+  let bao: OpenBaoService;
+  let store: PostgresStore;
+  let collector: WorkerProcess;
+  let balancer: Served;
+  let keySecret: SecretRef;
+
+  const agent = (name: string) => {
+    const found = agents.get(name);
+    assert.ok(found !== undefined);
+    return found;
+  };
+
+  before(async () => {
+    where = await testHome();
+    run("sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward");
+    for (const [name, n] of [
+      ["ep-1", 1],
+      ["ep-2", 2],
+      ["c", 9],
+    ] as const)
+      addHost(name, n);
+    [postgres, bao] = await Promise.all([testPostgres(where, { migrated: true }), testOpenBao(where)]);
+    store = openStore({ databaseUrl: postgres.url });
+    const vault = openVault({ address: bao.address, tokenFile: bao.tokenFile, mount: "foreshift" });
+    keySecret = await vault.write("swarms/lab/wireguard", { privateKey: swarmKey });
+    const client: Peer = {
+      publicKey: clientPublic,
+      innerAddresses: ["10.66.1.1"],
+      presharedKey: await vault.write("swarms/lab/peers/c", { presharedKey }),
+    };
+    await vault.close();
+    await store.registerPeers("lab", [client]);
+    balancer = await startBalancer();
+    await startCollector();
+    await Promise.all([startAgent("ep-1"), startAgent("ep-2")]);
+    const swarm = { swarmPublicKey: pubkey(swarmKey), presharedKey, endpoint: "198.18.1.2:51820" };
+    await startClient({ name: "c", privateKey: clientKey, innerAddress: "10.66.1.1", listenPort: CLIENT_PORT, ...swarm });
+  });
+
+  after(async () => {
+    for (const { process: worker, api } of agents.values()) {
+      await worker.kill();
+      await api.close();
+    }
+    await collector?.kill();
+    await balancer?.close();
+    await store?.close();
+    await Promise.all([postgres?.stop(), bao?.stop()]);
+    await where?.remove();
+  });
+
+  /** The balancer's side of the agents' conversation with it. */
+  function startBalancer(): Promise<Served> {
+    return serve({
+      socketPath: join(where.run, "reflex.sock"),
+      log: pino({ level: "silent" }),
+      routes: (app) => {
+        app.get("/v1/probe-peers", () => [{ publicKey: probePublic, innerAddresses: ["10.67.0.1"] }]);
+        app.get("/v1/sessions", () => [...told.values()].flat());
+        app.put<{ Params: { endpoint: string }; Body: SessionState[] }>("/v1/endpoints/:endpoint/sessions", (request) => {
+          told.set(request.params.endpoint, request.body);
+          return {};
+        });
+      },
+    });
+  }
+
+  async function startCollector(): Promise<void> {
+    const config = { socketPath: join(where.run, "collector.sock"), databaseUrl: postgres.url };
+    collector = await startWorker({ worker: "collector.ts", config, configPath: join(where.home, "collector.json") });
+  }
+
+  async function startAgent(name: string): Promise<void> {
+    const socketPath = join(where.run, `${name}.sock`);
+    const config = {
+      swarm: "lab",
+      endpoint: name,
+      device: `wg-${name}`,
+      listenPort: 51_820,
+      addresses: ["10.99.0.1/32"],
+      routes: ["10.66.0.0/16", "10.67.0.0/16"],
+      implementation: "userspace",
+      socketPath,
+      reflexSocket: join(where.run, "reflex.sock"),
+      collectorSocket: join(where.run, "collector.sock"),
+      vault: { socketPath: bao.socket, tokenFile: bao.tokenFile },
+      keySecret,
+      stateDir: stateDir(name),
+    };
+    const worker = await startWorker({
+      worker: "agent.ts",
+      config,
+      configPath: join(where.home, `${name}.json`),
+      prefix: ["ip", "netns", "exec", name],
+    });
+    agents.get(name)?.api.close();
+    agents.set(name, { process: worker, api: agentClient({ socketPath }) });
+    const http = new UnixHttpClient({ socketPath, name });
+    await awaitApi(http, "/v1/status");
+    await http.close();
+  }
+
+  const stateDir = (name: string) => join(where.home, `state-${name}`);
+
+  const journal = async (name: string): Promise<JournalEntry[]> => {
+    const http = new UnixHttpClient({ socketPath: join(where.run, `${name}.sock`), name });
+    try {
+      return await http.get<JournalEntry[]>("/v1/journal", CALL);
+    } finally {
+      await http.close();
+    }
+  };
+
+  /** The source of truth's view of the client's session. */
+  const heldBy = async (endpoint: string) => {
+    const session = (await store.sessions("lab")).find(({ publicKey }) => publicKey === clientPublic);
+    return session?.endpoint === endpoint ? session : undefined;
+  };
+
+  const handshakeAt = async (endpoint: string) =>
+    (await uapiDevice(`wg-${endpoint}`).state()).peers.find(({ publicKey }) => publicKey === clientPublic)?.lastHandshakeMs ??
+    0;
+
+  test("agents bring WireGuard up with the key from Vault, and have the probers and the swarm's clients as peers", async () => {
+    for (const name of ["ep-1", "ep-2"]) {
+      await eventually(`${name} is up`, async () => (await agent(name).api.status()).tunnelUp, 10_000);
+      const keys = async () => (await uapiDevice(`wg-${name}`).state()).peers.map(({ publicKey }) => publicKey).sort();
+      const expected = [probePublic, clientPublic].sort().join();
+      await eventually(`${name} has its peers`, async () => (await keys()).join() === expected);
+      assert.deepEqual(await agent(name).api.sessions(), []);
+    }
+  });
+
+  test("a client's session reaches the balancer, the source of truth, and the other endpoint", async () => {
+    assert.equal(await pings("c", 3, 0.05), 3);
+    const session = await eventually("the session is stored", () => heldBy("ep-1"));
+    assert.equal(session.outerAddress, `198.18.9.2:${CLIENT_PORT}`);
+    assert.deepEqual(session.innerAddresses, ["10.66.1.1"]);
+    assert.equal(session.presharedKey?.path, "swarms/lab/peers/c");
+    await eventually("its shadow is named", async () => (await heldBy("ep-1"))?.shadow === "ep-2", 10_000);
+    await eventually("the balancer knows", () => told.get("ep-1")?.length === 1);
+    await eventually(
+      "the other endpoint knows",
+      async () => (await agent("ep-2").api.status()).sessionsVersion >= session.version,
+    );
+  });
+
+  test("adopting hands the session over under traffic without a ping lost; asked twice, it happens once", async () => {
+    const session = await eventually("the session", () => heldBy("ep-1"));
+    const before = await handshakeAt("ep-1");
+    const traffic = pings("c", 100, 0.01);
+    await agent("ep-2").api.prepare({ operation: "move-1", peers: [session] });
+    const from = performance.now();
+    await agent("ep-2").api.adopt({ operation: "move-1", sessions: [session] });
+    const tookMs = performance.now() - from;
+    const handshakeMs = await eventually("the handshake", async () => (await handshakeAt("ep-2")) || undefined, 1_000);
+    console.log(`adopt answered after ${tookMs.toFixed(1)} ms`);
+    await agent("ep-2").api.adopt({ operation: "move-1", sessions: [session] });
+    assert.equal(await traffic, 100);
+    assert.equal(await handshakeAt("ep-2"), handshakeMs);
+    assert.ok(handshakeMs > before);
+    assert.deepEqual(
+      (await journal("ep-2")).map(({ operation, action, executions, effective }) => ({
+        operation,
+        action,
+        executions,
+        effective,
+      })),
+      [
+        { operation: "move-1", action: "prepare", executions: 1, effective: 0 },
+        { operation: "move-1", action: "adopt", executions: 1, effective: 1 },
+      ],
+    );
+    await eventually("the truth follows", () => heldBy("ep-2"));
+    await agent("ep-1").api.retire({ operation: "move-1", publicKeys: [clientPublic] });
+    assert.equal(await handshakeAt("ep-1"), 0);
+    await eventually(
+      "the old endpoint has no session",
+      async () => (await agent("ep-1").api.sessions()).length === 0 && told.get("ep-1")?.length === 0,
+    );
+    assert.ok(await heldBy("ep-2"));
+    await eventually("the keepalive goes back to 0", async () =>
+      (await uapiDevice("wg-ep-2").state()).peers.every(({ keepaliveS }) => keepaliveS === 0),
+    );
+    assert.equal(await pings("c", 5, 0.02), 5);
+  });
+
+  test("a killed agent leaves the data path alone; started again it takes over what runs and repeats no operation", async () => {
+    const handshakeMs = await handshakeAt("ep-2");
+    const traffic = pings("c", 100, 0.01);
+    await agent("ep-2").process.kill("SIGKILL");
+    await startAgent("ep-2");
+    await eventually("up again", async () => (await agent("ep-2").api.status()).tunnelUp);
+    await agent("ep-2").api.adopt({
+      operation: "move-1",
+      sessions: [{ ...(await eventually("session", () => heldBy("ep-2"))), lastHandshakeMs: 1 }],
+    });
+    assert.equal(await traffic, 100);
+    assert.equal(await handshakeAt("ep-2"), handshakeMs);
+    assert.match(agent("ep-2").process.log(), /"adopted":true/);
+    assert.equal((await journal("ep-2")).find(({ action }) => action === "adopt")?.executions, 1);
+  });
+
+  test("a clock that is behind is refused, and nothing is changed", async () => {
+    const session = await eventually("the session", () => heldBy("ep-2"));
+    const ahead = { ...session, lastHandshakeMs: Date.now() + 60_000 };
+    await assert.rejects(
+      agent("ep-1").api.adopt({ operation: "ahead", sessions: [ahead] }),
+      (error: ForeshiftError) => error.code === "CLOCK_BEHIND",
+    );
+    assert.equal(await handshakeAt("ep-1"), 0);
+    assert.equal((await journal("ep-1")).find(({ operation }) => operation === "ahead")?.doneAtMs, undefined);
+  });
+
+  test("with collector and balancer away sessions still move; both are brought up to date when they are back", async () => {
+    const session = await eventually("the session", () => heldBy("ep-2"));
+    await collector.kill("SIGKILL");
+    await balancer.close();
+    await agent("ep-1").api.adopt({ operation: "move-2", sessions: [session] });
+    await eventually("the handshake", async () => (await handshakeAt("ep-1")) > 0, 1_000);
+    await agent("ep-2").api.retire({ operation: "move-2", publicKeys: [clientPublic] });
+    assert.equal(await pings("c", 5, 0.02), 5);
+    await startCollector();
+    balancer = await startBalancer();
+    await eventually("the truth follows", () => heldBy("ep-1"), 10_000);
+    await eventually("the balancer follows", () => told.get("ep-1")?.length === 1 && told.get("ep-2")?.length === 0, 10_000);
+  });
+
+  test("a crashed WireGuard keeps its sessions on record; recover brings it and them back", async () => {
+    await eventually("the session is known here", async () => (await agent("ep-1").api.sessions()).length === 1);
+    const { pid } = JSON.parse(await readFile(join(stateDir("ep-1"), "wireguard.json"), "utf8")) as { pid: number };
+    process.kill(pid, "SIGKILL");
+    await eventually("the crash is seen", async () => !(await agent("ep-1").api.status()).tunnelUp);
+    const lastTold = await eventually("heartbeats tell", async () =>
+      (await store.heartbeats("lab")).find(({ endpoint, tunnelUp }) => endpoint === "ep-1" && !tunnelUp),
+    );
+    assert.equal(lastTold.sessions, 1);
+    assert.equal(told.get("ep-1")?.length, 1);
+    assert.ok(await heldBy("ep-1"));
+    await agent("ep-1").api.recover({ operation: "recover-1" });
+    await agent("ep-1").api.recover({ operation: "recover-1" });
+    await eventually("the session is back", async () => (await handshakeAt("ep-1")) > 0, 3_000);
+    assert.equal(await pings("c", 5, 0.02), 5);
+    assert.equal((await journal("ep-1")).find(({ action }) => action === "recover")?.executions, 1);
+    const keys = (await uapiDevice("wg-ep-1").state()).peers.map(({ publicKey }) => publicKey).sort();
+    assert.deepEqual(keys, [probePublic, clientPublic].sort());
+  });
+
+  test("recover does not take back a session that moved elsewhere while the device was down", async () => {
+    const session = await eventually("the session", () => heldBy("ep-1"));
+    const { pid } = JSON.parse(await readFile(join(stateDir("ep-1"), "wireguard.json"), "utf8")) as { pid: number };
+    process.kill(pid, "SIGKILL");
+    await agent("ep-2").api.adopt({ operation: "takeover-1", sessions: [session] });
+    await eventually("the take-over", async () => (await handshakeAt("ep-2")) > 0, 2_000);
+    const handshakeMs = await handshakeAt("ep-2");
+    await eventually("the balancer knows", () =>
+      told.get("ep-2")?.some(({ lastHandshakeMs }) => lastHandshakeMs === handshakeMs),
+    );
+    await agent("ep-1").api.recover({ operation: "recover-2" });
+    assert.equal(await handshakeAt("ep-1"), 0);
+    assert.equal(await pings("c", 10, 0.02), 10);
+    assert.equal(await handshakeAt("ep-1"), 0);
+    assert.ok(await eventually("the truth", () => heldBy("ep-2")));
+  });
+
+  test("heartbeats tell real numbers", async () => {
+    const beat = await eventually(
+      "a heartbeat",
+      async () =>
+        (await store.heartbeats("lab")).find(
+          ({ endpoint, sequence, sessions }) => endpoint === "ep-2" && sequence > 2 && sessions === 1,
+        ),
+      10_000,
+    );
+    assert.ok(beat.cpuShare !== undefined && beat.cpuShare > 0 && beat.cpuShare < 1, `cpuShare ${beat.cpuShare}`);
+    assert.ok(beat.memoryShare !== undefined && beat.memoryShare > 0 && beat.memoryShare < 1);
+    assert.ok(beat.rxBytes > 0 && beat.txBytes > 0);
+  });
+
+  test("no secret is in a command line, an environment, a log, or a file of the agents", async () => {
+    const token = (await readFile(bao.tokenFile, "utf8")).trim();
+    const secrets = [
+      swarmKey,
+      presharedKey,
+      token,
+      ...[swarmKey, presharedKey].map((key) => Buffer.from(key, "base64").toString("hex")),
+    ];
+    const assertClean = (what: string, text: string) => {
+      for (const secret of secrets) assert.ok(!text.includes(secret), `a secret is in ${what}`);
+    };
+    for (const pid of (await readdir("/proc")).filter((name) => /^\d+$/.test(name))) {
+      for (const file of ["cmdline", "environ"])
+        assertClean(`${file} of ${pid}`, await readFile(`/proc/${pid}/${file}`, "utf8").catch(() => ""));
+    }
+    for (const name of ["ep-1", "ep-2"]) {
+      assertClean(`the log of ${name}`, agent(name).process.log());
+      for (const file of await readdir(stateDir(name))) {
+        const path = join(stateDir(name), file);
+        assertClean(path, await readFile(path, "utf8"));
+        assert.equal((await stat(path)).mode & 0o077, 0, `${path} is readable by others`);
+      }
+    }
+    assertClean("the collector's log", collector.log());
+  });
+}

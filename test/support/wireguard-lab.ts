@@ -1,0 +1,69 @@
+/**
+ * A small network for agent tests, inside the test's own namespaces: a router between endpoints and one stock WireGuard client.
+ */
+import { spawn } from "node:child_process";
+import { type WireGuardDevice } from "../../drivers/tunnel/wireguard-device.ts";
+import { uapiDevice } from "../../drivers/tunnel/wireguard-uapi.ts";
+import { eventually } from "./eventually.ts";
+import { run } from "./namespace.ts";
+
+export const SERVER_ADDRESS = "10.99.0.1";
+
+export const genkey = () => run("wg", "genkey").trim();
+
+export function pubkey(privateKey: string): string {
+  return run("sh", "-c", 'printf %s "$0" | wg pubkey', privateKey).trim();
+}
+
+/** A network namespace with address 198.18.<n>.2, routed by the test's own namespace. */
+export function addHost(name: string, n: number): void {
+  run("ip", "netns", "add", name);
+  run("ip", "link", "add", `to-${name}`, "type", "veth", "peer", "name", "eth0", "netns", name);
+  run("ip", "addr", "add", `198.18.${n}.1/24`, "dev", `to-${name}`);
+  run("ip", "link", "set", `to-${name}`, "up");
+  run("ip", "-n", name, "addr", "add", `198.18.${n}.2/24`, "dev", "eth0");
+  for (const link of ["lo", "eth0"]) run("ip", "-n", name, "link", "set", link, "up");
+  run("ip", "-n", name, "route", "add", "default", "via", `198.18.${n}.1`);
+}
+
+export interface ClientOptions {
+  readonly name: string;
+  readonly privateKey: string;
+  readonly innerAddress: string;
+  readonly listenPort: number;
+  readonly swarmPublicKey: string;
+  readonly presharedKey?: string;
+  /** Endpoint it starts with. */
+  readonly endpoint: string;
+}
+
+/** A stock client in the network namespace of its name. */
+export async function startClient(options: ClientOptions): Promise<WireGuardDevice> {
+  const { name, innerAddress } = options;
+  const wg = `wg-${name}`;
+  const env = { ...process.env, WG_I_PREFER_BUGGY_USERSPACE_TO_POLISHED_KMOD: "1", LOG_LEVEL: "error" };
+  spawn("ip", ["netns", "exec", name, "wireguard-go", "-f", wg], { env, stdio: "ignore" }).unref();
+  const device = uapiDevice(wg);
+  await eventually(`WireGuard of ${name}`, () => device.state().catch(() => undefined));
+  await device.setIdentity({ privateKey: options.privateKey, listenPort: options.listenPort });
+  const peer = {
+    publicKey: options.swarmPublicKey,
+    innerAddresses: [SERVER_ADDRESS],
+    presharedKey: options.presharedKey,
+    endpoint: options.endpoint,
+  };
+  await device.apply([{ kind: "configure", ...peer }]);
+  run("ip", "-n", name, "addr", "add", `${innerAddress}/32`, "dev", wg);
+  run("ip", "-n", name, "link", "set", wg, "up");
+  run("ip", "-n", name, "route", "add", `${SERVER_ADDRESS}/32`, "dev", wg, "src", innerAddress);
+  return device;
+}
+
+/** Sends `count` pings through the tunnel, `intervalS` apart, and answers how many were answered. */
+export function pings(client: string, count: number, intervalS: number): Promise<number> {
+  const args = ["netns", "exec", client, "ping", "-q", "-c", String(count), "-i", String(intervalS), "-W", "1", SERVER_ADDRESS];
+  const child = spawn("ip", args, { stdio: ["ignore", "pipe", "ignore"] });
+  let output = "";
+  child.stdout.setEncoding("utf8").on("data", (text: string) => (output += text));
+  return new Promise((resolve) => child.once("close", () => resolve(Number(/(\d+) received/.exec(output)?.[1] ?? 0))));
+}
