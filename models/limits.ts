@@ -24,6 +24,10 @@ export const LIMITS = {
     desiredStateBytesMax: 32 * 1024 * 1024,
     nftTimeoutMs: 10_000,
     nftOutputBytesMax: 64 * 1024 * 1024,
+    /** Buckets of the table that new sessions are spread by: one more or less is under 1 % of a member's share. */
+    bucketsMin: 4_096,
+    bucketsMax: 65_536,
+    bucketsPerMemberMin: 128,
     /** WireGuard's REKEY_AFTER_TIME and, a little early, REJECT_AFTER_TIME; and how long a cookie may be used. */
     probeRekeyAfterMs: 120_000,
     probeSessionLifeMs: 170_000,

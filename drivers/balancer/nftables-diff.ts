@@ -14,7 +14,13 @@ export interface Held {
   readonly chains: ReadonlyMap<string, string>;
 }
 
-export const NOTHING_HELD: Held = { owner: undefined, counters: new Set(), learned: new Set(), declared: new Map(), chains: new Map() };
+export const NOTHING_HELD: Held = {
+  owner: undefined,
+  counters: new Set(),
+  learned: new Set(),
+  declared: new Map(),
+  chains: new Map(),
+};
 
 /** Elements in one command; longer lists are split, inside the same transaction. */
 const ELEMENTS_PER_COMMAND = 4_096;
@@ -121,7 +127,8 @@ function learnedLine(map: LearnedMap): string {
 }
 
 function declaration(chain: Chain): string {
-  const hook = chain.device === undefined ? "" : ` { type filter hook ingress device "${chain.device}" priority 0; policy accept; }`;
+  const hook =
+    chain.device === undefined ? "" : ` { type filter hook ingress device "${chain.device}" priority 0; policy accept; }`;
   return `add chain ${TABLE} ${chain.name}${hook}`;
 }
 

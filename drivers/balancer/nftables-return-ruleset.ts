@@ -26,7 +26,9 @@ export function returnRuleset(input: ReturnInput): Ruleset {
   const { slots } = input;
   const routes = `flags dynamic; size ${LIMITS.reflex.returnRoutesMax};`;
   const probes = (v6: boolean) =>
-    new Map(slots.filter((s) => s.probeInnerAddress.includes(":") === v6).map((s) => [s.probeInnerAddress, `goto way_${s.mark}`]));
+    new Map(
+      slots.filter((s) => s.probeInnerAddress.includes(":") === v6).map((s) => [s.probeInnerAddress, `goto way_${s.mark}`]),
+    );
   return {
     owner: input.owner,
     counters: ["fenced", ...slots.map((slot) => `way_${slot.mark}`)],
@@ -36,7 +38,11 @@ export function returnRuleset(input: ReturnInput): Ruleset {
     ],
     declared: [
       { name: "ways", type: "mark : verdict", elements: verdicts(slots, "way_") },
-      { name: "fences", type: "mark : verdict", elements: new Map(slots.filter((s) => input.fenced.has(s.mark)).map((s) => [`${s.mark}`, "drop"])) },
+      {
+        name: "fences",
+        type: "mark : verdict",
+        elements: new Map(slots.filter((s) => input.fenced.has(s.mark)).map((s) => [`${s.mark}`, "drop"])),
+      },
       { name: "probes4", type: "ipv4_addr : verdict", elements: probes(false) },
       { name: "probes6", type: "ipv6_addr : verdict", elements: probes(true) },
     ],

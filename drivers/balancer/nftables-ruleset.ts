@@ -78,7 +78,15 @@ export function steeringRuleset(input: SteeringInput): Ruleset {
   const families = vip.v6 === undefined ? (["4"] as const) : (["4", "6"] as const);
   return {
     owner: input.owner,
-    counters: ["by_session", "by_pin", "by_client", "by_hash", "unknown_index", "dropped", ...slots.map((slot) => `member_${slot.mark}`)],
+    counters: [
+      "by_session",
+      "by_pin",
+      "by_client",
+      "by_hash",
+      "unknown_index",
+      "dropped",
+      ...slots.map((slot) => `member_${slot.mark}`),
+    ],
     learned: [
       { name: "sessions", spec: `typeof @th,96,32 : meta mark; ${learnedSpec}` },
       { name: "clients4", spec: `type ipv4_addr . inet_service : mark; ${learnedSpec}` },
@@ -95,7 +103,11 @@ export function steeringRuleset(input: SteeringInput): Ruleset {
           "member_",
         ),
       },
-      { name: "fences", type: "mark : verdict", elements: new Map(slots.filter((s) => input.fenced.has(s.mark)).map((s) => [`${s.mark}`, "drop"])) },
+      {
+        name: "fences",
+        type: "mark : verdict",
+        elements: new Map(slots.filter((s) => input.fenced.has(s.mark)).map((s) => [`${s.mark}`, "drop"])),
+      },
       { name: "pins4", type: "ipv4_addr . inet_service : mark", elements: pinElements(input.pins, false) },
       { name: "pins6", type: "ipv6_addr . inet_service : mark", elements: pinElements(input.pins, true) },
       { name: "buckets", type: "mark : mark", elements: bucketElements(input.buckets) },
@@ -122,7 +134,10 @@ function memberChain(slot: Slot): Chain {
 
 function edgeChain(input: SteeringInput): Chain {
   const { v4, v6, port } = input.vip;
-  const rules = [`ip daddr ${v4} udp dport ${port} goto vip4`, `ip daddr ${v4} ip frag-off & 0x1fff != 0 counter name "dropped" drop`];
+  const rules = [
+    `ip daddr ${v4} udp dport ${port} goto vip4`,
+    `ip daddr ${v4} ip frag-off & 0x1fff != 0 counter name "dropped" drop`,
+  ];
   if (v6 !== undefined) {
     rules.push(`ip6 daddr ${v6} udp dport ${port} goto vip6`, `ip6 daddr ${v6} exthdr frag exists counter name "dropped" drop`);
   }
@@ -181,7 +196,10 @@ function handshakeChain(family: "4" | "6", input: SteeringInput): Chain {
   ];
   if (input.buckets.length > 0) {
     for (const seed of HASH_SEEDS) {
-      const bucket = input.spread === "hash" ? `jhash ${client} mod ${input.buckets.length} seed ${seed}` : `numgen inc mod ${input.buckets.length}`;
+      const bucket =
+        input.spread === "hash"
+          ? `jhash ${client} mod ${input.buckets.length} seed ${seed}`
+          : `numgen inc mod ${input.buckets.length}`;
       rules.push(`meta mark set ${bucket}`, "meta mark set meta mark map @buckets", "meta mark vmap @takers");
     }
   }
@@ -233,7 +251,11 @@ export function verdicts(slots: readonly { mark: number }[], prefix: string): Ma
 }
 
 function pinElements(pins: SteeringInput["pins"], v6: boolean): Map<string, string> {
-  return new Map(pins.filter(([address]) => address.includes(":") === v6).map(([address, port, mark]) => [`${address} . ${port}`, `${mark}`]));
+  return new Map(
+    pins
+      .filter(([address]) => address.includes(":") === v6)
+      .map(([address, port, mark]) => [`${address} . ${port}`, `${mark}`]),
+  );
 }
 
 /** One map for one table, so that an unchanged table is recognised without comparing it. */

@@ -6,7 +6,15 @@ import { spawn } from "node:child_process";
 import { z } from "zod";
 import { ForeshiftError, messageOf } from "../../models/errors.ts";
 import { LIMITS } from "../../models/limits.ts";
-import { elementCommands, type Held, heldAfter, NOTHING_HELD, parseElements, parseTable, transaction } from "./nftables-diff.ts";
+import {
+  elementCommands,
+  type Held,
+  heldAfter,
+  NOTHING_HELD,
+  parseElements,
+  parseTable,
+  transaction,
+} from "./nftables-diff.ts";
 import { type Ruleset, TABLE } from "./nftables-ruleset.ts";
 
 export interface CommandResult {
@@ -33,7 +41,9 @@ export class NamespaceCommands {
       let bytes = 0;
       const limit = setTimeout(() => {
         child.kill("SIGKILL");
-        reject(new ForeshiftError("COMMAND_FAILED", { field: command, detail: `no end after ${LIMITS.reflex.nftTimeoutMs} ms` }));
+        reject(
+          new ForeshiftError("COMMAND_FAILED", { field: command, detail: `no end after ${LIMITS.reflex.nftTimeoutMs} ms` }),
+        );
       }, LIMITS.reflex.nftTimeoutMs);
       child.stdout.on("data", (chunk: Buffer) => {
         bytes += chunk.length;
@@ -203,6 +213,7 @@ const NftCounters = z.looseObject({
 
 function commandError(command: string, stderr: string): ForeshiftError {
   const detail = stderr.trim().split("\n").slice(0, 2).join("; ").slice(0, 400);
-  if (/not permitted|permission denied/i.test(stderr)) return new ForeshiftError("NOT_PERMITTED", { detail: `run ${command}: ${detail}` });
+  if (/not permitted|permission denied/i.test(stderr))
+    return new ForeshiftError("NOT_PERMITTED", { detail: `run ${command}: ${detail}` });
   return new ForeshiftError("COMMAND_FAILED", { field: command, detail });
 }

@@ -2,7 +2,17 @@
  * The cryptography of a WireGuard initiator: BLAKE2s, the HKDF of Noise and the handshake Noise_IKpsk2, after Donenfeld, "WireGuard:
  * Next Generation Kernel Network Tunnel", section 5.4. Only what a probe needs; the preshared key is always zero.
  */
-import { createCipheriv, createDecipheriv, createHash, createHmac, createPrivateKey, createPublicKey, diffieHellman, generateKeyPairSync, type KeyObject } from "node:crypto";
+import {
+  createCipheriv,
+  createDecipheriv,
+  createHash,
+  createHmac,
+  createPrivateKey,
+  createPublicKey,
+  diffieHellman,
+  generateKeyPairSync,
+  type KeyObject,
+} from "node:crypto";
 
 const CONSTRUCTION = Buffer.from("Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s");
 const IDENTIFIER = Buffer.from("WireGuard v1 zx2c4 Jason@zx2c4.com");
@@ -118,7 +128,13 @@ export interface PendingHandshake {
 }
 
 /** A first message to `responder`. `timestamp` is TAI64N and must be above all earlier ones of this key. */
-export function beginHandshake(own: KeyPair, responder: Buffer, localIndex: number, timestamp: Buffer, cookie?: Buffer): PendingHandshake {
+export function beginHandshake(
+  own: KeyPair,
+  responder: Buffer,
+  localIndex: number,
+  timestamp: Buffer,
+  cookie?: Buffer,
+): PendingHandshake {
   const responderKey = publicKeyOf(responder);
   const ephemeral = newKeyPair();
   const message = Buffer.alloc(INITIATION_BYTES);
@@ -161,7 +177,8 @@ interface Begun {
 }
 
 function finishHandshake(response: Buffer, begun: Begun): SessionKeys | undefined {
-  if (response.length !== RESPONSE_BYTES || response.readUInt32LE(0) !== 2 || response.readUInt32LE(8) !== begun.localIndex) return undefined;
+  if (response.length !== RESPONSE_BYTES || response.readUInt32LE(0) !== 2 || response.readUInt32LE(8) !== begun.localIndex)
+    return undefined;
   const remote = response.subarray(12, 44);
   const remoteKey = publicKeyOf(remote);
   let chain = begun.chain;
@@ -198,7 +215,16 @@ export function tai64n(unixMs: number, extraNs: number): Buffer {
   return stamp;
 }
 
-const BLAKE2S_IV = Uint32Array.of(0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19);
+const BLAKE2S_IV = Uint32Array.of(
+  0x6a09e667,
+  0xbb67ae85,
+  0x3c6ef372,
+  0xa54ff53a,
+  0x510e527f,
+  0x9b05688c,
+  0x1f83d9ab,
+  0x5be0cd19,
+);
 /** Message schedule, ten rounds of sixteen words, one hexadecimal digit each (RFC 7693, section 2.7). */
 const BLAKE2S_SIGMA = [
   "0123456789abcdef",
@@ -252,7 +278,8 @@ function compress(state: Uint32Array, block: Buffer, count: number, last: boolea
   for (const order of BLAKE2S_SIGMA) {
     const word = (at: number) => block.readUInt32LE((order[at] ?? 0) * 4);
     for (let n = 0; n < 4; n += 1) mix(n, 4 + n, 8 + n, 12 + n, word(2 * n), word(2 * n + 1));
-    for (let n = 0; n < 4; n += 1) mix(n, 4 + ((n + 1) % 4), 8 + ((n + 2) % 4), 12 + ((n + 3) % 4), word(8 + 2 * n), word(9 + 2 * n));
+    for (let n = 0; n < 4; n += 1)
+      mix(n, 4 + ((n + 1) % 4), 8 + ((n + 2) % 4), 12 + ((n + 3) % 4), word(8 + 2 * n), word(9 + 2 * n));
   }
   for (let n = 0; n < 8; n += 1) state[n] = (state[n] ?? 0) ^ (v[n] ?? 0) ^ (v[n + 8] ?? 0);
 }

@@ -130,7 +130,10 @@ export class TunnelProbe {
   }
 
   #handshake(now: number): void {
-    const wait = Math.min(LIMITS.reflex.probeHandshakeRetryFirstMs * 2 ** this.#attempts, LIMITS.reflex.probeHandshakeRetryLongestMs);
+    const wait = Math.min(
+      LIMITS.reflex.probeHandshakeRetryFirstMs * 2 ** this.#attempts,
+      LIMITS.reflex.probeHandshakeRetryLongestMs,
+    );
     if (this.#pending !== undefined && now - this.#pendingSinceMs < wait) return;
     this.#attempts = this.#pending === undefined ? 0 : Math.min(this.#attempts + 1, 16);
     const fresh = this.#cookie !== undefined && now - this.#cookie.sinceMs < LIMITS.reflex.probeCookieLifeMs;
@@ -252,7 +255,8 @@ export class TunnelProbe {
   }
 
   #seqOf(packet: Buffer): number | undefined {
-    if (packet.length < IPV4_HEAD_BYTES + UDP_HEAD_BYTES + PROBE_BYTES || packet[0] !== 0x45 || packet[9] !== 17) return undefined;
+    if (packet.length < IPV4_HEAD_BYTES + UDP_HEAD_BYTES + PROBE_BYTES || packet[0] !== 0x45 || packet[9] !== 17)
+      return undefined;
     const payload = packet.subarray(IPV4_HEAD_BYTES + UDP_HEAD_BYTES);
     if (!payload.subarray(0, 8).equals(this.#nonce)) return undefined;
     return Number(payload.readBigUInt64BE(8));
