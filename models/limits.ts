@@ -147,6 +147,15 @@ export const LIMITS = {
     restartPauseMsMin: 200,
     restartPauseMsMax: 5_000,
     vaultTimeoutMs: 5_000,
+    /** Machine states and operations that labd remembers. */
+    journalEntriesMax: 100_000,
+    /** A numbered packet that has not arrived after this long is lost. */
+    trafficSettleMs: 1_000,
+    /** Packets that a traffic process sends at once to catch up after a stall; what is more is left out. */
+    trafficBurstMax: 4,
+    /** Packets back from the newest within which duplicates and late arrivals are told apart. */
+    trafficWindowPackets: 65_536,
+    trafficAnswerTimeoutMs: 5_000,
     /** From the swarm file to every endpoint serving. */
     swarmReadyTimeoutMs: 120_000,
     pollMs: 100,
