@@ -45,11 +45,23 @@ export function actionableSteps(swarm: string, steps: readonly Step[], runs: rea
   });
 }
 
-/** Equal for two plans that believe the same of each endpoint and withhold the same steps; figures inside reasons do not count. */
-export function fingerprintOf(plan: Plan): string {
+/**
+ * Equal for two plans that believe the same and withhold the same steps. Figures and moments do not count, only whether there is one:
+ * a moment that plan() notes has to be kept by the workflow before it can grow old.
+ */
+export function fingerprintOf({ state, withheld }: Plan): string {
   return JSON.stringify({
-    endpoints: plan.state.endpoints.map(({ endpoint, phase, signal, weight }) => [endpoint, phase, signal, weight]),
-    frozen: plan.state.frozenSinceMs !== undefined,
-    withheld: plan.withheld.map(({ step }) => [step.kind, "endpoint" in step ? step.endpoint : ""]),
+    endpoints: state.endpoints.map((one) => [
+      one.endpoint,
+      one.phase,
+      one.signal,
+      one.weight,
+      typeof one.unhealthySinceMs === "number",
+    ]),
+    frozen: typeof state.frozenSinceMs === "number",
+    reflexSilent: typeof state.reflexSilentSinceMs === "number",
+    waiting: [state.requested.length, state.pending.length, state.disruptions.length],
+    paged: state.paged.map((one) => one.subject),
+    withheld: withheld.map(({ step }) => [step.kind, "endpoint" in step ? step.endpoint : ""]),
   });
 }

@@ -2,13 +2,15 @@
  * All Temporal workers of one process: workflows on the queue `control`, activities on one queue for each downstream, each with its own
  * rate. A connection that breaks for good is made again, for as long as the set is wanted.
  */
-
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import {
   bundleWorkflowCode,
+  type LogLevel,
   NativeConnection,
   type NativeConnectionOptions,
+  Runtime,
+  type Logger as SdkLogger,
   Worker,
   type WorkflowBundle,
 } from "@temporalio/worker";
@@ -33,6 +35,8 @@ export interface WorkerSetOptions {
   readonly namespace: string;
   readonly activities: Activities;
   readonly log: Logger;
+  /** Done before the workers start, each time a connection is made. */
+  readonly prepare?: () => Promise<void>;
 }
 
 export interface WorkerSet {
@@ -88,7 +92,7 @@ function sdkLogger(log: Logger): SdkLogger {
   };
 }
 
-/** Returns when the workers poll for the first time. */
+/** Returns at once; `status()` says when the workers run. */
 export async function startWorkerSet(options: WorkerSetOptions): Promise<WorkerSet> {
   installRuntime(options.log);
   const bundle = await bundleWorkflows(options.log);
@@ -140,6 +144,7 @@ async function runOnce(options: WorkerSetOptions, bundle: WorkflowBundle, stop: 
     for (const worker of workers) if (worker.getState() === "RUNNING") worker.shutdown();
   };
   try {
+    await options.prepare?.();
     await createWorkers(options, bundle, connection, workers);
     report({ state: "running", lastError: undefined });
     options.log.info({ event: "workers-running", queues: [CONTROL_QUEUE, ...Object.keys(CALLS_PER_SECOND)] });

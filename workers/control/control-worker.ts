@@ -1,0 +1,116 @@
+/**
+ * The control worker: what workflows and activities stand on, put together; and a socket that says how it is.
+ */
+import { readFile } from "node:fs/promises";
+import type { NativeConnectionOptions } from "@temporalio/worker";
+import type { Logger } from "pino";
+import { z } from "zod";
+import { createActivities } from "../../activities/index.ts";
+import { createStopGuard } from "../../activities/stop-guard.ts";
+import { reflexClient } from "../../drivers/balancer/reflex-client.ts";
+import { netnsHypervisor } from "../../drivers/hypervisor/netns.ts";
+import type { EndpointAgent } from "../../drivers/ports.ts";
+import { openStore } from "../../drivers/store/store.ts";
+import { agentClient } from "../../drivers/tunnel/agent-client.ts";
+import { ForeshiftError, messageOf } from "../../models/errors.ts";
+import type { MemberLink } from "../../models/steering.ts";
+import { serve } from "../http-server.ts";
+import { registerSearchAttributes } from "./search-attributes.ts";
+import { startWorkerSet } from "./worker-set.ts";
+
+export const ControlConfig = z.strictObject({
+  temporal: z.strictObject({
+    address: z.string().min(1),
+    namespace: z.string().min(1).default("default"),
+    tls: z
+      .strictObject({
+        serverName: z.string().optional(),
+        caFile: z.string().optional(),
+        /** Client certificate and key, for mutual TLS. */
+        certFile: z.string().optional(),
+        keyFile: z.string().optional(),
+      })
+      .optional(),
+    /** File that holds the API key, mode 0600. */
+    apiKeyFile: z.string().optional(),
+  }),
+  databaseUrl: z.string().min(1),
+  sockets: z.strictObject({
+    reflex: z.string().min(1),
+    hypervisor: z.string().min(1),
+    /** Its own: `GET /v1/status`. */
+    control: z.string().min(1),
+  }),
+});
+export type ControlConfig = z.infer<typeof ControlConfig>;
+
+/** Starts it; what it answers ends it. Servers that are away are awaited, not given up on. */
+export async function startControlWorker(config: ControlConfig, log: Logger): Promise<() => Promise<void>> {
+  const connection = await connectionOptions(config.temporal);
+  const store = openStore({ databaseUrl: config.databaseUrl });
+  const balancer = reflexClient({ socketPath: config.sockets.reflex });
+  const hypervisor = netnsHypervisor({ socketPath: config.sockets.hypervisor });
+  const agents = agentPool();
+  const activities = createActivities({ store, balancer, hypervisor, agentOf: agents.of, stopGuard: createStopGuard(store) });
+  const { namespace } = config.temporal;
+  const prepare = () => registerSearchAttributes(connection, namespace, log);
+  const workers = await startWorkerSet({ connection, namespace, activities, log, prepare });
+  const served = await serve({
+    socketPath: config.sockets.control,
+    log,
+    routes: (app) => {
+      app.get("/v1/status", () => workers.status());
+    },
+  });
+  return async () => {
+    await served.close();
+    await workers.stop();
+    await Promise.all([agents.close(), balancer.close(), hypervisor.close(), store.close()]);
+  };
+}
+
+/** One client for each agent's socket; its connections close by themselves when they are idle. */
+function agentPool(): { of: (link: MemberLink) => EndpointAgent; close: () => Promise<void> } {
+  const clients = new Map<string, ReturnType<typeof agentClient>>();
+  return {
+    of: ({ agent: socketPath }) => {
+      const client = clients.get(socketPath) ?? agentClient({ socketPath });
+      clients.set(socketPath, client);
+      return client;
+    },
+    close: async () => {
+      await Promise.all([...clients.values()].map((client) => client.close()));
+    },
+  };
+}
+
+async function connectionOptions(temporal: ControlConfig["temporal"]): Promise<NativeConnectionOptions> {
+  const { address, apiKeyFile, tls } = temporal;
+  const apiKey = apiKeyFile === undefined ? undefined : (await readSecret("temporal.apiKeyFile", apiKeyFile)).toString().trim();
+  if (tls === undefined) return { address, ...(apiKey === undefined ? {} : { apiKey, tls: true }) };
+  const ca = tls.caFile === undefined ? undefined : await readSecret("temporal.tls.caFile", tls.caFile);
+  const pair =
+    tls.certFile === undefined || tls.keyFile === undefined
+      ? undefined
+      : {
+          crt: await readSecret("temporal.tls.certFile", tls.certFile),
+          key: await readSecret("temporal.tls.keyFile", tls.keyFile),
+        };
+  return {
+    address,
+    ...(apiKey === undefined ? {} : { apiKey }),
+    tls: {
+      ...(tls.serverName === undefined ? {} : { serverNameOverride: tls.serverName }),
+      ...(ca === undefined ? {} : { serverRootCACertificate: ca }),
+      ...(pair === undefined ? {} : { clientCertPair: pair }),
+    },
+  };
+}
+
+async function readSecret(field: string, path: string): Promise<Buffer> {
+  try {
+    return await readFile(path);
+  } catch (thrown) {
+    throw new ForeshiftError("INVALID_FIELD", { field, value: path, detail: messageOf(thrown) });
+  }
+}
