@@ -2,7 +2,7 @@
  * What a move costs the clients: planned moves by drain-and-replace, crashes taken over by the reflex, and the same crash with stock
  * behaviour (steered to a twin, but left to the client to find out), all in one run on one lab.
  */
-import type { SwarmSpec } from "../models/swarm-spec.ts";
+
 import type { FaultKind } from "../lab/lab-client.ts";
 import { felt, quantile } from "../lab/measure.ts";
 import {
@@ -14,6 +14,7 @@ import {
   sessionsOf,
   settledTraffic,
 } from "../lab/trial.ts";
+import type { SwarmSpec } from "../models/swarm-spec.ts";
 import { type BenchLab, machine, withLab } from "./with-lab.ts";
 
 export interface HandoverOptions {
@@ -90,7 +91,7 @@ async function plannedMoves({ open }: BenchLab, options: HandoverOptions): Promi
   const gaps: number[] = [];
   const drains: number[] = [];
   while (sums.moves < options.moves) {
-    await awaitWhole(open, { endpoints: ENDPOINTS, ghosts: GHOSTS });
+    await awaitWhole(open, { count: ENDPOINTS, ghosts: GHOSTS });
     const endpoint = await busiestEndpoint(open.balancer);
     const moved = new Set((await sessionsOf(open.balancer, endpoint)).map(({ publicKey }) => publicKey));
     await open.lab.resetTraffic();
@@ -120,14 +121,21 @@ async function plannedMoves({ open }: BenchLab, options: HandoverOptions): Promi
   };
 }
 
-async function losses({ open }: BenchLab, kind: FaultKind, trials: number, onProgress: (text: string) => void): Promise<LossFigures> {
+async function losses(
+  { open }: BenchLab,
+  kind: FaultKind,
+  trials: number,
+  onProgress: (text: string) => void,
+): Promise<LossFigures> {
   const seen: LossTrial[] = [];
   for (let trial = 1; trial <= trials; trial += 1) {
-    await awaitWhole(open, { endpoints: ENDPOINTS, ghosts: GHOSTS });
+    await awaitWhole(open, { count: ENDPOINTS, ghosts: GHOSTS });
     const endpoint = await busiestEndpoint(open.balancer);
     const result = await loseEndpoint(open, kind, endpoint);
     seen.push(result);
-    onProgress(`${kind} ${trial} of ${trials}: detected ${Math.round(result.detectMs)} ms, recovered ${Math.round(result.recoverMs)} ms`);
+    onProgress(
+      `${kind} ${trial} of ${trials}: detected ${Math.round(result.detectMs)} ms, recovered ${Math.round(result.recoverMs)} ms`,
+    );
     if (kind === "zombie") await open.lab.heal(endpoint).catch(() => undefined);
   }
   const of = (value: (trial: LossTrial) => number, share: number) => quantile(seen.map(value), share);

@@ -45,6 +45,16 @@ export async function withLab<T>(options: BenchLabOptions, work: (lab: BenchLab)
 }
 
 /** What a figure was measured on. */
-export function machine(): { readonly cores: number; readonly model: string; readonly memoryBytes: number; readonly node: string } {
-  return { cores: availableParallelism(), model: cpus()[0]?.model ?? "unknown", memoryBytes: totalmem(), node: process.version };
+export function machine(): {
+  readonly cores: number;
+  readonly model: string;
+  readonly memoryBytes: number;
+  readonly node: string;
+} {
+  return {
+    cores: availableParallelism(),
+    model: cpus()[0]?.model ?? "unknown",
+    memoryBytes: totalmem(),
+    node: process.version,
+  };
 }

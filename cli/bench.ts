@@ -13,10 +13,19 @@ export function register(program: Command): void {
     .option("--pps <n>", "numbered packets a second, for each client and direction", whole, 100)
     .option("--trials <n>", "crashes, freezes and zombies, each", whole, 10)
     .option("--stock-trials <n>", "crashes with stock behaviour", whole, 1)
-    .action(async (options: { moves: number; clients: number; sessions?: number; pps: number; trials: number; stockTrials: number }) => {
-      const { benchHandover } = await import("../bench/handover.ts");
-      show(await benchHandover({ ...options, sessions: options.sessions ?? options.clients, onProgress }));
-    });
+    .action(
+      async (options: {
+        moves: number;
+        clients: number;
+        sessions?: number;
+        pps: number;
+        trials: number;
+        stockTrials: number;
+      }) => {
+        const { benchHandover } = await import("../bench/handover.ts");
+        show(await benchHandover({ ...options, sessions: options.sessions ?? options.clients, onProgress }));
+      },
+    );
   bench
     .command("chaos")
     .description("kill anything at any point of a move, and count what was done twice or lost")

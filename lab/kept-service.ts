@@ -48,7 +48,7 @@ export class KeptService<S extends Service = Service> {
   }
 
   async #restart(): Promise<void> {
-    let pauseMs = LIMITS.lab.restartPauseMsMin;
+    let pauseMs: number = LIMITS.lab.restartPauseMsMin;
     while (!this.#stopping.signal.aborted) {
       await delay(pauseMs, undefined, { signal: this.#stopping.signal }).catch(() => undefined);
       if (this.#stopping.signal.aborted) return;

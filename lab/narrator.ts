@@ -34,7 +34,11 @@ export async function narrate(sources: NarratorSources): Promise<Narrator> {
   const told = { reflexSeq: await lastEventSeq(sources.balancer), auditSeq: await lastAuditSeq(sources) };
   const tellNews = async () => {
     const events = await sources.balancer.events({ after: told.reflexSeq, waitMs: 0 });
-    const rows = await sources.store.auditTrail({ swarm: sources.swarm, afterSeq: told.auditSeq, limit: LIMITS.story.newsRowsMax });
+    const rows = await sources.store.auditTrail({
+      swarm: sources.swarm,
+      afterSeq: told.auditSeq,
+      limit: LIMITS.story.newsRowsMax,
+    });
     told.reflexSeq = events.at(-1)?.seq ?? told.reflexSeq;
     told.auditSeq = rows.at(-1)?.seq ?? told.auditSeq;
     const news = [

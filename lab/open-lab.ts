@@ -1,12 +1,13 @@
 /**
  * Everything one needs to talk to a running lab: its reflex, hypervisor, database and Temporal, opened together and closed together.
  */
-import { ReflexClient } from "../drivers/balancer/reflex-client.ts";
-import { NetnsHypervisor } from "../drivers/hypervisor/netns.ts";
+import { reflexClient } from "../drivers/balancer/reflex-client.ts";
+import { netnsHypervisor } from "../drivers/hypervisor/netns.ts";
+import type { Store } from "../drivers/ports.ts";
 import { openStore } from "../drivers/store/store.ts";
 import { openTemporal, type Temporal } from "../drivers/temporal-client.ts";
-import type { Store } from "../drivers/ports.ts";
 import { LIMITS } from "../models/limits.ts";
+import type { OutlierPolicy } from "../models/steering.ts";
 import type { SwarmSpec } from "../models/swarm-spec.ts";
 import type { Connection } from "../setup/connection.ts";
 import { until } from "./await.ts";
@@ -18,5 +19,57 @@ export interface OpenLab extends Surroundings {
   readonly connection: Connection;
   readonly store: Store;
   readonly temporal: Temporal;
+  /** Waits until the balancer holds an outlier policy like that. */
+  awaitOutlier(holds: (outlier: OutlierPolicy) => boolean): Promise<void>;
   close(): Promise<void>;
+}
+
+export async function openLab(connection: Connection): Promise<OpenLab> {
+  const balancer = reflexClient({ socketPath: connection.sockets.reflex });
+  const hypervisor = netnsHypervisor({ socketPath: connection.sockets.hypervisor });
+  const store = openStore({ databaseUrl: connection.databaseUrl });
+  const lab = new LabClient(connection.sockets.hypervisor);
+  const temporal = await openTemporal(connection);
+  return {
+    connection,
+    balancer,
+    hypervisor,
+    store,
+    lab,
+    temporal,
+    swarm: LAB_SWARM,
+    awaitOutlier: async (holds) => {
+      const what = "the balancer's new policy";
+      await until(
+        async () => {
+          const desired = await balancer.desired();
+          return desired !== undefined && holds(desired.outlier) ? true : undefined;
+        },
+        { what, timeoutMs: LIMITS.lab.swarmReadyTimeoutMs },
+      );
+    },
+    close: async () => {
+      await Promise.allSettled([balancer.close(), hypervisor.close(), store.close(), lab.close(), temporal.close()]);
+    },
+  };
+}
+
+/** Applies the swarm file and waits until the swarm serves every client. */
+export async function bringUpSwarm(
+  open: OpenLab,
+  spec: SwarmSpec,
+  sessions: number,
+  say: (text: string) => void,
+): Promise<void> {
+  await open.temporal.applySwarm({ spec, by: "lab" });
+  say(`the swarm file is applied: ${spec.endpoints.count} endpoints and ${spec.endpoints.ghosts} ghosts are launched`);
+  await awaitWhole(open, spec.endpoints);
+  say("every endpoint answers through its tunnel; waiting for the clients");
+  await until(
+    async () => {
+      const live = await open.balancer.sessions();
+      return new Set(live.map(({ publicKey }) => publicKey)).size >= sessions ? true : undefined;
+    },
+    { what: `${sessions} sessions`, timeoutMs: LIMITS.lab.swarmReadyTimeoutMs },
+  );
 }

@@ -58,7 +58,12 @@ async function keyPair(store: ReturnType<typeof openVault>): Promise<Provisioned
 
 /** A token that may read swarms' keys, by the policy that set-up (or, on a Vault of your own, an administrator) made. */
 async function agentToken(address: string, token: string): Promise<string> {
-  const client = vault({ endpoint: address, token, debug: () => undefined, requestOptions: { timeout: LIMITS.lab.vaultTimeoutMs } });
+  const client = vault({
+    endpoint: address,
+    token,
+    debug: () => undefined,
+    requestOptions: { timeout: LIMITS.lab.vaultTimeoutMs },
+  });
   try {
     const request = { policies: [AGENT_POLICY], no_default_policy: true, period: AGENT_TOKEN_PERIOD };
     return parseInput(TokenAnswer, await client.tokenCreate(request), "answer of Vault").auth.client_token;

@@ -13,11 +13,11 @@ import { makePaths, paths } from "../setup/paths.ts";
 import { setUp } from "../setup/set-up.ts";
 import { serve } from "../workers/http-server.ts";
 import { until } from "./await.ts";
-import { bringUpSwarm, openLab, type OpenLab } from "./open-lab.ts";
 import { narrate } from "./narrator.ts";
+import { bringUpSwarm, type OpenLab, openLab } from "./open-lab.ts";
+import { LAB_SWARM } from "./spec.ts";
 import { type StoryResult, tellStory } from "./story.ts";
 import { storyTable } from "./story-table.ts";
-import { LAB_SWARM } from "./spec.ts";
 import type { ProcessStatus } from "./supervised.ts";
 import { type RunningLab, startLab } from "./supervisor.ts";
 
@@ -48,14 +48,19 @@ const EXIT_CODE_BROKEN_PROMISE = 1;
 export async function labUp(options: LabUpOptions): Promise<number> {
   await refuseSecond();
   await setUp({ json: options.json, quiet: false });
-  return options.foreground === true || options.story === true || options.once === true ? await inForeground(options) : await inBackground(options);
+  return options.foreground === true || options.story === true || options.once === true
+    ? await inForeground(options)
+    : await inBackground(options);
 }
 
 export async function labDown(): Promise<{ was: "running" | "not running" }> {
   const client = new UnixHttpClient({ socketPath: localSockets(paths().run).supervisor, name: "lab" });
   try {
     await client.post("/v1/stop", { timeoutMs: LIMITS.http.requestTimeoutMs, retry: NO_RETRY, body: {} });
-    await until(async () => ((await isRunning()) ? undefined : true), { what: "the end of the lab", timeoutMs: LIMITS.lab.processReadyTimeoutMs });
+    await until(async () => ((await isRunning()) ? undefined : true), {
+      what: "the end of the lab",
+      timeoutMs: LIMITS.lab.processReadyTimeoutMs,
+    });
     return { was: "running" };
   } catch (thrown) {
     if (thrown instanceof ForeshiftError && thrown.code === "UNREACHABLE") return { was: "not running" };
@@ -96,7 +101,13 @@ async function inForeground(options: LabUpOptions): Promise<number> {
   });
   let open: OpenLab | undefined;
   try {
-    lab = await startLab({ ...options, sessions: options.sessions ?? options.clients, packetsPerSecond: options.pps, paths: paths(), onProgress: say });
+    lab = await startLab({
+      ...options,
+      sessions: options.sessions ?? options.clients,
+      packetsPerSecond: options.pps,
+      paths: paths(),
+      onProgress: say,
+    });
     open = await openLab(lab.connection);
     const bringingUp = bringUpSwarm(open, lab.spec, options.sessions ?? options.clients, say);
     if (!(await finished(bringingUp, ending.signal))) return 0;
@@ -105,7 +116,9 @@ async function inForeground(options: LabUpOptions): Promise<number> {
     const told = options.story === true || options.once === true ? await story(options, lab, open, ending.signal) : undefined;
     if (options.once === true) return told?.held === true ? 0 : EXIT_CODE_BROKEN_PROMISE;
     if (!ending.signal.aborted) {
-      say("it stays up; break something with `npx foreshift lab fault KIND ENDPOINT`, end it with Ctrl-C or `npx foreshift lab down`");
+      say(
+        "it stays up; break something with `npx foreshift lab fault KIND ENDPOINT`, end it with Ctrl-C or `npx foreshift lab down`",
+      );
       await new Promise<void>((resolve) => ending.signal.addEventListener("abort", () => resolve(), { once: true }));
     }
     return 0;
@@ -119,7 +132,12 @@ async function inForeground(options: LabUpOptions): Promise<number> {
   }
 }
 
-async function story(options: LabUpOptions, lab: RunningLab, open: OpenLab, signal: AbortSignal): Promise<StoryResult | undefined> {
+async function story(
+  options: LabUpOptions,
+  lab: RunningLab,
+  open: OpenLab,
+  signal: AbortSignal,
+): Promise<StoryResult | undefined> {
   const print = (line: string) => (options.json ? console.error(line) : console.log(line));
   const narrator = await narrate({ balancer: open.balancer, store: open.store, swarm: LAB_SWARM, print });
   try {
@@ -154,7 +172,10 @@ async function inBackground(options: LabUpOptions): Promise<number> {
     ...(options.sessions === undefined ? [] : ["--sessions", options.sessions]),
   ].map(String);
   const main = join(paths().project, "cli", "main.ts");
-  const child = spawn(process.execPath, [main, "lab", "up", "--foreground", ...sizes], { detached: true, stdio: ["ignore", log, log] });
+  const child = spawn(process.execPath, [main, "lab", "up", "--foreground", ...sizes], {
+    detached: true,
+    stdio: ["ignore", log, log],
+  });
   let ended = false;
   child.once("exit", () => {
     ended = true;
@@ -167,7 +188,8 @@ async function inBackground(options: LabUpOptions): Promise<number> {
     },
     { what: "the lab", timeoutMs: LIMITS.lab.swarmReadyTimeoutMs },
   );
-  if ("failed" in ready) throw new ForeshiftError("NOT_READY", { value: "the lab", detail: `it ended; the reason is in ${logFile}` });
+  if ("failed" in ready)
+    throw new ForeshiftError("NOT_READY", { value: "the lab", detail: `it ended; the reason is in ${logFile}` });
   child.unref();
   console.log(options.json ? JSON.stringify(ready, null, 2) : ready.lines.join("\n"));
   return 0;
@@ -192,7 +214,10 @@ function status(phase: LabStatus["phase"], lab: RunningLab | undefined): LabStat
   const lines = [
     `The lab is ${phase}.`,
     ...(temporalUi === undefined ? [] : [`Temporal Web UI: ${temporalUi}`]),
-    ...processes.map(({ name, pid, starts, ready }) => `${name.padEnd(12)} ${ready ? "runs" : "down"}  pid ${pid ?? "external"}  started ${starts} times`),
+    ...processes.map(
+      ({ name, pid, starts, ready }) =>
+        `${name.padEnd(12)} ${ready ? "runs" : "down"}  pid ${pid ?? "external"}  started ${starts} times`,
+    ),
   ];
   return { phase, pid: process.pid, temporalUi, processes, lines };
 }

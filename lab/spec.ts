@@ -27,7 +27,11 @@ export interface SpecOverrides {
  * endpoint may be disrupted at a time and as many in the window as its story needs, that two may be ejected, and that fewer than a
  * quarter healthy is panic.
  */
-export function labSpec(size: LabSize, key: { secret: SecretRef; publicKey: string }, overrides: SpecOverrides = {}): SwarmSpec {
+export function labSpec(
+  size: LabSize,
+  key: { secret: SecretRef; publicKey: string },
+  overrides: SpecOverrides = {},
+): SwarmSpec {
   return SwarmSpec.parse({
     apiVersion: "foreshift/v1",
     kind: "Swarm",
@@ -36,8 +40,20 @@ export function labSpec(size: LabSize, key: { secret: SecretRef; publicKey: stri
     algorithm: "consistent-hash",
     endpoints: { count: size.endpoints, ghosts: size.ghosts, capacitySessions: 400 },
     key,
-    budget: { disruptedShareMaxPercent: 34, windowShareMaxPercent: 100, windowMs: 60_000, freezeUnhealthyPercent: 70, ...overrides.budget },
+    budget: {
+      disruptedShareMaxPercent: 34,
+      windowShareMaxPercent: 100,
+      windowMs: 60_000,
+      freezeUnhealthyPercent: 70,
+      ...overrides.budget,
+    },
     thresholds: { holdMs: 1_000, replaceAfterMs: 2_000, recoverAfterMs: 5_000, coolDownMs: 10_000, ...overrides.thresholds },
-    outlier: { ejectedShareMaxPercent: 67, panicThresholdPercent: 25, ejectionBaseMs: 2_000, slowStartMs: 5_000, ...overrides.outlier },
+    outlier: {
+      ejectedShareMaxPercent: 67,
+      panicThresholdPercent: 25,
+      ejectionBaseMs: 2_000,
+      slowStartMs: 5_000,
+      ...overrides.outlier,
+    },
   });
 }

@@ -50,11 +50,11 @@ const RECOVER_MS_MAX = 1_000;
 
 export async function tellStory(options: StoryOptions): Promise<StoryResult> {
   const { around, spec, narrator } = options;
-  const want = { endpoints: spec.endpoints.count, ghosts: spec.endpoints.ghosts };
+  const want = spec.endpoints;
   const steady = await tellSteady(options);
   const brownout = await tellBrownout(options);
   await awaitWhole(around, want);
-  narrator.say("story", `${want.endpoints} endpoints serve and ${want.ghosts} waits; now one crashes`);
+  narrator.say("story", `${want.count} endpoints serve and ${want.ghosts} waits; now one crashes`);
   const crash = await tellLoss(options, "crash", "kill -9 of its WireGuard process", []);
   narrator.say("story", "while it recovers, another freezes: alive to the kernel, dead to its users");
   const freeze = await tellLoss(options, "freeze", "all its processes stopped", [crash.endpoint ?? ""]);
@@ -71,25 +71,47 @@ async function tellSteady({ around, narrator, packetsPerSecond }: StoryOptions):
   await until(
     async () => {
       const { clients } = await around.lab.traffic();
-      return clients.length > 0 && clients.every(({ down, up }) => down.received >= wanted && up.received >= wanted) ? true : undefined;
+      return clients.length > 0 && clients.every(({ down, up }) => down.received >= wanted && up.received >= wanted)
+        ? true
+        : undefined;
     },
     { what: "steady traffic of every client", timeoutMs: LIMITS.story.phaseTimeoutMs },
   );
   const traffic = await settledTraffic(around.lab);
-  narrator.say("story", `${traffic.clients.length} clients talk through the swarm, each with numbered packets and one TCP stream`);
-  return { title: "steady", endpoint: undefined, sessionsMoved: 0, detectMs: undefined, recoverMs: undefined, ...felt(traffic) };
+  narrator.say(
+    "story",
+    `${traffic.clients.length} clients talk through the swarm, each with numbered packets and one TCP stream`,
+  );
+  return {
+    title: "steady",
+    endpoint: undefined,
+    sessionsMoved: 0,
+    detectMs: undefined,
+    recoverMs: undefined,
+    ...felt(traffic),
+  };
 }
 
 async function tellBrownout({ around, narrator }: StoryOptions): Promise<Chapter> {
   const endpoint = await busiestEndpoint(around.balancer);
   const sessions = await sessionsOf(around.balancer, endpoint);
   await around.lab.resetTraffic();
-  narrator.say("story", `brownout of ${endpoint}, which holds ${sessions.length} sessions: its CPU is squeezed, delay rises, loss will follow`);
+  narrator.say(
+    "story",
+    `brownout of ${endpoint}, which holds ${sessions.length} sessions: its CPU is squeezed, delay rises, loss will follow`,
+  );
   await around.lab.inject("brownout", endpoint);
   await awaitGone(around, endpoint);
   const traffic = await settledTraffic(around.lab);
   narrator.say("story", `${endpoint} is gone; its sessions never noticed`);
-  return { title: "brownout", endpoint, sessionsMoved: sessions.length, detectMs: undefined, recoverMs: undefined, ...felt(traffic) };
+  return {
+    title: "brownout",
+    endpoint,
+    sessionsMoved: sessions.length,
+    detectMs: undefined,
+    recoverMs: undefined,
+    ...felt(traffic),
+  };
 }
 
 async function tellLoss(
@@ -101,7 +123,10 @@ async function tellLoss(
   const endpoint = await busiestEndpoint(around.balancer, not);
   narrator.say("story", `${kind} of ${endpoint}: ${what}`);
   const trial: LossTrial = await loseEndpoint(around, kind, endpoint);
-  narrator.say("story", `seen after ${Math.round(trial.detectMs)} ms, every client served again after ${Math.round(trial.recoverMs)} ms`);
+  narrator.say(
+    "story",
+    `seen after ${Math.round(trial.detectMs)} ms, every client served again after ${Math.round(trial.recoverMs)} ms`,
+  );
   const { sessions, ...rest } = trial;
   return { title: kind, sessionsMoved: sessions, ...rest };
 }
@@ -118,7 +143,11 @@ function plannedPromises(chapter: Chapter): readonly Promised[] {
 function lossPromises(chapter: Chapter): readonly Promised[] {
   const { title, detectMs = Number.POSITIVE_INFINITY, recoverMs = Number.POSITIVE_INFINITY, tcpBroken } = chapter;
   return [
-    { promise: `${title}: seen within ${DETECT_MS_MAX} ms`, held: detectMs <= DETECT_MS_MAX, figure: `${Math.round(detectMs)} ms` },
+    {
+      promise: `${title}: seen within ${DETECT_MS_MAX} ms`,
+      held: detectMs <= DETECT_MS_MAX,
+      figure: `${Math.round(detectMs)} ms`,
+    },
     { promise: `${title}: sessions back within 1 s`, held: recoverMs <= RECOVER_MS_MAX, figure: `${Math.round(recoverMs)} ms` },
     { promise: `${title}: no TCP stream broken`, held: tcpBroken === 0, figure: `${tcpBroken}` },
   ];

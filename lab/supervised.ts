@@ -2,7 +2,7 @@
  * One child process that is kept running: started again with a growing pause when it dies, and never outliving its parent.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { openSync } from "node:fs";
+import { closeSync, openSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import { LIMITS } from "../models/limits.ts";
 
@@ -14,7 +14,8 @@ export interface ProcessSpec {
   readonly logFile: string;
   /** Resolves once the process does its work; rejects when it will not. Called after each start. */
   readonly ready: (signal: AbortSignal) => Promise<void>;
-  readonly env?: Readonly<Record<string, string>>;
+  /** SIGTERM is followed by SIGKILL when it takes too long; what cannot hear SIGTERM gets SIGKILL at once. */
+  readonly stopSignal: "SIGTERM" | "SIGKILL";
 }
 
 export interface ProcessStatus {
@@ -53,13 +54,13 @@ export class Supervised {
     void this.#keepRunning(exited);
   }
 
-  /** Ends it: SIGTERM, then SIGKILL when it takes longer than the limit. */
+  /** Ends it, and returns once it is gone. */
   async stop(): Promise<void> {
     this.#stopping.abort();
     const child = this.#child;
     if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
     const gone = new Promise<void>((resolve) => child.once("exit", () => resolve()));
-    child.kill("SIGTERM");
+    child.kill(this.#spec.stopSignal);
     const grace = new AbortController();
     await Promise.race([
       gone,
@@ -76,8 +77,8 @@ export class Supervised {
     const log = openSync(this.#spec.logFile, "a", 0o600);
     const child = spawn("setpriv", ["--pdeathsig", "KILL", "--", this.#spec.command, ...this.#spec.args], {
       stdio: ["ignore", log, log],
-      env: { ...process.env, ...this.#spec.env },
     });
+    closeSync(log);
     this.#child = child;
     this.#starts += 1;
     this.#ready = false;
@@ -97,7 +98,7 @@ export class Supervised {
 
   async #keepRunning(firstExit: Promise<string>): Promise<void> {
     let exited = firstExit;
-    let pauseMs = LIMITS.lab.restartPauseMsMin;
+    let pauseMs: number = LIMITS.lab.restartPauseMsMin;
     while (!this.#stopping.signal.aborted) {
       await exited;
       this.#ready = false;

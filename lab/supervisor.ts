@@ -19,7 +19,7 @@ import { writePrivateFile } from "./files.ts";
 import { KeptService } from "./kept-service.ts";
 import { LabClient } from "./lab-client.ts";
 import { type Provisioned, provision, VAULT_MOUNT } from "./provision.ts";
-import { LAB_SWARM, LAB_VIP, labSpec } from "./spec.ts";
+import { LAB_SWARM, LAB_VIP, labSpec, type SpecOverrides } from "./spec.ts";
 import { type ProcessStatus, Supervised } from "./supervised.ts";
 import { relayVault } from "./vault-relay.ts";
 
@@ -32,12 +32,15 @@ export interface LabOptions {
   /** Numbered packets a second, for each client and direction. */
   readonly packetsPerSecond: number;
   readonly paths: Paths;
+  readonly spec?: SpecOverrides;
   readonly onProgress: (text: string) => void;
 }
 
 export interface RunningLab {
   readonly connection: Connection;
   readonly spec: SwarmSpec;
+  /** Folder of its state. */
+  readonly home: string;
   processes(): readonly ProcessStatus[];
   stop(): Promise<void>;
 }
@@ -70,6 +73,10 @@ class Lab implements RunningLab {
     return required(this.#connection);
   }
 
+  get home(): string {
+    return this.#options.paths.home;
+  }
+
   get spec(): SwarmSpec {
     return required(this.#spec);
   }
@@ -89,7 +96,7 @@ class Lab implements RunningLab {
       this.#keep(() => startOpenBao(where)),
     ]);
     const key = await provision(openBao, this.#file("agent-vault-token"));
-    this.#spec = labSpec(this.#options, key);
+    this.#spec = labSpec(this.#options, key, this.#options.spec);
     const relay = await relayVault(join(paths.run, "vault.sock"), openBao.address);
     this.#closers.push(() => relay.close());
     this.#connection = {
@@ -101,8 +108,8 @@ class Lab implements RunningLab {
     };
     onProgress("starting collector, control worker and the fleet's namespaces");
     await migrate(postgres.url);
-    await this.#run("collector", "workers/collector.ts", { socketPath: this.connection.sockets.collector, databaseUrl: postgres.url });
-    await Promise.all([this.#runFleet(), this.#run("control", "workers/control.ts", this.#controlConfig())]);
+    await this.#runWorker("collector", { socketPath: this.connection.sockets.collector, databaseUrl: postgres.url });
+    await allOrFirstError([this.#runFleet(key), this.#runWorker("control", this.#controlConfig())]);
     await this.#registerPeers();
     await writePrivateFile(connectionFile(), `${JSON.stringify(this.#connection, null, 2)}\n`);
   }
@@ -121,21 +128,76 @@ class Lab implements RunningLab {
     return kept.service;
   }
 
-  /** Starts a Node process with its configuration in a file, and waits until its socket answers. */
-  async #run(name: "collector" | "control" | "hypervisor", file: string, config: object, enclosure: readonly string[] = []): Promise<void> {
-    const configFile = this.#file(`${name}.json`);
-    await writePrivateFile(configFile, `${JSON.stringify(config, null, 2)}\n`);
-    const [command = process.execPath, ...args] = [...enclosure, process.execPath, join(this.#options.paths.project, file), configFile];
+  /** The process that holds the fleet's namespaces; it starts the reflex, and machines when it is asked to. */
+  async #runFleet(key: Provisioned): Promise<void> {
+    const { paths, clients, sessions, packetsPerSecond } = this.#options;
+    const { sockets } = this.connection;
+    const configFile = await this.#writeConfig("hypervisor", {
+      swarm: LAB_SWARM,
+      vip: LAB_VIP,
+      swarmPublicKey: key.publicKey,
+      keySecret: key.secret,
+      clients,
+      sessionsPerClient: Math.ceil(sessions / clients),
+      packetsPerSecond,
+      socketPath: sockets.hypervisor,
+      agentSocketDir: join(paths.run, "agents"),
+      reflexSocket: sockets.reflex,
+      collectorSocket: sockets.collector,
+      vault: { socketPath: join(paths.run, "vault.sock"), tokenFile: this.#file("agent-vault-token"), mount: VAULT_MOUNT },
+      stateDir: join(paths.home, "fleet"),
+      logDir: paths.log,
+    });
+    const [command, ...args] = labCommand({ node: process.execPath, configFile, uid: process.getuid?.() ?? 0 });
+    await this.#run("hypervisor", command, args, "SIGKILL");
+  }
+
+  async #runWorker(name: "collector" | "control", config: object): Promise<void> {
+    const configFile = await this.#writeConfig(name, config);
+    await this.#run(
+      name,
+      process.execPath,
+      [join(this.#options.paths.project, "workers", `${name}.ts`), configFile],
+      "SIGTERM",
+    );
+  }
+
+  /** Keeps a process running from here on, and waits until its socket answers. */
+  async #run(
+    name: "collector" | "control" | "hypervisor",
+    command: string,
+    args: readonly string[],
+    stopSignal: "SIGTERM" | "SIGKILL",
+  ): Promise<void> {
     const socketPath = this.connection.sockets[name];
+    const logFile = join(this.#options.paths.log, `${name}.log`);
     const supervised = new Supervised({
       name,
       command,
       args,
-      logFile: join(this.#options.paths.log, `${name}.log`),
+      logFile,
+      stopSignal,
       ready: (signal) => answers(socketPath, signal),
     });
     this.#processes.push(supervised);
     await supervised.start();
+  }
+
+  async #registerPeers(): Promise<void> {
+    const lab = new LabClient(this.connection.sockets.hypervisor);
+    const store = openStore({ databaseUrl: this.connection.databaseUrl });
+    try {
+      const { peers } = await lab.describe();
+      await store.registerPeers(LAB_SWARM, peers);
+    } finally {
+      await Promise.all([lab.close(), store.close()]);
+    }
+  }
+
+  async #writeConfig(name: string, config: object): Promise<string> {
+    const file = this.#file(`${name}.json`);
+    await writePrivateFile(file, `${JSON.stringify(config, null, 2)}\n`);
+    return file;
   }
 
   #file(name: string): string {
@@ -144,7 +206,9 @@ class Lab implements RunningLab {
 }
 
 /** All results, or the first error once none is under way any more. */
-async function allOrFirstError<T extends readonly Promise<unknown>[]>(work: readonly [...T]): Promise<{ [K in keyof T]: Awaited<T[K]> }> {
+async function allOrFirstError<T extends readonly Promise<unknown>[]>(
+  work: readonly [...T],
+): Promise<{ [K in keyof T]: Awaited<T[K]> }> {
   await Promise.allSettled(work);
   return (await Promise.all(work)) as { [K in keyof T]: Awaited<T[K]> };
 }

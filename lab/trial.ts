@@ -52,7 +52,9 @@ export async function loseEndpoint(around: Surroundings, kind: FaultKind, endpoi
 export async function busiestEndpoint(balancer: Balancer, not: readonly string[] = []): Promise<string> {
   return await until(
     async () => {
-      const members = (await balancer.health()).filter(({ ejected, draining, endpoint }) => !ejected && !draining && !not.includes(endpoint));
+      const members = (await balancer.health()).filter(
+        ({ ejected, draining, endpoint }) => !ejected && !draining && !not.includes(endpoint),
+      );
       const busiest = members.toSorted((a, b) => b.sessions - a.sessions || a.endpoint.localeCompare(b.endpoint))[0];
       return busiest !== undefined && busiest.sessions > 0 ? busiest.endpoint : undefined;
     },
@@ -75,18 +77,20 @@ export async function lastEventSeq(balancer: Balancer): Promise<number> {
 }
 
 /** Every member of the table serves, as many as asked for, and the ghosts wait. */
-export async function awaitWhole(around: Surroundings, want: { endpoints: number; ghosts: number }): Promise<void> {
+export async function awaitWhole(around: Surroundings, want: { count: number; ghosts: number }): Promise<void> {
   await until(
     async () => {
       const health = await around.balancer.health();
-      const serving = health.filter((member) => !member.ejected && !member.draining && member.weight > 0 && member.inner.answersInARow > 0);
+      const serving = health.filter(
+        (member) => !member.ejected && !member.draining && member.weight > 0 && member.inner.answersInARow > 0,
+      );
       const machines = await around.hypervisor.list(around.swarm);
       const ghosts = machines.filter(({ state }) => state === "suspended").length;
       const running = machines.filter(({ state }) => state === "running").length;
-      const whole = serving.length === want.endpoints && health.length === want.endpoints && running === want.endpoints;
+      const whole = serving.length === want.count && health.length === want.count && running === want.count;
       return whole && ghosts === want.ghosts ? true : undefined;
     },
-    { what: `a swarm of ${want.endpoints} serving and ${want.ghosts} waiting`, timeoutMs: LIMITS.story.phaseTimeoutMs },
+    { what: `a swarm of ${want.count} serving and ${want.ghosts} waiting`, timeoutMs: LIMITS.story.phaseTimeoutMs },
   );
 }
 
@@ -95,7 +99,9 @@ export async function awaitGone(around: Surroundings, endpoint: string): Promise
   await until(
     async () => {
       const members = (await around.balancer.health()).map((member) => member.endpoint);
-      const machines = (await around.hypervisor.list(around.swarm)).filter(({ state }) => state !== "gone").map(({ name }) => name);
+      const machines = (await around.hypervisor.list(around.swarm))
+        .filter(({ state }) => state !== "gone")
+        .map(({ name }) => name);
       return members.includes(endpoint) || machines.includes(endpoint) ? undefined : true;
     },
     { what: `the end of ${endpoint}`, timeoutMs: LIMITS.story.phaseTimeoutMs },
@@ -141,7 +147,8 @@ async function awaitSessionsElsewhere(
   await until(
     async () => {
       const back = (await balancer.sessions()).filter(
-        (session) => wanted.has(session.publicKey) && session.endpoint !== endpoint && session.lastHandshakeMs >= faultAtMs - 1_000,
+        (session) =>
+          wanted.has(session.publicKey) && session.endpoint !== endpoint && session.lastHandshakeMs >= faultAtMs - 1_000,
       );
       return new Set(back.map(({ publicKey }) => publicKey)).size === wanted.size ? true : undefined;
     },

@@ -1,0 +1,164 @@
+/**
+ * Kills anything at any point of a move. Each round replaces an endpoint while processes die by a schedule that follows from the
+ * seed; afterwards the swarm must be whole, no step executed twice, no living session lost and nothing left over.
+ */
+import { NO_RETRY, UnixHttpClient } from "../drivers/http-unix.ts";
+import { until } from "../lab/await.ts";
+import { quantile } from "../lab/measure.ts";
+import { LAB_SWARM } from "../lab/spec.ts";
+import { awaitGone, awaitWhole, busiestEndpoint } from "../lab/trial.ts";
+import { LIMITS } from "../models/limits.ts";
+import { killByConfig } from "./kill.ts";
+import { type BenchLab, machine, withLab } from "./with-lab.ts";
+
+export interface ChaosOptions {
+  readonly seed: number;
+  readonly rounds: number;
+  readonly onProgress: (text: string) => void;
+}
+
+export const VICTIMS = ["control", "collector", "postgres", "temporal", "reflex"] as const;
+export type Victim = (typeof VICTIMS)[number];
+
+export interface ChaosFigures {
+  readonly machine: ReturnType<typeof machine>;
+  readonly seed: number;
+  readonly rounds: number;
+  readonly faults: Readonly<Record<Victim, number>>;
+  /** Steps that changed the world more than once under one operation key. */
+  readonly stepsTwice: number;
+  /** Sessions that were alive before and are not afterwards, or whose TCP stream broke. */
+  readonly sessionsLost: number;
+  /** Machines, members or runs that belong to nothing. */
+  readonly orphans: number;
+  readonly packetsLost: number;
+  readonly convergeMsP50: number | undefined;
+  readonly convergeMsP99: number | undefined;
+}
+
+const CLIENTS = 6;
+const ENDPOINTS = 3;
+const GHOSTS = 1;
+/** Audit rows that a move writes, about; kills are spread over them. */
+const STEPS_OF_A_MOVE = 14;
+const KILLS_PER_ROUND = 2;
+const BUDGET = { disruptedShareMaxPercent: 34, windowShareMaxPercent: 100, windowMs: 1_000, freezeUnhealthyPercent: 70 };
+
+export async function benchChaos(options: ChaosOptions): Promise<ChaosFigures> {
+  const { seed, rounds, onProgress } = options;
+  const random = mulberry32(seed);
+  const size = { clients: CLIENTS, sessions: CLIENTS, endpoints: ENDPOINTS, ghosts: GHOSTS, packetsPerSecond: 50 };
+  return await withLab({ ...size, spec: { budget: BUDGET, thresholds: { coolDownMs: 0 } }, onProgress }, async (lab) => {
+    const faults = { control: 0, collector: 0, postgres: 0, temporal: 0, reflex: 0 };
+    const convergeMs: number[] = [];
+    await lab.open.lab.resetTraffic();
+    for (let round = 1; round <= rounds; round += 1) {
+      const kills = Array.from({ length: KILLS_PER_ROUND }, () => ({
+        victim: VICTIMS[Math.floor(random() * VICTIMS.length)] ?? "control",
+        afterRows: Math.floor(random() * STEPS_OF_A_MOVE),
+      })).toSorted((a, b) => a.afterRows - b.afterRows);
+      for (const { victim } of kills) faults[victim] += 1;
+      convergeMs.push(await playRound(lab, kills));
+      onProgress(
+        `round ${round} of ${rounds}: ${kills.map(({ victim, afterRows }) => `${victim} after ${afterRows} steps`).join(", ")}`,
+      );
+    }
+    const aftermath = await settle(lab);
+    const figures = { convergeMsP50: quantile(convergeMs, 0.5), convergeMsP99: quantile(convergeMs, 0.99) };
+    return { machine: machine(), seed, rounds, faults, ...aftermath, ...figures };
+  });
+}
+
+/** Milliseconds from the last kill to a whole swarm. */
+async function playRound(lab: BenchLab, kills: readonly { victim: Victim; afterRows: number }[]): Promise<number> {
+  const { open } = lab;
+  const endpoint = await busiestEndpoint(open.balancer);
+  const firstSeq = await lastAuditSeq(lab);
+  await open.temporal.replaceEndpoint({ swarm: LAB_SWARM, endpoint, by: "chaos" });
+  for (const { victim, afterRows } of kills) {
+    await awaitRows(lab, firstSeq, afterRows);
+    await kill(lab, victim);
+  }
+  const lastKillAtMs = performance.now();
+  await awaitGone(open, endpoint);
+  await awaitWhole(open, { count: ENDPOINTS, ghosts: GHOSTS });
+  return performance.now() - lastKillAtMs;
+}
+
+/** The point in the move, counted in steps that the audit trail shows; a move that ended before has no such point. */
+async function awaitRows(lab: BenchLab, firstSeq: number, rows: number): Promise<void> {
+  await until(
+    async () => {
+      const trail = await lab.open.store.auditTrail({ swarm: LAB_SWARM, afterSeq: firstSeq, limit: LIMITS.story.newsRowsMax });
+      const over = trail.some(({ action }) => action === "terminate machine");
+      return trail.length >= rows || over ? true : undefined;
+    },
+    { what: `step ${rows} of the move`, timeoutMs: LIMITS.story.phaseTimeoutMs },
+  );
+}
+
+async function kill({ running }: BenchLab, victim: Victim): Promise<void> {
+  if (victim === "reflex") return await killByConfig("workers/reflex.ts", running.home);
+  const pid = running.processes().find(({ name }) => name === victim)?.pid;
+  if (pid !== undefined) process.kill(pid, "SIGKILL");
+}
+
+async function settle(lab: BenchLab): Promise<Pick<ChaosFigures, "stepsTwice" | "sessionsLost" | "orphans" | "packetsLost">> {
+  const { open } = lab;
+  await until(async () => ((await liveSessions(lab)) === CLIENTS ? true : undefined), {
+    what: "every session",
+    timeoutMs: LIMITS.story.phaseTimeoutMs,
+  }).catch(() => undefined);
+  const traffic = await open.lab.traffic();
+  const broken = traffic.clients.filter(({ tcp }) => tcp.broken > 0).length;
+  const machines = (await open.hypervisor.list(LAB_SWARM)).filter(({ state }) => state !== "gone");
+  const members = new Set((await open.balancer.health()).map(({ endpoint }) => endpoint));
+  const strays = machines.filter(({ name, state }) => state === "running" && !members.has(name)).length;
+  const runs = (await open.temporal.openRuns(LAB_SWARM)).filter((id) => id !== `swarm/${LAB_SWARM}`).length;
+  return {
+    stepsTwice: await stepsTwice(lab),
+    sessionsLost: CLIENTS - (await liveSessions(lab)) + broken,
+    orphans: strays + runs,
+    packetsLost: traffic.clients.reduce((total, { up, down }) => total + up.lost + down.lost, 0),
+  };
+}
+
+async function liveSessions({ open }: BenchLab): Promise<number> {
+  const members = new Set((await open.balancer.health()).map(({ endpoint }) => endpoint));
+  const alive = (await open.balancer.sessions()).filter(({ endpoint }) => members.has(endpoint));
+  return new Set(alive.map(({ publicKey }) => publicKey)).size;
+}
+
+/** Asks everyone who changes the world how often each operation key was executed. */
+async function stepsTwice({ open, running }: BenchLab): Promise<number> {
+  const agents = (await open.hypervisor.list(LAB_SWARM))
+    .filter(({ state }) => state === "running")
+    .map(({ link }) => link.agent);
+  const journals = [running.connection.sockets.reflex, running.connection.sockets.hypervisor, ...agents];
+  let twice = 0;
+  for (const socketPath of journals) {
+    const client = new UnixHttpClient({ socketPath, name: "journal" });
+    const entries = await client.get<readonly { executions: number }[]>("/v1/journal", {
+      timeoutMs: LIMITS.http.requestTimeoutMs,
+      retry: NO_RETRY,
+    });
+    twice += entries.filter(({ executions }) => executions > 1).length;
+    await client.close();
+  }
+  return twice;
+}
+
+async function lastAuditSeq({ open }: BenchLab): Promise<number> {
+  return (await open.store.auditTrail({ swarm: LAB_SWARM, limit: 1 })).at(-1)?.seq ?? 0;
+}
+
+/** Mulberry32, a 32-bit generator with one word of state (Tommy Ettinger, public domain); good enough for a schedule. */
+function mulberry32(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
