@@ -43,7 +43,7 @@ const SUITES: Readonly<Record<string, number>> = {
 };
 
 async function main(filters: readonly string[]): Promise<boolean> {
-  const files = filters.filter((filter) => existsSync(filter));
+  const files = filters.filter((filter) => filter.endsWith(".test.ts") && existsSync(filter));
   const stages = files.length > 0 ? [suite("files", files, 1)] : chosen(filters);
   const total = { passed: 0, failed: 0 };
   try {
