@@ -11,8 +11,8 @@ import type { Tables } from "./tables.ts";
 
 export interface Database {
   /** Runs `work`, again when the connection broke; UNREACHABLE, UNAUTHORISED or COMMAND_FAILED when it does not come through. */
-  run<R>(work: (db: Kysely<Tables>) => Promise<R>): Promise<R>;
-  close(): Promise<void>;
+  readonly run: <R>(work: (db: Kysely<Tables>) => Promise<R>) => Promise<R>;
+  readonly close: () => Promise<void>;
 }
 
 const INT8_OID = 20;

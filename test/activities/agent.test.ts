@@ -131,7 +131,7 @@ if (insideNamespace(import.meta.url)) {
       configPath: join(where.home, `${name}.json`),
       prefix: ["ip", "netns", "exec", name],
     });
-    agents.get(name)?.api.close();
+    await agents.get(name)?.api.close();
     agents.set(name, { process: worker, api: agentClient({ socketPath }) });
     const http = new UnixHttpClient({ socketPath, name });
     await awaitApi(http, "/v1/status");

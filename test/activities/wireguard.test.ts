@@ -9,7 +9,7 @@ import { findInterface, startInterface, stopInterface } from "../../drivers/tunn
 import type { PeerChange, WireGuardDevice } from "../../drivers/tunnel/wireguard-device.ts";
 import { toolDevice } from "../../drivers/tunnel/wireguard-tool.ts";
 import { uapiDevice } from "../../drivers/tunnel/wireguard-uapi.ts";
-import { ForeshiftError } from "../../models/errors.ts";
+import type { ForeshiftError } from "../../models/errors.ts";
 import { eventually } from "../support/eventually.ts";
 import { insideNamespace, run } from "../support/namespace.ts";
 

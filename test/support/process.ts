@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { NO_RETRY, UnixHttpClient } from "../../drivers/http-unix.ts";
+import { NO_RETRY, type UnixHttpClient } from "../../drivers/http-unix.ts";
 import { eventually } from "./eventually.ts";
 
 const PROJECT = join(import.meta.dirname, "..", "..");
@@ -22,7 +22,7 @@ export async function startWorker(options: {
   prefix?: readonly string[];
 }): Promise<WorkerProcess> {
   await writeFile(options.configPath, JSON.stringify(options.config), { mode: 0o600 });
-  const [file = "", ...args] = [
+  const [file, ...args] = [
     ...(options.prefix ?? []),
     process.execPath,
     join(PROJECT, "workers", options.worker),
