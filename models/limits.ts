@@ -28,6 +28,25 @@ export const LIMITS = {
     bucketsMin: 4_096,
     bucketsMax: 65_536,
     bucketsPerMemberMin: 128,
+    /** After a miss the next probes come after this share of the interval. */
+    probeHurryShare: 0.75,
+    /** Outside the tunnel: a TCP connection to a port where nobody listens (tcpmux); its refusal is the answer. */
+    outerProbeIntervalMs: 500,
+    outerProbeTimeoutMs: 400,
+    outerProbePort: 1,
+    /** Weights that rise, pins that are no longer needed and devices that came or went are looked at this often. */
+    tidyIntervalMs: 1_000,
+    /** What the kernel holds is read and compared this often. */
+    verifyIntervalMs: 30_000,
+    /** A pin made by an ejection is kept at least this long, and at most this much longer while its session is not confirmed. */
+    ejectionPinMs: 10_000,
+    ejectionPinLongestMs: 240_000,
+    /** Asking a shadow's agent to take sessions over; then the next shadow is asked. */
+    adoptTimeoutMs: 700,
+    /** Sessions that are not confirmed after this long are adopted again, this often in all. */
+    adoptConfirmMs: 5_000,
+    adoptAttemptsMax: 4,
+    operationsKeptMax: 4_096,
     /** WireGuard's REKEY_AFTER_TIME and, a little early, REJECT_AFTER_TIME; and how long a cookie may be used. */
     probeRekeyAfterMs: 120_000,
     probeSessionLifeMs: 170_000,
@@ -75,7 +94,7 @@ export const LIMITS = {
     adoptBatchMax: 4_096,
     journalEntriesMax: 4_096,
     probePeersFirstMs: 1_000,
-    probePeersIntervalMs: 10_000,
+    probePeersIntervalMs: 1_000,
     /** A push to the reflex or the collector, and the pause before the next attempt. */
     pushTimeoutMs: 2_000,
     pushRetryMs: 300,

@@ -1,0 +1,71 @@
+/** Which endpoint holds which client's session, as the agents say. Survives the agents, and on disk the reflex itself. */
+import { z } from "zod";
+import { LIMITS } from "../../models/limits.ts";
+import { SessionState } from "../../models/session.ts";
+import { shadowOf } from "../../models/shadow.ts";
+
+export const SessionsFile = z.array(SessionState);
+
+export class SessionBook {
+  readonly #byEndpoint = new Map<string, ReadonlyMap<string, SessionState>>();
+  /** Told of each session that an agent reports. */
+  onReport: ((session: SessionState) => void) | undefined;
+  dirty = false;
+
+  load(sessions: readonly SessionState[]): void {
+    const byEndpoint = Map.groupBy(sessions, (session) => session.endpoint);
+    for (const [endpoint, own] of byEndpoint) this.#set(endpoint, own);
+  }
+
+  /** All live sessions of one endpoint. */
+  put(endpoint: string, sessions: readonly SessionState[]): void {
+    const present = sessions.map((session) => ({ ...session, endpoint }));
+    this.#set(endpoint, present);
+    this.dirty = true;
+    if (this.onReport !== undefined) for (const session of present) this.onReport(session);
+  }
+
+  /** Endpoints that are not needed any more, beyond those that are members or may become some. */
+  forgetBeyond(members: ReadonlySet<string>): void {
+    const others = [...this.#byEndpoint.keys()].filter((endpoint) => !members.has(endpoint));
+    for (const endpoint of others.slice(0, Math.max(0, others.length - LIMITS.members.countMax))) this.#byEndpoint.delete(endpoint);
+  }
+
+  forget(endpoint: string, publicKeys: ReadonlySet<string>): void {
+    const own = this.#byEndpoint.get(endpoint);
+    if (own === undefined) return;
+    this.#byEndpoint.set(endpoint, new Map([...own].filter(([publicKey]) => !publicKeys.has(publicKey))));
+    this.dirty = true;
+  }
+
+  /** One entry for each client: the endpoint with the newest handshake holds its keys. */
+  current(nowMs: number): ReadonlyMap<string, SessionState> {
+    const holders = new Map<string, SessionState>();
+    for (const sessions of this.#byEndpoint.values()) {
+      for (const session of sessions.values()) {
+        if (nowMs - session.lastHandshakeMs > LIMITS.reflex.sessionTimeoutMs) continue;
+        const known = holders.get(session.publicKey);
+        if (known === undefined || session.lastHandshakeMs > known.lastHandshakeMs) holders.set(session.publicKey, session);
+      }
+    }
+    return holders;
+  }
+
+  heldBy(endpoint: string, nowMs: number): readonly SessionState[] {
+    return [...this.current(nowMs).values()].filter((session) => session.endpoint === endpoint);
+  }
+
+  all(): readonly SessionState[] {
+    return [...this.#byEndpoint.values()].flatMap((sessions) => [...sessions.values()]);
+  }
+
+  #set(endpoint: string, sessions: readonly SessionState[]): void {
+    this.#byEndpoint.set(endpoint, new Map(sessions.map((session) => [session.publicKey, session])));
+  }
+}
+
+/** The endpoint that takes the session over: the one designated before while it is fit for it, else one of those that are. */
+export function designatedShadow(session: SessionState, fit: ReadonlySet<string>): string | undefined {
+  if (session.shadow !== undefined && session.shadow !== session.endpoint && fit.has(session.shadow)) return session.shadow;
+  return shadowOf(session.publicKey, session.endpoint, fit);
+}
