@@ -26,8 +26,8 @@ export interface InterfaceOptions {
   readonly addresses: readonly string[];
   /** Prefixes routed into the tunnel. */
   readonly routes: readonly string[];
-  /** Base64. */
-  readonly privateKey: string;
+  /** Base64; asked for only when the interface has to be made. */
+  readonly privateKey: () => Promise<string>;
   /** `auto`: the kernel's WireGuard where it has one. */
   readonly implementation: "auto" | "kernel" | "userspace";
   /** Folder in which the process that runs the interface is noted. */
@@ -46,10 +46,12 @@ export interface StartedInterface {
  */
 export async function startInterface(options: InterfaceOptions): Promise<StartedInterface> {
   const found = await findInterface(options.device);
-  const device = found ?? (await create(options));
-  await device.setIdentity(options);
-  if (found === undefined) await configureLink(options);
-  return { device, adopted: found !== undefined };
+  if (found !== undefined) return { device: found, adopted: true };
+  const privateKey = await options.privateKey();
+  const device = await create(options);
+  await device.setIdentity({ privateKey, listenPort: options.listenPort });
+  await configureLink(options);
+  return { device, adopted: false };
 }
 
 /** Control of the interface; undefined when there is none of this name, NOT_READY when it does not answer. */

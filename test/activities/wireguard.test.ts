@@ -33,7 +33,7 @@ if (insideNamespace(import.meta.url)) {
     mtu: 1_420,
     addresses: ["10.99.0.1/32"],
     routes: ["10.66.0.0/16"],
-    privateKey: swarmKey,
+    privateKey: () => Promise.resolve(swarmKey),
     implementation: "userspace" as const,
     stateDir,
   });

@@ -131,13 +131,13 @@ export class Agent {
 
   async #look(): Promise<boolean> {
     try {
+      await this.#tunnel.followUp();
       const state = await this.#tunnel.state();
       this.#note(true);
       if (this.#peersMissing) {
         await this.#tunnel.configure(this.#book.all());
         this.#peersMissing = false;
       }
-      await this.#tunnel.followUp(state);
       return this.#sessions.observe(state, this.#tunnel.pendingSessions(), Date.now());
     } catch (thrown) {
       this.#note(false, messageOf(thrown));

@@ -23,6 +23,7 @@ export class Tunnel {
   readonly #log: Logger;
   readonly #presharedKeys = new Map<string, string>();
   readonly #adoptions = new Map<string, Adoption>();
+  #privateKey: string | undefined;
   #device: WireGuardDevice | undefined;
   #turn: Promise<unknown> = Promise.resolve();
 
@@ -110,6 +111,8 @@ export class Tunnel {
   /** Ends the interface, starts it anew and begins handshakes with the clients it had. */
   async recover(sessions: readonly SessionState[]): Promise<number> {
     await this.#inTurn(async () => {
+      // Without the key the old interface is better than none.
+      await this.#swarmKey();
       this.#device = undefined;
       this.#adoptions.clear();
       await stopInterface(this.#config);
@@ -119,22 +122,25 @@ export class Tunnel {
     return 1;
   }
 
-  /** Follows up on the handshakes under way, given what the device says. */
-  async followUp(state: DeviceState): Promise<void> {
-    if (this.#adoptions.size === 0) return;
-    const held = byKey(state.peers);
-    const now = Date.now();
-    const changes: PeerChange[] = [];
-    for (const [publicKey, adoption] of this.#adoptions) {
-      const step = adoptionStep(adoption, held.get(publicKey), now);
-      this.#adoptions.set(publicKey, step.next);
-      if (step.kind === "repeat") changes.push(...this.#adoptChanges(adoption.session, true));
-      if (step.kind !== "settled" && step.kind !== "given-up") continue;
-      if (step.kind === "given-up") this.#log.warn({ event: "adoption-unanswered", publicKey });
-      this.#adoptions.delete(publicKey);
-      changes.push({ kind: "keepalive", publicKey, keepaliveS: 0 });
-    }
-    if (changes.length > 0) await this.#inTurn(() => this.#apply(changes));
+  /** Follows up on the handshakes under way. */
+  followUp(): Promise<void> {
+    if (this.#adoptions.size === 0) return Promise.resolve();
+    // In turn and with a fresh look, so that no session is begun again that has just come, or was just retired.
+    return this.#inTurn(async () => {
+      const held = byKey((await this.state()).peers);
+      const now = Date.now();
+      const changes: PeerChange[] = [];
+      for (const [publicKey, adoption] of this.#adoptions) {
+        const step = adoptionStep(adoption, held.get(publicKey), now);
+        this.#adoptions.set(publicKey, step.next);
+        if (step.kind === "repeat") changes.push(...this.#adoptChanges(adoption.session, true));
+        if (step.kind !== "settled" && step.kind !== "given-up") continue;
+        if (step.kind === "given-up") this.#log.warn({ event: "adoption-unanswered", publicKey });
+        this.#adoptions.delete(publicKey);
+        changes.push({ kind: "keepalive", publicKey, keepaliveS: 0 });
+      }
+      if (changes.length > 0) await this.#apply(changes);
+    });
   }
 
   /** Sessions that a handshake was begun for and that are not here yet. */
@@ -145,18 +151,26 @@ export class Tunnel {
   }
 
   async #start(): Promise<void> {
-    const { privateKey } = await this.#secrets.read(this.#config.keySecret);
-    if (privateKey === undefined) {
-      throw new ForeshiftError("INVALID_FIELD", {
-        field: "keySecret",
-        value: this.#config.keySecret.path,
-        detail: "it has no field privateKey",
-      });
-    }
-    const { device, adopted } = await startInterface({ ...this.#config, privateKey });
+    const { device, adopted } = await startInterface({ ...this.#config, privateKey: () => this.#swarmKey() });
     this.#device = device;
     const added = await this.#configureMissing(this.#book.all());
     this.#log.info({ event: "tunnel-started", device: this.#config.device, adopted, peersAdded: added });
+  }
+
+  /** From Vault; once read it is kept in memory, so that a restart of the device needs Vault no more. */
+  async #swarmKey(): Promise<string> {
+    if (this.#privateKey !== undefined) return this.#privateKey;
+    const { keySecret } = this.#config;
+    const { privateKey } = await this.#secrets.read(keySecret);
+    if (privateKey === undefined) {
+      throw new ForeshiftError("INVALID_FIELD", {
+        field: "keySecret",
+        value: keySecret.path,
+        detail: "it has no field privateKey",
+      });
+    }
+    this.#privateKey = privateKey;
+    return privateKey;
   }
 
   async #configureMissing(peers: readonly Peer[]): Promise<number> {
