@@ -69,7 +69,7 @@ function packagesIn(file) {
 
 function npmInstall() {
   process.stderr.write("Installing the locked npm packages (once) …\n");
-  const options = ["--no-audit", "--no-fund", "--no-progress", "--loglevel=error"];
+  const options = ["--no-audit", "--no-fund", "--no-progress", "--no-update-notifier", "--loglevel=error"];
   const how = { cwd: PROJECT, stdio: ["ignore", 2, 2] };
   if (runNpm(["ci", ...options], how)) return;
   fail("npm could not install the packages", "npm's own message is above; correct that, then run the same command again.");
