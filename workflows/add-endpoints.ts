@@ -3,10 +3,11 @@
  */
 import { sleep, workflowInfo } from "@temporalio/workflow";
 import { LIMITS } from "../models/limits.ts";
+import { type MachinesAdded } from "../models/swarm-messages.ts";
 import type { SwarmSpec } from "../models/swarm-spec.ts";
 import { reasonOf } from "./failures.ts";
 import { giveWeight, joinAndProbe, obtainMachine, removeMachine } from "./machines.ts";
-import { endpointsAddedSignal, type MachinesAdded } from "./messages.ts";
+import { endpointsAddedSignal } from "./messages.ts";
 import { audit, Journal, tellSwarm } from "./run.ts";
 
 export interface AddInput {

@@ -4,10 +4,11 @@
  */
 
 import { workflowInfo } from "@temporalio/workflow";
+import { type DrainFinished } from "../models/swarm-messages.ts";
 import type { SwarmSpec } from "../models/swarm-spec.ts";
 import { reasonOf } from "./failures.ts";
 import { giveWeight, joinAndProbe, obtainMachine, removeMachine } from "./machines.ts";
-import { type DrainFinished, drainFinishedSignal } from "./messages.ts";
+import { drainFinishedSignal } from "./messages.ts";
 import { type MoveOutcome, moveSessions } from "./move-sessions.ts";
 import { agents, balancer, store } from "./queues.ts";
 import { audit, Journal, operationKey, step, tellSwarm } from "./run.ts";

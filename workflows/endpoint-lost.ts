@@ -4,10 +4,11 @@
  */
 import { workflowInfo } from "@temporalio/workflow";
 import { LIMITS } from "../models/limits.ts";
+import { type LossHandled } from "../models/swarm-messages.ts";
 import type { SwarmSpec } from "../models/swarm-spec.ts";
 import { reasonOf } from "./failures.ts";
 import { giveWeight, joinAndProbe, obtainMachine, removeMachine } from "./machines.ts";
-import { type LossHandled, lossHandledSignal } from "./messages.ts";
+import { lossHandledSignal } from "./messages.ts";
 import { agents, balancer, doubtfulAgents, hypervisor, store } from "./queues.ts";
 import { audit, Journal, operationKey, step, tellSwarm } from "./run.ts";
 

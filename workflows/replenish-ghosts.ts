@@ -3,9 +3,10 @@
  */
 import { sleep, workflowInfo } from "@temporalio/workflow";
 import { LIMITS } from "../models/limits.ts";
+import { type MachinesAdded } from "../models/swarm-messages.ts";
 import type { SwarmSpec } from "../models/swarm-spec.ts";
 import { reasonOf } from "./failures.ts";
-import { ghostsReplenishedSignal, type MachinesAdded } from "./messages.ts";
+import { ghostsReplenishedSignal } from "./messages.ts";
 import { hypervisor } from "./queues.ts";
 import { audit, Journal, operationKey, step, tellSwarm } from "./run.ts";
 

@@ -13,8 +13,8 @@ import {
   workflowInfo,
 } from "@temporalio/workflow";
 import type { AuditInput } from "../activities/store.ts";
+import { swarmWorkflowId } from "../models/swarm-messages.ts";
 import { codeOf, reasonOf } from "./failures.ts";
-import { swarmWorkflowId } from "./messages.ts";
 import { patientStore, store } from "./queues.ts";
 
 const RUN_DIGITS = 8;

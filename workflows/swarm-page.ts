@@ -1,7 +1,7 @@
 /**
  * The swarm's page in the Temporal Web UI: what a person on call would write on a board.
  */
-import type { LastPlan, SwarmStatus } from "./messages.ts";
+import { type LastPlan, type SwarmStatus } from "../models/swarm-messages.ts";
 
 export interface SwarmPage {
   /** Search attribute ForeshiftPhase. */

@@ -4,9 +4,9 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { ForeshiftError } from "../../models/errors.ts";
+import { type DrainFinished } from "../../models/swarm-messages.ts";
 import type { WorkerSet } from "../../workers/control/worker-set.ts";
 import { drainAndReplace } from "../../workflows/drain-and-replace.ts";
-import type { DrainFinished } from "../../workflows/messages.ts";
 import { specFor, startServer, startWorkers, type TestServer } from "./support.ts";
 import { World } from "./world.ts";
 

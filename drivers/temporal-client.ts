@@ -1,0 +1,139 @@
+/**
+ * Triggers and asks the workflows of swarms: what the command line uses, and all that a program of one's own needs. Updates are by wire
+ * name, so nothing of workflows/ is loaded.
+ */
+import {
+  Client,
+  Connection,
+  type ConnectionOptions,
+  isGrpcServiceError,
+  WithStartWorkflowOperation,
+  WorkflowFailedError,
+  WorkflowNotFoundError,
+  WorkflowUpdateFailedError,
+} from "@temporalio/client";
+import { ApplicationFailure } from "@temporalio/common";
+import { ForeshiftError, messageOf } from "../models/errors.ts";
+import { LIMITS } from "../models/limits.ts";
+import {
+  type ApplySwarmRequest,
+  type ApplySwarmResult,
+  type EndpointRequest,
+  type EndpointRequestAccepted,
+  type LastPlan,
+  type StopRequest,
+  type StopResult,
+  type SwarmStatus,
+  swarmWorkflowId,
+} from "../models/swarm-messages.ts";
+
+export interface TemporalOptions {
+  readonly temporalAddress: string;
+  readonly temporalNamespace: string;
+  /** TLS and API key, where the cluster wants them. */
+  readonly security?: Pick<ConnectionOptions, "tls" | "apiKey">;
+}
+
+/** Each call fails with a ForeshiftError: the workflow's own, UNKNOWN_SWARM, or UNREACHABLE. */
+export interface Temporal {
+  /** Starts the swarm's workflow with its file, or states a changed file to the one that runs. */
+  applySwarm(request: ApplySwarmRequest): Promise<ApplySwarmResult>;
+  drainEndpoint(request: EndpointRequest & { swarm: string }): Promise<EndpointRequestAccepted>;
+  replaceEndpoint(request: EndpointRequest & { swarm: string }): Promise<EndpointRequestAccepted>;
+  stopAutomation(request: StopRequest & { swarm: string }): Promise<StopResult>;
+  resumeAutomation(request: StopRequest & { swarm: string }): Promise<StopResult>;
+  status(swarm: string): Promise<SwarmStatus>;
+  lastPlan(swarm: string): Promise<LastPlan | undefined>;
+  /** Names of the swarms whose workflow runs. */
+  swarms(): Promise<readonly string[]>;
+  /** Workflow ids of the swarm's open runs, its own among them. As the server's index knows them: about a second late. */
+  openRuns(swarm: string): Promise<readonly string[]>;
+  /** What the run answers once it has ended. */
+  result(workflowId: string): Promise<unknown>;
+  close(): Promise<void>;
+}
+
+export async function openTemporal(options: TemporalOptions): Promise<Temporal> {
+  const { temporalAddress: address, temporalNamespace: namespace } = options;
+  const connectTimeout = LIMITS.control.updateTimeoutMs;
+  const connection = await reach(address, () => Connection.connect({ address, connectTimeout, ...options.security }));
+  const { workflow } = new Client({ connection, namespace });
+  const ask = <T>(swarm: string, call: () => Promise<T>): Promise<T> =>
+    reach(address, () => connection.withDeadline(Date.now() + LIMITS.control.updateTimeoutMs, call), swarm);
+  const update = <R, A extends object>(name: string, request: A & { swarm: string }): Promise<R> => {
+    const { swarm, ...rest } = request;
+    return ask(swarm, () => workflow.getHandle(swarmWorkflowId(swarm)).executeUpdate<R, [object]>(name, { args: [rest] }));
+  };
+  const query = <R>(name: string, swarm: string): Promise<R> =>
+    ask(swarm, () => workflow.getHandle(swarmWorkflowId(swarm)).query<R, []>(name));
+  const find = async (what: string): Promise<readonly string[]> => {
+    const found: string[] = [];
+    for await (const run of workflow.list({ query: `ExecutionStatus = "Running" AND ${what}` })) found.push(run.workflowId);
+    return found;
+  };
+
+  return {
+    applySwarm: (request) => {
+      const swarm = request.spec.name;
+      const startWorkflowOperation = new WithStartWorkflowOperation("swarm", {
+        workflowId: swarmWorkflowId(swarm),
+        taskQueue: "control",
+        args: [{ swarm }],
+        workflowIdConflictPolicy: "USE_EXISTING",
+        staticSummary: `Swarm ${swarm}`,
+      });
+      return ask(swarm, () =>
+        workflow.executeUpdateWithStart<() => Promise<void>, ApplySwarmResult, [ApplySwarmRequest]>("applySwarm", {
+          args: [request],
+          startWorkflowOperation,
+        }),
+      );
+    },
+    drainEndpoint: (request) => update("drainEndpoint", request),
+    replaceEndpoint: (request) => update("replaceEndpoint", request),
+    stopAutomation: (request) => update("stopAutomation", request),
+    resumeAutomation: (request) => update("resumeAutomation", request),
+    status: (swarm) => query("swarmStatus", swarm),
+    lastPlan: (swarm) => query("plan", swarm),
+    swarms: async () => {
+      const ids = await ask("*", () => find(`WorkflowType = "swarm"`));
+      return ids.map((id) => id.slice(swarmWorkflowId("").length)).sort();
+    },
+    openRuns: (swarm) => ask(swarm, () => find(`ForeshiftSwarm = "${swarm}"`)),
+    result: (workflowId) => reach(address, () => workflow.getHandle(workflowId).result()),
+    close: () => connection.close(),
+  };
+}
+
+async function reach<T>(address: string, call: () => Promise<T>, swarm?: string): Promise<T> {
+  try {
+    return await call();
+  } catch (thrown) {
+    throw toForeshiftError(thrown, address, swarm);
+  }
+}
+
+function toForeshiftError(thrown: unknown, address: string, swarm: string | undefined): ForeshiftError {
+  if (thrown instanceof ForeshiftError) return thrown;
+  if (thrown instanceof WorkflowUpdateFailedError || thrown instanceof WorkflowFailedError) {
+    return codedFailure(thrown.cause) ?? new ForeshiftError("INTERNAL", { detail: messageOf(thrown.cause) }, { cause: thrown });
+  }
+  if (thrown instanceof WorkflowNotFoundError) {
+    return new ForeshiftError("UNKNOWN_SWARM", { value: swarm ?? thrown.workflowId }, { cause: thrown });
+  }
+  const coded = codedFailure(thrown);
+  if (coded !== undefined) return coded;
+  const detail = isGrpcServiceError(thrown) && thrown.details !== "" ? thrown.details : messageOf(thrown);
+  return new ForeshiftError("UNREACHABLE", { field: "Temporal", value: address, detail }, { cause: thrown });
+}
+
+/** The ForeshiftError inside a failure that came from a workflow or from an activity of it. */
+function codedFailure(thrown: unknown): ForeshiftError | undefined {
+  let cause: unknown = thrown;
+  while (cause instanceof Error) {
+    if (cause instanceof ApplicationFailure && cause.details?.[0] !== undefined)
+      return ForeshiftError.fromBody(cause.details[0]);
+    cause = cause.cause;
+  }
+  return undefined;
+}

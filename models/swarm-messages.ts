@@ -1,0 +1,87 @@
+/**
+ * What people, programs and runs say to a swarm's workflow, and what it answers. Updates are imperatives, signals are facts in the past
+ * tense, queries are nouns; each takes one object. workflows/messages.ts gives them their wire names.
+ */
+import type { RunUnderWay } from "./decision.ts";
+import type { EndpointRecord, Plan } from "./plan.ts";
+import type { SwarmSpec } from "./swarm-spec.ts";
+
+/** Workflow id of a swarm's entity workflow. */
+export function swarmWorkflowId(swarm: string): string {
+  return `swarm/${swarm}`;
+}
+
+export interface EndpointRequest {
+  readonly endpoint: string;
+  /** Who asks, for the audit trail. */
+  readonly by: string;
+}
+
+export interface EndpointRequestAccepted {
+  /** The run that will handle it, once the budget allows it. */
+  readonly workflowId: string;
+}
+
+export interface ApplySwarmRequest {
+  readonly spec: SwarmSpec;
+  readonly by: string;
+}
+
+export interface ApplySwarmResult {
+  readonly created: boolean;
+}
+
+export interface StopRequest {
+  /** This swarm alone, or every swarm. */
+  readonly scope: "swarm" | "all";
+  readonly by: string;
+  readonly reason: string;
+}
+
+export interface StopResult {
+  /** Whether the swarm is held by a switch now, this one or another. */
+  readonly stopped: boolean;
+}
+
+/** What came of a run; sent by the run itself as its last word. */
+export interface DrainFinished {
+  readonly workflowId: string;
+  readonly endpoint: string;
+  /** `put-back`: everything is as it was. `failed`: it could not be put back either; a person was paged. */
+  readonly outcome: "replaced" | "put-back" | "failed";
+  readonly replacement: string | undefined;
+  readonly sessionsMoved: number;
+  readonly text: string;
+}
+
+export interface LossHandled {
+  readonly workflowId: string;
+  readonly endpoint: string;
+  readonly outcome: "recovered" | "replaced" | "failed";
+  readonly replacement: string | undefined;
+  readonly text: string;
+}
+
+export interface MachinesAdded {
+  readonly workflowId: string;
+  /** Names of what was added; fewer than asked for when some failed. */
+  readonly machines: readonly string[];
+  readonly text: string;
+}
+
+export interface SwarmStatus {
+  readonly swarm: string;
+  readonly stopped: { readonly by: string; readonly reason: string; readonly atMs: number } | undefined;
+  readonly frozenSinceMs: number | undefined;
+  readonly endpoints: readonly EndpointRecord[];
+  readonly runs: readonly RunUnderWay[];
+  readonly spec: SwarmSpec | undefined;
+  /** Latest first, each one sentence. */
+  readonly recent: readonly string[];
+}
+
+export interface LastPlan {
+  readonly atMs: number;
+  readonly steps: Plan["steps"];
+  readonly withheld: Plan["withheld"];
+}
