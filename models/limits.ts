@@ -170,8 +170,8 @@ export const LIMITS = {
     journalEntriesMax: 100_000,
     /** A numbered packet that has not arrived after this long is lost. */
     trafficSettleMs: 1_000,
-    /** Packets that a traffic process sends at once to catch up after a stall; what is more is left out. */
-    trafficBurstMax: 4,
+    /** After a stall a traffic process catches up on packets that were due since this long; older ones are left out. */
+    trafficCatchUpMs: 25,
     /** Packets back from the newest within which duplicates and late arrivals are told apart. */
     trafficWindowPackets: 65_536,
     trafficAnswerTimeoutMs: 5_000,
