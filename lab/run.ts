@@ -167,10 +167,11 @@ async function inBackground(options: LabUpOptions): Promise<number> {
   await makePaths(paths());
   const logFile = join(paths().log, "lab.log");
   const log = openSync(logFile, "a", 0o600);
-  const sizes = [
-    ...["--clients", options.clients, "--endpoints", options.endpoints, "--ghosts", options.ghosts, "--pps", options.pps],
-    ...(options.sessions === undefined ? [] : ["--sessions", options.sessions]),
-  ].map(String);
+  const { clients, endpoints, ghosts, pps, sessions = clients } = options;
+  const sizes = Object.entries({ clients, endpoints, ghosts, pps, sessions }).flatMap(([name, value]) => [
+    `--${name}`,
+    String(value),
+  ]);
   const main = join(paths().project, "cli", "main.ts");
   const child = spawn(process.execPath, [main, "lab", "up", "--foreground", ...sizes], {
     detached: true,

@@ -183,6 +183,15 @@ class Lab implements RunningLab {
     await supervised.start();
   }
 
+  #controlConfig(): object {
+    const { temporalAddress, temporalNamespace, databaseUrl, sockets } = this.connection;
+    return {
+      temporal: { address: temporalAddress, namespace: temporalNamespace },
+      databaseUrl,
+      sockets: { reflex: sockets.reflex, hypervisor: sockets.hypervisor, control: sockets.control },
+    };
+  }
+
   async #registerPeers(): Promise<void> {
     const lab = new LabClient(this.connection.sockets.hypervisor);
     const store = openStore({ databaseUrl: this.connection.databaseUrl });
