@@ -67,3 +67,55 @@ export function pings(client: string, count: number, intervalS: number): Promise
   child.stdout.setEncoding("utf8").on("data", (text: string) => (output += text));
   return new Promise((resolve) => child.once("close", () => resolve(Number(/(\d+) received/.exec(output)?.[1] ?? 0))));
 }
+
+const SINK_PORT = 7_000;
+const SINK = `
+const seen = new Map();
+const socket = require("node:dgram").createSocket("udp4");
+socket.on("message", (message) => { const n = message.readUInt32BE(0); seen.set(n, (seen.get(n) ?? 0) + 1); });
+process.stdin.on("data", () => console.log(JSON.stringify([...seen])));
+socket.bind(${SINK_PORT}, "${SERVER_ADDRESS}", () => console.log("[]"));`;
+
+const SOURCE = `
+const [count, intervalMs] = process.argv.slice(1).map(Number);
+const socket = require("node:dgram").createSocket("udp4");
+let n = 0;
+const timer = setInterval(() => {
+  const message = Buffer.alloc(64);
+  message.writeUInt32BE(n, 0);
+  socket.send(message, ${SINK_PORT}, "${SERVER_ADDRESS}");
+  if (++n === count) { clearInterval(timer); setTimeout(() => socket.close(), 100); }
+}, intervalMs);`;
+
+export interface Sink {
+  /** Numbers of the packets that arrived here, each with how often. */
+  seen(): Promise<ReadonlyMap<number, number>>;
+  end(): void;
+}
+
+/** Receives numbered packets behind an endpoint's tunnel and answers none of them. */
+export async function startSink(endpoint: string): Promise<Sink> {
+  const child = spawn("ip", ["netns", "exec", endpoint, process.execPath, "-e", SINK], { stdio: ["pipe", "pipe", "inherit"] });
+  let output = "";
+  child.stdout.setEncoding("utf8").on("data", (text: string) => (output += text));
+  const line = (n: number) =>
+    eventually(`the sink of ${endpoint}`, () => (output.split("\n").length > n + 1 ? output.split("\n")[n] : undefined));
+  await line(0);
+  let asked = 0;
+  return {
+    seen: async () => {
+      child.stdin.write("?");
+      asked += 1;
+      return new Map(JSON.parse(await line(asked)) as [number, number][]);
+    },
+    end: () => child.kill("SIGKILL"),
+  };
+}
+
+/** Sends numbered packets from the client into its tunnel; over when all are sent. */
+export function sendNumbered(client: string, count: number, intervalMs: number): Promise<void> {
+  const child = spawn("ip", ["netns", "exec", client, process.execPath, "-e", SOURCE, String(count), String(intervalMs)], {
+    stdio: "ignore",
+  });
+  return new Promise((resolve) => child.once("close", () => resolve()));
+}
