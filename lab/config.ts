@@ -1,0 +1,39 @@
+/**
+ * Configuration of the lab's process, as the supervisor writes it.
+ */
+import { z } from "zod";
+import { LIMITS } from "../models/limits.ts";
+import { PublicKey, SecretRef } from "../models/session.ts";
+import { SwarmName } from "../models/steering.ts";
+import { CLIENT_HOSTS_MAX, SESSIONS_PER_HOST_MAX } from "./clients.ts";
+
+const path = z.string().startsWith("/", "expected an absolute path");
+
+export const LabConfig = z.strictObject({
+  swarm: SwarmName,
+  vip: z.strictObject({ v4: z.ipv4(), v6: z.ipv6().optional(), port: z.number().int().min(1).max(65_535) }),
+  /** The key that clients know the swarm by. Its private half is the agents' business. */
+  swarmPublicKey: PublicKey,
+  keySecret: SecretRef,
+  /** Client hosts, and WireGuard sessions on each. */
+  clients: z.number().int().min(1).max(CLIENT_HOSTS_MAX),
+  sessionsPerClient: z.number().int().min(1).max(SESSIONS_PER_HOST_MAX).default(1),
+  /** Machines that are launched at start; 0 leaves it to whoever applies the swarm file. */
+  endpoints: z.number().int().min(0).max(LIMITS.lab.endpointsMax).default(0),
+  ghosts: z.number().int().min(0).max(LIMITS.lab.endpointsMax).default(0),
+  /** Share of the clients, 0..1, that reach the VIP by IPv6. */
+  ipv6ClientShare: z.number().min(0).max(1).default(0),
+  /** For each session and direction; 0 for none. */
+  packetsPerSecond: z.number().int().min(0).max(5_000).default(100),
+  tcpBytesPerSecond: z.number().int().min(0).max(10_000_000).default(50_000),
+  socketPath: path,
+  agentSocketDir: path,
+  reflexSocket: path,
+  collectorSocket: path,
+  vault: z.strictObject({ socketPath: path, tokenFile: path, mount: z.string().min(1).default("foreshift") }),
+  /** Configuration of `workers/reflex.ts`, which is kept running beside the balancer; absent: none is started. */
+  reflexConfigFile: path.optional(),
+  stateDir: path,
+  logDir: path,
+});
+export type LabConfig = z.infer<typeof LabConfig>;

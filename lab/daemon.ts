@@ -1,0 +1,97 @@
+/**
+ * The lab's process: builds the fleet's network in the namespaces that it was started in, is its hypervisor, and serves both as an
+ * API. It is started by the command of enclosure.ts; with its end everything it made is gone.
+ */
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import type { Logger } from "pino";
+import { readConfig } from "../workers/config.ts";
+import { serve } from "../workers/http-server.ts";
+import { runWorker } from "../workers/run-worker.ts";
+import { Clients } from "./clients.ts";
+import { LabConfig } from "./config.ts";
+import { Faults } from "./faults.ts";
+import { Journal } from "./journal.ts";
+import { KeptProcess } from "./kept-process.ts";
+import { Machines } from "./machines.ts";
+import { prepareRun } from "./namespace.ts";
+import { labRoutes } from "./routes.ts";
+import { buildBackbone } from "./topology.ts";
+import { Traffic } from "./traffic.ts";
+
+const REFLEX = fileURLToPath(new URL("../workers/reflex.ts", import.meta.url));
+
+await runWorker("lab", async (log) => {
+  const config = await readConfig(process.argv[2], LabConfig);
+  const startedAtMs = performance.now();
+  await Promise.all(
+    [config.stateDir, config.logDir, config.agentSocketDir].map((dir) => mkdir(dir, { recursive: true, mode: 0o700 })),
+  );
+  await prepareRun();
+  await buildBackbone(config.vip);
+  const clients = await buildClients(config);
+  const reflex = startReflex(config);
+  const journal = new Journal(join(config.stateDir, "journal.ndjson"));
+  const machines: Machines = new Machines({
+    config,
+    journal,
+    log,
+    onGone: (name) => faults.gone(name),
+    onRepaired: (name) => faults.repaired(name),
+  });
+  const faults = new Faults({ machines, vip: config.vip, log });
+  await bootFirst(config, machines);
+  const traffic = startTraffic(config, clients);
+  const served = await serve({
+    socketPath: config.socketPath,
+    log,
+    routes: (app) => labRoutes(app, { config, clients, machines, faults, traffic, journal }),
+  });
+  log.info({ event: "lab-up", tookMs: Math.round(performance.now() - startedAtMs), clients: clients.list.length });
+  return async () => {
+    await served.close();
+    reflex?.kill();
+    await endMachines(config, machines, log);
+    journal.close();
+  };
+});
+
+async function buildClients(config: LabConfig): Promise<Clients> {
+  const clients = new Clients({
+    vip: config.vip,
+    swarmPublicKey: config.swarmPublicKey,
+    sessions: config.clients * config.sessionsPerClient,
+    sessionsPerHost: config.sessionsPerClient,
+    ipv6Share: config.ipv6ClientShare,
+  });
+  await clients.build();
+  return clients;
+}
+
+function startReflex(config: LabConfig): KeptProcess | undefined {
+  if (config.reflexConfigFile === undefined) return undefined;
+  const program = [process.execPath, REFLEX, config.reflexConfigFile];
+  return new KeptProcess({ host: "lb", program, logFile: join(config.logDir, "reflex.log") });
+}
+
+function startTraffic(config: LabConfig, clients: Clients): Traffic {
+  const { packetsPerSecond, tcpBytesPerSecond, logDir } = config;
+  return new Traffic({ clients: clients.list, packetsPerSecond, tcpBytesPerSecond, logDir });
+}
+
+/** The machines that the configuration asks for; the keys name this start of the lab, whose machines are all new. */
+async function bootFirst(config: LabConfig, machines: Machines): Promise<void> {
+  const start = `lab/${config.swarm}/${Date.now()}`;
+  const launch = (suspended: boolean) => (_: unknown, at: number) =>
+    machines.launch({ operation: `${start}/${suspended ? "ghost" : "endpoint"}/${at}`, swarm: config.swarm, suspended });
+  await Promise.all(Array.from({ length: config.endpoints }, launch(false)));
+  await Promise.all(Array.from({ length: config.ghosts }, launch(true)));
+}
+
+async function endMachines(config: LabConfig, machines: Machines, log: Logger): Promise<void> {
+  for (const { name } of machines.list(config.swarm)) {
+    await machines.terminate({ operation: `lab/${config.swarm}/stop/${name}/${Date.now()}`, name });
+  }
+  log.info({ event: "lab-down" });
+}

@@ -1,0 +1,269 @@
+/**
+ * The lab's hypervisor: a machine is a host with its links, an agent, and the WireGuard that the agent starts. A ghost is a machine
+ * that has booted and whose processes are stopped; it wakes in milliseconds.
+ */
+import { mkdir, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import type { Logger } from "pino";
+import type { Machine } from "../drivers/ports.ts";
+import { agentClient } from "../drivers/tunnel/agent-client.ts";
+import { ForeshiftError } from "../models/errors.ts";
+import { LIMITS } from "../models/limits.ts";
+import type { MachineState } from "../models/observation.ts";
+import { endpointLinks, probeInnerAddress } from "./addresses.ts";
+import { until } from "./await.ts";
+import type { LabConfig } from "./config.ts";
+import { writePrivateFile } from "./files.ts";
+import type { Action, Journal } from "./journal.ts";
+import { KeptProcess } from "./kept-process.ts";
+import { processesOf, signalHost } from "./namespace.ts";
+import { addMachine, bringLinksUp, removeMachine, TUNNEL } from "./topology.ts";
+
+const AGENT = fileURLToPath(new URL("../workers/agent.ts", import.meta.url));
+
+interface Entry {
+  readonly name: string;
+  readonly number: number;
+  readonly createdAtMs: number;
+  state: MachineState;
+  agent: KeptProcess;
+}
+
+export interface MachinesOptions {
+  readonly config: LabConfig;
+  readonly journal: Journal;
+  readonly log: Logger;
+  /** Told before a machine's processes end, and once it was repaired: faults are the business of faults.ts. */
+  readonly onGone: (name: string) => Promise<void>;
+  readonly onRepaired: (name: string) => Promise<void>;
+}
+
+export class Machines {
+  readonly #options: MachinesOptions;
+  readonly #entries = new Map<string, Entry>();
+  /** Terminated machines, for those who ask again with the key of their launch. */
+  readonly #gone = new Map<string, Omit<Entry, "agent">>();
+  /** Changes of one machine happen one after the other. */
+  readonly #queues = new Map<string, Promise<unknown>>();
+  #booting = 0;
+
+  constructor(options: MachinesOptions) {
+    this.#options = options;
+  }
+
+  list(swarm: string): readonly Machine[] {
+    this.#checkSwarm(swarm);
+    return [...this.#entries.values()].map((entry) => this.#describe(entry));
+  }
+
+  /** UNKNOWN_ENDPOINT unless there is such a machine. */
+  get(name: string): Machine {
+    return this.#describe(this.#entry(name));
+  }
+
+  async launch(request: { operation: string; swarm: string; suspended: boolean }): Promise<Machine> {
+    this.#checkSwarm(request.swarm);
+    const machine = () => `ep-${this.#options.journal.nextNumber()}`;
+    const name = await this.#once(request.operation, "launch", machine, (name) => this.#boot(name, request.suspended));
+    const entry = this.#entries.get(name) ?? this.#gone.get(name);
+    if (entry === undefined) throw new ForeshiftError("UNKNOWN_ENDPOINT", { value: name });
+    return this.#describe(entry);
+  }
+
+  async suspend(request: { operation: string; name: string }): Promise<Machine> {
+    return await this.#change(request, "suspend", async (entry) => {
+      signalHost(entry.name, "SIGSTOP");
+      entry.state = "suspended";
+    });
+  }
+
+  async resume(request: { operation: string; name: string }): Promise<Machine> {
+    return await this.#change(request, "resume", async (entry) => {
+      entry.state = "running";
+      signalHost(entry.name, "SIGCONT");
+    });
+  }
+
+  async repair(request: { operation: string; name: string }): Promise<void> {
+    await this.#change(request, "repair", async (entry) => {
+      await bringLinksUp(entry.name, entry.number, this.#options.config.vip);
+      if (entry.state === "running") signalHost(entry.name, "SIGCONT");
+      await this.#options.onRepaired(entry.name);
+    });
+  }
+
+  /** A machine that is gone already is a success. */
+  async terminate(request: { operation: string; name: string }): Promise<void> {
+    await this.#once(
+      request.operation,
+      "terminate",
+      () => request.name,
+      async (name) => {
+        const entry = this.#entries.get(name);
+        if (entry !== undefined) await this.#destroy(entry);
+      },
+    );
+  }
+
+  /** Kills the agent for good, or lets it live again. */
+  keepAgent(name: string, alive: boolean): void {
+    const { agent } = this.#entry(name);
+    if (alive) agent.revive();
+    else agent.kill();
+  }
+
+  agentSocket(name: string): string {
+    return join(this.#options.config.agentSocketDir, `${name}.sock`);
+  }
+
+  numberOf(name: string): number {
+    return this.#entry(name).number;
+  }
+
+  async #boot(name: string, suspended: boolean): Promise<void> {
+    if (this.#entries.size + this.#booting >= LIMITS.lab.endpointsMax) {
+      const detail = `the lab holds at most ${LIMITS.lab.endpointsMax} machines at a time`;
+      throw new ForeshiftError("INVALID_FIELD", { field: "machines", value: this.#entries.size, detail });
+    }
+    this.#booting += 1;
+    const number = Number(name.slice("ep-".length));
+    let agent: KeptProcess | undefined;
+    try {
+      await addMachine(name, number, this.#options.config.vip);
+      agent = await this.#startAgent(name);
+      await this.#untilTunnelUp(name);
+      const entry: Entry = { name, number, createdAtMs: Date.now(), state: "running", agent };
+      if (suspended) {
+        signalHost(name, "SIGSTOP");
+        entry.state = "suspended";
+      }
+      this.#entries.set(name, entry);
+      this.#options.log.info({ event: "machine-launched", machine: name, suspended });
+    } catch (thrown) {
+      await this.#tearDown(name, agent);
+      throw thrown;
+    } finally {
+      this.#booting -= 1;
+    }
+  }
+
+  async #startAgent(name: string): Promise<KeptProcess> {
+    const { config } = this.#options;
+    const stateDir = join(config.stateDir, "machines", name);
+    await mkdir(stateDir, { recursive: true, mode: 0o700 });
+    const configFile = join(stateDir, "agent.json");
+    await writePrivateFile(
+      configFile,
+      JSON.stringify({
+        swarm: config.swarm,
+        endpoint: name,
+        device: "wg0",
+        implementation: "userspace",
+        listenPort: config.vip.port,
+        addresses: TUNNEL.addresses,
+        routes: TUNNEL.routes,
+        socketPath: this.agentSocket(name),
+        reflexSocket: config.reflexSocket,
+        collectorSocket: config.collectorSocket,
+        vault: config.vault,
+        keySecret: config.keySecret,
+        stateDir,
+      }),
+    );
+    return new KeptProcess({
+      host: name,
+      program: [process.execPath, AGENT, configFile],
+      logFile: join(config.logDir, `agent-${name}.log`),
+    });
+  }
+
+  async #untilTunnelUp(name: string): Promise<void> {
+    const agent = agentClient({ socketPath: this.agentSocket(name), timeoutMs: LIMITS.http.connectTimeoutMs });
+    try {
+      await until(async () => ((await agent.status()).tunnelUp ? true : undefined), {
+        what: name,
+        timeoutMs: LIMITS.lab.bootTimeoutMs,
+      });
+    } finally {
+      await agent.close();
+    }
+  }
+
+  async #destroy(entry: Entry): Promise<void> {
+    await this.#options.onGone(entry.name);
+    await this.#tearDown(entry.name, entry.agent);
+    const { name, number, createdAtMs } = entry;
+    this.#entries.delete(name);
+    this.#gone.set(name, { name, number, createdAtMs, state: "gone" });
+    this.#options.log.info({ event: "machine-terminated", machine: entry.name });
+  }
+
+  async #tearDown(name: string, agent: KeptProcess | undefined): Promise<void> {
+    agent?.kill();
+    const deadlineMs = performance.now() + LIMITS.lab.stopTimeoutMs;
+    // Repeated, for what a process started while it was being killed.
+    while (signalHost(name, "SIGKILL") > 0 && performance.now() < deadlineMs) await delay(10);
+    if (processesOf(name).length > 0)
+      throw new ForeshiftError("COMMAND_FAILED", { field: `ending ${name}`, detail: "a process stays" });
+    await removeMachine(name);
+    await rm(this.agentSocket(name), { force: true });
+    await rm(join(this.#options.config.stateDir, "machines", name), { recursive: true, force: true });
+  }
+
+  async #change(
+    request: { operation: string; name: string },
+    action: Action,
+    run: (entry: Entry) => Promise<void>,
+  ): Promise<Machine> {
+    this.#entry(request.name);
+    await this.#once(
+      request.operation,
+      action,
+      () => request.name,
+      async (name) => await run(this.#entry(name)),
+    );
+    return this.get(request.name);
+  }
+
+  async #once(operation: string, action: Action, machine: () => string, run: (name: string) => Promise<void>): Promise<string> {
+    return await this.#options.journal.once({ operation, action, machine }, async (name) => {
+      const turn = (this.#queues.get(name) ?? Promise.resolve()).then(() => run(name));
+      const settled = turn.catch(() => undefined);
+      this.#queues.set(name, settled);
+      await turn.finally(() => {
+        if (this.#queues.get(name) === settled) this.#queues.delete(name);
+      });
+    });
+  }
+
+  #describe({ name, number, state, createdAtMs }: Omit<Entry, "agent">): Machine {
+    const links = endpointLinks(number);
+    return {
+      name,
+      swarm: this.#options.config.swarm,
+      state,
+      createdAtMs,
+      link: {
+        device: name,
+        mac: links.lb.mac,
+        returnDevice: name,
+        returnMac: links.inner.mac,
+        probeAddress: links.lb.near,
+        probeInnerAddress: probeInnerAddress(number),
+        agent: this.agentSocket(name),
+      },
+    };
+  }
+
+  #entry(name: string): Entry {
+    const entry = this.#entries.get(name);
+    if (entry === undefined) throw new ForeshiftError("UNKNOWN_ENDPOINT", { value: name });
+    return entry;
+  }
+
+  #checkSwarm(swarm: string): void {
+    if (swarm !== this.#options.config.swarm) throw new ForeshiftError("UNKNOWN_SWARM", { value: swarm });
+  }
+}

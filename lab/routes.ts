@@ -1,0 +1,91 @@
+/**
+ * The lab's HTTP API: the hypervisor's part, and the lab's own (faults, traffic, roaming, what was done).
+ */
+import type { FastifyInstance } from "fastify";
+import { z } from "zod";
+import { parseInput } from "../models/parse.ts";
+import { EndpointName, SwarmName } from "../models/steering.ts";
+import type { Clients } from "./clients.ts";
+import type { LabConfig } from "./config.ts";
+import { FAULT_SECONDS_MAX, type Faults } from "./faults.ts";
+import type { Journal } from "./journal.ts";
+import { FAULT_KINDS, type LabDescription } from "./lab-client.ts";
+import type { Machines } from "./machines.ts";
+import type { Traffic } from "./traffic.ts";
+
+export interface LabParts {
+  readonly config: LabConfig;
+  readonly clients: Clients;
+  readonly machines: Machines;
+  readonly faults: Faults;
+  readonly traffic: Traffic;
+  readonly journal: Journal;
+}
+
+const Operation = z.string().min(1).max(300);
+const Change = z.strictObject({ operation: Operation });
+const Launch = z.strictObject({ operation: Operation, swarm: SwarmName, suspended: z.boolean() });
+const MachineName = z.object({ name: EndpointName });
+const FaultRequest = z.strictObject({
+  kind: z.enum(FAULT_KINDS),
+  endpoint: EndpointName,
+  seconds: z.number().positive().max(FAULT_SECONDS_MAX).optional(),
+});
+
+export function labRoutes(app: FastifyInstance, parts: LabParts): void {
+  hypervisorRoutes(app, parts.machines);
+  faultRoutes(app, parts.faults);
+  trafficRoutes(app, parts);
+  app.get("/v1/journal", () => parts.journal.entries);
+}
+
+function hypervisorRoutes(app: FastifyInstance, machines: Machines): void {
+  app.get("/v1/machines", (request) => {
+    const { swarm } = parseInput(z.object({ swarm: SwarmName }), request.query, "query");
+    return machines.list(swarm);
+  });
+  app.post("/v1/machines", (request) => machines.launch(parseInput(Launch, request.body, "body")));
+  const change = (action: "resume" | "suspend" | "repair") => {
+    app.post(`/v1/machines/:name/${action}`, async (request) => {
+      const { name } = parseInput(MachineName, request.params, "path");
+      const { operation } = parseInput(Change, request.body, "body");
+      return (await machines[action]({ operation, name })) ?? null;
+    });
+  };
+  change("resume");
+  change("suspend");
+  change("repair");
+  app.delete("/v1/machines/:name", async (request, reply) => {
+    const { name } = parseInput(MachineName, request.params, "path");
+    const { operation } = parseInput(Change, request.query, "query");
+    await machines.terminate({ operation, name });
+    return reply.code(204).send();
+  });
+}
+
+function faultRoutes(app: FastifyInstance, faults: Faults): void {
+  app.get("/v1/faults", () => faults.list());
+  app.post("/v1/faults", (request) => faults.inject(parseInput(FaultRequest, request.body, "body")));
+  app.delete("/v1/faults/:name", async (request, reply) => {
+    const { name } = parseInput(MachineName, request.params, "path");
+    await faults.heal(name);
+    return reply.code(204).send();
+  });
+}
+
+function trafficRoutes(app: FastifyInstance, { config, clients, traffic }: LabParts): void {
+  app.get("/v1/lab", (): LabDescription => {
+    const { v4, v6, port } = config.vip;
+    const peers = clients.list.flatMap(({ sessions }) => sessions.map(({ peer }) => peer));
+    return { vip: { v4, ...(v6 === undefined ? {} : { v6 }), port }, peers };
+  });
+  app.get("/v1/traffic", () => traffic.report());
+  app.post("/v1/traffic/reset", async (_, reply) => {
+    await traffic.reset();
+    return reply.code(204).send();
+  });
+  app.post("/v1/clients/:name/roam", (request) => {
+    const { name } = parseInput(z.object({ name: z.string().min(1).max(64) }), request.params, "path");
+    return clients.roam(name);
+  });
+}

@@ -1,0 +1,166 @@
+/**
+ * The lab's traffic as a whole: starts the server's and the clients' processes, and puts what senders and receivers know together.
+ */
+import type { ChildProcess } from "node:child_process";
+import { closeSync, openSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { ForeshiftError } from "../models/errors.ts";
+import { LIMITS } from "../models/limits.ts";
+import type { Client } from "./clients.ts";
+import type { ClientTraffic, LabTraffic, PacketCounters } from "./lab-client.ts";
+import { spawnIn } from "./namespace.ts";
+import type { Received } from "./received-stream.ts";
+import { type Answers, type BySession, mapSessions, type Question, type Sent, type TrafficConfig } from "./traffic-protocol.ts";
+
+const SERVER = fileURLToPath(new URL("./server.ts", import.meta.url));
+const CLIENT = fileURLToPath(new URL("./client-traffic.ts", import.meta.url));
+
+export interface TrafficOptions {
+  readonly clients: readonly Client[];
+  readonly packetsPerSecond: number;
+  readonly tcpBytesPerSecond: number;
+  readonly logDir: string;
+}
+
+export class Traffic {
+  readonly #clients: readonly Client[];
+  readonly #server: TrafficProcess;
+  readonly #senders: readonly TrafficProcess[];
+  /** First packet that counts, by session. */
+  #base: { up: BySession<number>; down: BySession<number> };
+  #sinceMs = Date.now();
+
+  constructor(options: TrafficOptions) {
+    const { packetsPerSecond, tcpBytesPerSecond, logDir } = options;
+    const config = (clients: readonly Client[]): TrafficConfig => ({
+      sessions: clients.flatMap(({ sessions }) => sessions.map(({ index, innerAddress }) => ({ index, innerAddress }))),
+      packetsPerSecond,
+      tcpBytesPerSecond,
+    });
+    const logFile = join(logDir, "traffic.log");
+    this.#clients = options.clients;
+    this.#server = new TrafficProcess({ host: "server", file: SERVER, config: config(options.clients), logFile });
+    this.#senders = options.clients.map(
+      (client) => new TrafficProcess({ host: client.name, file: CLIENT, config: config([client]), logFile }),
+    );
+    this.#base = { up: {}, down: {} };
+  }
+
+  async report(): Promise<LabTraffic> {
+    const [up, down] = await this.#sent();
+    // Of a session that is about to be counted anew the last settled packet may be older than the first that counts.
+    const end = (sent: BySession<Sent>, base: BySession<number>) =>
+      mapSessions(sent, ({ settled }, session) => Math.max(settled, base[session] ?? 0));
+    const upTo = end(up, this.#base.up);
+    const downTo = end(down, this.#base.down);
+    const [upReceived, downReceived, tcp] = await Promise.all([
+      this.#server.ask({ kind: "received", upTo }),
+      this.#askClients((client) => ({ kind: "received", upTo: ofClient(downTo, client) })),
+      this.#askClients(() => ({ kind: "tcp" })),
+    ]);
+    const clients = this.#clients.flatMap(({ name, sessions }) =>
+      sessions.map(({ index, innerAddress, peer }): ClientTraffic => {
+        return {
+          client: name,
+          publicKey: peer.publicKey,
+          innerAddress,
+          up: counters(this.#base.up[index], upTo[index], upReceived[index]),
+          down: counters(this.#base.down[index], downTo[index], downReceived[index]),
+          tcp: tcp[index] ?? { broken: 0, longestStallMs: 0, bytes: 0 },
+        };
+      }),
+    );
+    return { sinceMs: this.#sinceMs, clients };
+  }
+
+  /** Counts from zero again; packets sent before are not counted any more. */
+  async reset(): Promise<void> {
+    const [up, down] = await this.#sent();
+    this.#base = { up: mapSessions(up, ({ next }) => next), down: mapSessions(down, ({ next }) => next) };
+    this.#sinceMs = Date.now();
+    await Promise.all([
+      this.#server.ask({ kind: "reset", base: this.#base.up }),
+      this.#askClients((client) => ({ kind: "reset", base: ofClient(this.#base.down, client) })),
+    ]);
+  }
+
+  async #sent(): Promise<[up: BySession<Sent>, down: BySession<Sent>]> {
+    return await Promise.all([this.#askClients(() => ({ kind: "sent" as const })), this.#server.ask({ kind: "sent" })]);
+  }
+
+  async #askClients<K extends Question["kind"]>(
+    question: (client: Client) => Extract<Question, { kind: K }>,
+  ): Promise<NonNullable<Answers[K]>> {
+    const answers = await Promise.all(this.#clients.map((client, at) => this.#senders[at]?.ask(question(client))));
+    return Object.assign({}, ...answers);
+  }
+}
+
+/** One child with an IPC channel; asked by number, so that answers find their questions. */
+class TrafficProcess {
+  readonly #host: string;
+  readonly #child: ChildProcess;
+  readonly #waiting = new Map<number, { resolve: (value: unknown) => void; reject: (error: Error) => void }>();
+  #ids = 0;
+  #ended: string | undefined;
+
+  constructor(options: { host: string; file: string; config: TrafficConfig; logFile: string }) {
+    this.#host = options.host;
+    const log = openSync(options.logFile, "a", 0o600);
+    this.#child = spawnIn(options.host, [process.execPath, options.file, JSON.stringify(options.config)], {
+      stdio: ["ignore", log, log, "ipc"],
+    });
+    closeSync(log);
+    this.#child.on("message", (message: { id: number; value: unknown }) => {
+      this.#waiting.get(message.id)?.resolve(message.value);
+      this.#waiting.delete(message.id);
+    });
+    this.#child.once("error", (error) => this.#end(error.message));
+    this.#child.once("exit", (code, signal) => this.#end(`it ended with ${signal ?? code}`));
+  }
+
+  async ask<Q extends Question>(question: Q): Promise<Answers[Q["kind"]]> {
+    if (this.#ended !== undefined) throw this.#failure(this.#ended);
+    const id = this.#ids++;
+    const answer = new Promise<unknown>((resolve, reject) => this.#waiting.set(id, { resolve, reject }));
+    const late = setTimeout(() => {
+      this.#waiting.get(id)?.reject(this.#failure(`no answer in ${LIMITS.lab.trafficAnswerTimeoutMs} ms`));
+      this.#waiting.delete(id);
+    }, LIMITS.lab.trafficAnswerTimeoutMs);
+    this.#child.send({ id, question });
+    try {
+      return (await answer) as Answers[Q["kind"]];
+    } finally {
+      clearTimeout(late);
+    }
+  }
+
+  #end(detail: string): void {
+    this.#ended ??= detail;
+    for (const { reject } of this.#waiting.values()) reject(this.#failure(detail));
+    this.#waiting.clear();
+  }
+
+  #failure(detail: string): ForeshiftError {
+    return new ForeshiftError("NOT_READY", { value: `the traffic of ${this.#host}`, detail });
+  }
+}
+
+function ofClient<T>(table: BySession<T>, client: Client): BySession<T> {
+  return Object.fromEntries(client.sessions.flatMap(({ index }) => (index in table ? [[index, table[index] as T]] : [])));
+}
+
+/** Sent, and so received and lost, are of packets that have had time to arrive. */
+function counters(base = 0, upTo = 0, received: Received | undefined): PacketCounters {
+  const sent = upTo - base;
+  return {
+    sent,
+    received: received?.received ?? 0,
+    lost: sent - (received?.received ?? 0),
+    duplicated: received?.duplicated ?? 0,
+    reordered: received?.reordered ?? 0,
+    longestGapMs: received?.longestGapMs ?? 0,
+    longestGapEndedAtMs: received?.longestGapEndedAtMs,
+  };
+}
