@@ -1,0 +1,192 @@
+/**
+ * The swarm's entity workflow on a real Temporal server: bring-up from nothing, requests and their validators, a lost endpoint, the stop
+ * switch, the budget.
+ */
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { openTemporal, type Temporal } from "../../drivers/temporal-client.ts";
+import { ForeshiftError } from "../../models/errors.ts";
+import type { SwarmSpec } from "../../models/swarm-spec.ts";
+import type { WorkerSet } from "../../workers/control/worker-set.ts";
+import { eventually, specFor, startServer, startWorkers, type TestServer } from "./support.ts";
+import { World } from "./world.ts";
+
+const BY = "a test";
+let server: TestServer;
+let temporal: Temporal;
+
+before(async () => {
+  server = await startServer();
+  temporal = await openTemporal({ temporalAddress: server.address, temporalNamespace: "default" });
+});
+after(async () => {
+  await temporal?.close();
+  await server?.stop();
+});
+
+/** Runs a story on a swarm that is up, and ends its workflows whatever happens. */
+async function onSwarm(spec: SwarmSpec, story: (world: World) => Promise<void>): Promise<void> {
+  const world = new World();
+  let workers: WorkerSet | undefined;
+  try {
+    workers = await startWorkers(server, world);
+    await temporal.applySwarm({ spec, by: BY });
+    await awaitWhole(world, spec);
+    await story(world);
+  } finally {
+    for (const id of await temporal.openRuns(spec.name)) {
+      await server.client.workflow
+        .getHandle(id)
+        .terminate("the test is over")
+        .catch(() => undefined);
+    }
+    await workers?.stop();
+  }
+}
+
+async function awaitWhole(world: World, spec: SwarmSpec): Promise<void> {
+  await eventually(`${spec.endpoints.count} endpoints and ${spec.endpoints.ghosts} ghosts`, async () => {
+    const full = world.steering?.members.filter((member) => member.weight === 100 && !member.draining) ?? [];
+    const ghosts = [...world.machines.values()].filter((machine) => machine.state === "suspended");
+    const { runs } = await temporal.status(spec.name);
+    return full.length === spec.endpoints.count && ghosts.length === spec.endpoints.ghosts && runs.length === 0;
+  });
+}
+
+function codeIs(code: string): (thrown: unknown) => boolean {
+  return (thrown) => thrown instanceof ForeshiftError && thrown.code === code && thrown.remedy !== "";
+}
+
+test("comes up from nothing and launches no machine twice", { timeout: 60_000 }, async () => {
+  const spec = specFor({ name: "bring-up" });
+  await onSwarm(spec, async (world) => {
+    assert.equal(world.score().launches, 4);
+    assert.deepEqual(await temporal.applySwarm({ spec, by: BY }), { created: false });
+    const status = await temporal.status("bring-up");
+    assert.deepEqual(
+      status.endpoints.map((one) => one.phase),
+      ["active", "active", "active"],
+    );
+    assert.equal(world.score().launches, 4);
+  });
+});
+
+test("drains on request, and refills the pool", { timeout: 60_000 }, async () => {
+  const spec = specFor({ name: "request" });
+  await onSwarm(spec, async (world) => {
+    world.connect("ep-1", 6);
+    const { workflowId } = await temporal.replaceEndpoint({ swarm: "request", endpoint: "ep-1", by: BY });
+    assert.equal(workflowId, "drain/request/ep-1");
+    await eventually("ep-1 is gone", () => world.score().terminated.includes("ep-1"));
+    await awaitWhole(world, spec);
+    assert.deepEqual(world.score().dropped, []);
+    assert.equal(world.score().launches, 5, "three, a ghost, and a ghost for the one that was used");
+  });
+});
+
+test("refuses what cannot be done and says why", { timeout: 60_000 }, async () => {
+  const spec = specFor({ name: "refuse" });
+  await assert.rejects(temporal.status("nowhere"), codeIs("UNKNOWN_SWARM"));
+  await onSwarm(spec, async (world) => {
+    const swarm = "refuse";
+    await assert.rejects(temporal.drainEndpoint({ swarm, endpoint: "ep-99", by: BY }), codeIs("UNKNOWN_ENDPOINT"));
+    const moved = { ...spec, vip: { ...spec.vip, v4: "198.19.0.2" } };
+    await assert.rejects(temporal.applySwarm({ spec: moved, by: BY }), codeIs("INVALID_FIELD"));
+    const wrong = { ...spec, endpoints: { ...spec.endpoints, count: 0 } };
+    await assert.rejects(temporal.applySwarm({ spec: wrong, by: BY }), (thrown) => {
+      return codeIs("INVALID_FIELD")(thrown) && /endpoints\.count/.test(String(thrown));
+    });
+    world.connect("ep-1", 2);
+    await temporal.drainEndpoint({ swarm, endpoint: "ep-1", by: BY });
+    await assert.rejects(temporal.drainEndpoint({ swarm, endpoint: "ep-1", by: BY }), codeIs("ALREADY_UNDER_WAY"));
+  });
+});
+
+test("recovers a lost endpoint in place, else replaces it", { timeout: 90_000 }, async () => {
+  const spec = specFor({ name: "lost" });
+  await onSwarm(spec, async (world) => {
+    world.connect("ep-2", 4);
+    world.crash("ep-2");
+    // Its agent is dead too: recovery in place cannot work.
+    await eventually("ep-2 is replaced", () => world.score().terminated.includes("ep-2"), 60_000);
+    await awaitWhole(world, spec);
+    assert.deepEqual(world.score().dropped, []);
+    world.crash("ep-3");
+    world.machine("ep-3").agentAnswers = true;
+    await eventually("ep-3 is recovered", () => world.machine("ep-3").ejectedAtMs === undefined, 60_000);
+    await awaitWhole(world, spec);
+    assert.ok(!world.score().terminated.includes("ep-3"));
+    const analyses = world.auditRows.filter((row) => row.action === "analyse the loss");
+    assert.equal(analyses.length, 2);
+  });
+});
+
+test("stops within a second, halts a move where it is, and carries on when resumed", { timeout: 90_000 }, async () => {
+  const spec = specFor({ name: "stop", move: { batchSessions: 2, overlapMs: 300 } });
+  await onSwarm(spec, async (world) => {
+    const swarm = "stop";
+    world.connect("ep-1", 12);
+    const changes: number[] = [];
+    let stop: Promise<unknown> | undefined;
+    let stoppedAtMs = Number.POSITIVE_INFINITY;
+    world.intercept = (call, operation, phase) => {
+      if (operation === undefined || phase !== "after") return;
+      changes.push(Date.now());
+      if (call !== "agent.adopt" || stop !== undefined) return;
+      stop = temporal.stopAutomation({ swarm, scope: "swarm", by: BY, reason: "to see it halt" }).then((result) => {
+        stoppedAtMs = Date.now();
+        return result;
+      });
+    };
+    await temporal.drainEndpoint({ swarm, endpoint: "ep-1", by: BY });
+    await eventually("the stop is asked for", () => stop);
+    await stop;
+    await eventually("the run is halted", async () => {
+      const found = server.client.workflow.list({ query: `WorkflowId = "drain/stop/ep-1" AND ForeshiftPhase = "halted"` });
+      for await (const _ of found) return true;
+      return false;
+    });
+    const late = changes.filter((atMs) => atMs > stoppedAtMs + 1_000);
+    assert.deepEqual(late, [], "nothing is changed a second after the stop");
+    await assert.rejects(temporal.drainEndpoint({ swarm, endpoint: "ep-2", by: BY }), codeIs("AUTOMATION_STOPPED"));
+    assert.deepEqual(world.score().dropped, []);
+    assert.ok(
+      world.clients.every((client) => client.endpoint !== undefined),
+      "every session lives somewhere",
+    );
+    await temporal.resumeAutomation({ swarm, scope: "swarm", by: BY, reason: "enough seen" });
+    await eventually("ep-1 is gone", () => world.score().terminated.includes("ep-1"));
+    await awaitWhole(world, spec);
+    assert.deepEqual(world.score().dropped, []);
+  });
+});
+
+test("obeys a switch that was thrown in the database alone", { timeout: 60_000 }, async () => {
+  const spec = specFor({ name: "switch" });
+  await onSwarm(spec, async (world) => {
+    await world.store.setStopSwitch({ scope: "*", on: true, by: BY, reason: "Temporal was away" });
+    await eventually("the swarm knows", async () => (await temporal.status("switch")).stopped !== undefined, 5_000);
+    await assert.rejects(temporal.replaceEndpoint({ swarm: "switch", endpoint: "ep-1", by: BY }), codeIs("AUTOMATION_STOPPED"));
+    await world.store.setStopSwitch({ scope: "*", on: false, by: BY, reason: "" });
+    await eventually("the swarm goes on", async () => (await temporal.status("switch")).stopped === undefined, 5_000);
+  });
+});
+
+test("disrupts no more at once than the budget allows", { timeout: 90_000 }, async () => {
+  const spec = specFor({ name: "budget" });
+  await onSwarm(spec, async (world) => {
+    const swarm = "budget";
+    for (const endpoint of ["ep-1", "ep-2"]) world.connect(endpoint, 3);
+    let drainingMax = 0;
+    world.intercept = () => {
+      const draining = world.steering?.members.filter((member) => member.draining).length ?? 0;
+      drainingMax = Math.max(drainingMax, draining);
+    };
+    for (const endpoint of ["ep-1", "ep-2"]) await temporal.drainEndpoint({ swarm, endpoint, by: BY });
+    const both = () => ["ep-1", "ep-2"].every((endpoint) => world.score().terminated.includes(endpoint));
+    await eventually("both are gone", both, 80_000);
+    await awaitWhole(world, spec);
+    assert.equal(drainingMax, 1);
+    assert.deepEqual(world.score().dropped, []);
+  });
+});
