@@ -5,14 +5,10 @@ import { setTimeout as delay } from "node:timers/promises";
 import { type Dispatcher, Pool } from "undici";
 import type { z } from "zod";
 import { ForeshiftError, messageOf } from "../models/errors.ts";
+import { LIMITS } from "../models/limits.ts";
 import { parseInput } from "../models/parse.ts";
 
-/** Connections to one socket at a time; more calls wait their turn. */
-const CONNECTIONS_MAX = 16;
-/** An idle connection is closed by the client first, so that no call meets one that the server is closing. */
-const KEEP_ALIVE_MS = 4_000;
-const ANSWER_BYTES_MAX = 64 * 1024 * 1024;
-const STREAM_LINE_CHARS_MAX = 1024 * 1024;
+const { http } = LIMITS;
 
 /**
  * How often a call that never got an answer is made in all, and how long is waited before each further attempt: `backoffMs`,
@@ -26,7 +22,11 @@ export interface RetryPolicy {
 
 export const NO_RETRY: RetryPolicy = { attemptsMax: 1, backoffMs: 0, backoffMsMax: 0 };
 /** For calls that change nothing when made twice: reads, plain sets, and everything that carries an operation key. */
-export const RETRY_IDEMPOTENT: RetryPolicy = { attemptsMax: 4, backoffMs: 50, backoffMsMax: 400 };
+export const RETRY_IDEMPOTENT: RetryPolicy = {
+  attemptsMax: http.attemptsMax,
+  backoffMs: http.retryFirstMs,
+  backoffMsMax: http.retryLongestMs,
+};
 
 export interface CallOptions<T = unknown> {
   /** For each attempt, from its start to the end of the answer. */
@@ -60,11 +60,11 @@ export class UnixHttpClient {
     this.name = options.name;
     this.#pool = new Pool("http://localhost", {
       socketPath: options.socketPath,
-      connections: CONNECTIONS_MAX,
+      connections: http.connectionsMax,
       pipelining: 1,
-      keepAliveTimeout: KEEP_ALIVE_MS,
-      keepAliveMaxTimeout: KEEP_ALIVE_MS,
-      maxResponseSize: ANSWER_BYTES_MAX,
+      keepAliveTimeout: http.clientKeepAliveMs,
+      keepAliveMaxTimeout: http.clientKeepAliveMs,
+      maxResponseSize: http.answerBytesMax,
     });
   }
 
@@ -161,7 +161,7 @@ export class UnixHttpClient {
     for await (const chunk of body) {
       const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
       rest = lines.pop() ?? "";
-      if (rest.length > STREAM_LINE_CHARS_MAX) throw new Error(`a line of more than ${STREAM_LINE_CHARS_MAX} characters`);
+      if (rest.length > http.streamLineCharsMax) throw new Error(`a line of more than ${http.streamLineCharsMax} characters`);
       for (const line of lines) if (line !== "") yield this.#parseJson(line);
     }
   }

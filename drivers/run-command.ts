@@ -4,9 +4,7 @@
  */
 import { spawn } from "node:child_process";
 import { ForeshiftError } from "../models/errors.ts";
-
-const OUTPUT_CHARS_MAX = 16 * 1024 * 1024;
-const ERROR_TEXT_CHARS_MAX = 300;
+import { LIMITS } from "../models/limits.ts";
 
 export interface RunOptions {
   readonly timeoutMs: number;
@@ -24,10 +22,10 @@ export function runCommand(file: string, args: readonly string[], options: RunOp
     let errors = "";
     child.stdout.setEncoding("utf8").on("data", (text: string) => {
       output += text;
-      if (output.length > OUTPUT_CHARS_MAX) child.kill("SIGKILL");
+      if (output.length > LIMITS.command.outputCharsMax) child.kill("SIGKILL");
     });
     child.stderr.setEncoding("utf8").on("data", (text: string) => {
-      errors = (errors + text).slice(-ERROR_TEXT_CHARS_MAX);
+      errors = (errors + text).slice(-LIMITS.command.errorCharsMax);
     });
     // A command that ends without reading all of its input breaks the pipe; its exit status tells the rest.
     child.stdin.on("error", () => undefined);

@@ -100,7 +100,6 @@ export const LIMITS = {
     pushRetryMs: 300,
     startRetryMs: 1_000,
     requestTimeoutMs: 10_000,
-    commandTimeoutMs: 5_000,
   },
   /** PostgreSQL, for each process that opens it. */
   store: {
@@ -125,7 +124,6 @@ export const LIMITS = {
     sessionDeltasPerRequestMax: 8_192,
     streamClientsMax: 1_024,
     streamCatchUpBatch: 2_000,
-    watchWaitMsMax: 60_000,
     /** Empty lines keep a quiet stream alive; both sides count on them. */
     streamKeepAliveMs: 2_000,
     streamIdleTimeoutMs: 8_000,
@@ -142,13 +140,47 @@ export const LIMITS = {
     telemetryRetentionMs: 14 * 86_400_000,
     retentionIntervalMs: 3_600_000,
   },
+  /** The local APIs on unix sockets, both sides. */
   http: {
     requestTimeoutMs: 5_000,
     connectTimeoutMs: 1_000,
+    /** Connections to one socket at a time; more calls wait their turn. */
+    connectionsMax: 16,
+    /** An idle connection is closed by the client first, so that no call meets one that the server is closing. */
+    clientKeepAliveMs: 4_000,
+    serverKeepAliveMs: 30_000,
+    answerBytesMax: 64 * 1024 * 1024,
     bodyBytesMax: 32 * 1024 * 1024,
-    retriesMax: 3,
+    streamLineCharsMax: 1024 * 1024,
+    /** `sun_path` of Linux, less its closing zero. */
+    socketPathBytesMax: 107,
+    /** A listener that accepts nothing for this long is stopped or overloaded, not gone. */
+    staleProbeTimeoutMs: 1_000,
+    /** Requests under way get this long to end once the server closes. */
+    closeGraceMs: 2_000,
+    /** A call that is repeated because it got no answer: attempts in all, and the pauses between. */
+    attemptsMax: 4,
     retryFirstMs: 50,
-    retryLongestMs: 1_000,
+    retryLongestMs: 400,
+  },
+  wireguard: {
+    controlTimeoutMs: 1_000,
+    commandTimeoutMs: 5_000,
+    startTimeoutMs: 5_000,
+    endTimeoutMs: 2_000,
+    pollMs: 10,
+    answerCharsMax: 32 * 1024 * 1024,
+    /** Peers named in the arguments of one `wg`. */
+    peersPerCommandMax: 512,
+  },
+  vault: {
+    callTimeoutMs: 3_000,
+    connectionsMax: 4,
+  },
+  command: {
+    outputCharsMax: 16 * 1024 * 1024,
+    /** Of its standard error, the end is kept for the message. */
+    errorCharsMax: 300,
   },
   lab: {
     clientsMax: 64,

@@ -8,13 +8,9 @@ import { setTimeout as delay } from "node:timers/promises";
 import fastify, { type FastifyInstance } from "fastify";
 import type { Logger } from "pino";
 import { ForeshiftError, messageOf } from "../models/errors.ts";
+import { LIMITS } from "../models/limits.ts";
 
-/** `sun_path` of Linux, less its closing zero. */
-const SOCKET_PATH_BYTES_MAX = 107;
-const BODY_BYTES_MAX = 16 * 1024 * 1024;
-/** Requests under way get this long to end once the server closes. */
-const CLOSE_GRACE_MS = 2_000;
-const STALE_PROBE_TIMEOUT_MS = 1_000;
+const { http } = LIMITS;
 
 export interface ServeOptions {
   readonly socketPath: string;
@@ -35,14 +31,18 @@ export interface Served {
  */
 export async function serve(options: ServeOptions): Promise<Served> {
   const { socketPath, log } = options;
-  if (Buffer.byteLength(socketPath) > SOCKET_PATH_BYTES_MAX) {
-    const detail = `a unix socket's path may have ${SOCKET_PATH_BYTES_MAX} bytes; choose a shorter folder`;
+  if (Buffer.byteLength(socketPath) > http.socketPathBytesMax) {
+    const detail = `a unix socket's path may have ${http.socketPathBytesMax} bytes; choose a shorter folder`;
     throw new ForeshiftError("INVALID_FIELD", { field: "socketPath", value: socketPath, detail });
   }
   await mkdir(dirname(socketPath), { recursive: true, mode: 0o700 });
   await removeIfStale(socketPath);
 
-  const app = fastify({ bodyLimit: BODY_BYTES_MAX, forceCloseConnections: "idle", keepAliveTimeout: 30_000 });
+  const app = fastify({
+    bodyLimit: http.bodyBytesMax,
+    forceCloseConnections: "idle",
+    keepAliveTimeout: http.serverKeepAliveMs,
+  });
   app.setErrorHandler((thrown, request, reply) => {
     const error = toForeshiftError(thrown);
     if (error.code === "INTERNAL") {
@@ -65,7 +65,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
   await options.routes(app);
   await app.ready();
   await listenPrivately(app, socketPath);
-  return { socketPath, close: () => closeWithin(app, CLOSE_GRACE_MS) };
+  return { socketPath, close: () => closeWithin(app, http.closeGraceMs) };
 }
 
 /** The socket is made with no rights for others, so that there is no moment at which they could connect. */
@@ -95,8 +95,7 @@ function probe(socketPath: string): Promise<"absent" | "stale" | "listening"> {
       socket.destroy();
       resolve(found);
     };
-    // A listener that accepts nothing for a second is stopped or overloaded, not gone.
-    socket.setTimeout(STALE_PROBE_TIMEOUT_MS, () => end("listening"));
+    socket.setTimeout(http.staleProbeTimeoutMs, () => end("listening"));
     socket.once("connect", () => end("listening"));
     socket.once("error", (error: NodeJS.ErrnoException) => {
       if (error.code === "ENOENT") end("absent");

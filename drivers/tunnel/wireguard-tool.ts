@@ -2,12 +2,11 @@
  * A WireGuard device by the `wg` command: the way to the kernel's WireGuard. Keys go in by standard input.
  */
 import { ForeshiftError } from "../../models/errors.ts";
+import { LIMITS } from "../../models/limits.ts";
 import { runCommand, runWithPipe } from "../run-command.ts";
 import { type DevicePeer, type DeviceState, hostRoute, type PeerChange, type WireGuardDevice } from "./wireguard-device.ts";
 
-const WG_TIMEOUT_MS = 5_000;
-/** Peers named in the arguments of one command. */
-const PEERS_PER_COMMAND_MAX = 512;
+const { commandTimeoutMs, peersPerCommandMax } = LIMITS.wireguard;
 
 export function toolDevice(device: string): WireGuardDevice {
   return {
@@ -27,14 +26,14 @@ export function toolDevice(device: string): WireGuardDevice {
         "/dev/stdin",
         ...(held[2] === String(listenPort) ? [] : ["listen-port", String(listenPort)]),
       ];
-      await runWithPipe("wg", args, { timeoutMs: WG_TIMEOUT_MS, input: `${privateKey}\n` });
+      await runWithPipe("wg", args, { timeoutMs: commandTimeoutMs, input: `${privateKey}\n` });
     },
   };
 }
 
 async function dump(device: string): Promise<string> {
   try {
-    return await runCommand("wg", ["show", device, "dump"], { timeoutMs: WG_TIMEOUT_MS });
+    return await runCommand("wg", ["show", device, "dump"], { timeoutMs: commandTimeoutMs });
   } catch (thrown) {
     if (!(thrown instanceof ForeshiftError) || thrown.code !== "COMMAND_FAILED") throw thrown;
     throw new ForeshiftError("UNREACHABLE", { field: "WireGuard", value: device, detail: thrown.message });
@@ -64,7 +63,7 @@ function batches(changes: readonly PeerChange[]): PeerChange[][] {
   const out: PeerChange[][] = [];
   for (const change of changes) {
     const last = out.at(-1);
-    if (last !== undefined && last[0]?.kind === change.kind && last.length < PEERS_PER_COMMAND_MAX) last.push(change);
+    if (last !== undefined && last[0]?.kind === change.kind && last.length < peersPerCommandMax) last.push(change);
     else out.push([change]);
   }
   return out;
@@ -79,8 +78,8 @@ async function applyBatch(device: string, batch: readonly PeerChange[]): Promise
     else args.push("peer", change.publicKey, "persistent-keepalive", String(change.keepaliveS));
   }
   if (sections.length > 0)
-    await runWithPipe("wg", ["addconf", device, "/dev/stdin"], { timeoutMs: WG_TIMEOUT_MS, input: sections.join("\n") });
-  if (args.length > 0) await runCommand("wg", ["set", device, ...args], { timeoutMs: WG_TIMEOUT_MS });
+    await runWithPipe("wg", ["addconf", device, "/dev/stdin"], { timeoutMs: commandTimeoutMs, input: sections.join("\n") });
+  if (args.length > 0) await runCommand("wg", ["set", device, ...args], { timeoutMs: commandTimeoutMs });
 }
 
 function section(change: Extract<PeerChange, { kind: "configure" }>): string {

@@ -4,10 +4,10 @@
  */
 import { connect } from "node:net";
 import { ForeshiftError, messageOf } from "../../models/errors.ts";
+import { LIMITS } from "../../models/limits.ts";
 import { type DevicePeer, type DeviceState, hostRoute, type PeerChange, type WireGuardDevice } from "./wireguard-device.ts";
 
-const UAPI_TIMEOUT_MS = 1_000;
-const ANSWER_CHARS_MAX = 32 * 1024 * 1024;
+const { controlTimeoutMs, answerCharsMax } = LIMITS.wireguard;
 
 /** Where wireguard-go puts it; fixed in its source. The path is the mount namespace's, not the network namespace's. */
 export function uapiSocketPath(device: string): string {
@@ -131,14 +131,14 @@ function exchange(device: string, question: string): Promise<string> {
       reject(new ForeshiftError("UNREACHABLE", { field: `WireGuard ${device}`, value: path, detail }));
     };
     const socket = connect(path, () => socket.write(question));
-    const deadline = setTimeout(() => fail(`no answer within ${UAPI_TIMEOUT_MS} ms`), UAPI_TIMEOUT_MS);
+    const deadline = setTimeout(() => fail(`no answer within ${controlTimeoutMs} ms`), controlTimeoutMs);
     const chunks: string[] = [];
     let chars = 0;
     socket.setEncoding("utf8");
     socket.on("data", (chunk: string) => {
       chunks.push(chunk);
       chars += chunk.length;
-      if (chars > ANSWER_CHARS_MAX) return fail("its answer is too long");
+      if (chars > answerCharsMax) return fail("its answer is too long");
       if (!endsWithEmptyLine(chunks)) return;
       clearTimeout(deadline);
       socket.destroy();

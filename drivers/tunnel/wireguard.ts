@@ -7,15 +7,13 @@ import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { ForeshiftError, messageOf } from "../../models/errors.ts";
+import { LIMITS } from "../../models/limits.ts";
 import { runCommand } from "../run-command.ts";
 import type { WireGuardDevice } from "./wireguard-device.ts";
 import { toolDevice } from "./wireguard-tool.ts";
 import { uapiDevice, uapiListens } from "./wireguard-uapi.ts";
 
-const START_TIMEOUT_MS = 5_000;
-const END_TIMEOUT_MS = 2_000;
-const POLL_MS = 10;
-const IP_TIMEOUT_MS = 5_000;
+const { startTimeoutMs, endTimeoutMs, pollMs, commandTimeoutMs } = LIMITS.wireguard;
 
 export interface InterfaceOptions {
   /** At most 15 characters. */
@@ -71,13 +69,13 @@ export async function stopInterface(options: { device: string; stateDir: string 
   const noted = await readNote(options.stateDir);
   if (noted !== undefined && (await startTicks(noted.pid)) === noted.startTicks) await endProcess(noted.pid);
   await rm(notePath(options.stateDir), { force: true });
-  const deadline = Date.now() + END_TIMEOUT_MS;
+  const deadline = Date.now() + endTimeoutMs;
   // The tun device goes with its process; the kernel's WireGuard has to be asked.
   while (await linkExists(options.device)) {
-    await runCommand("ip", ["link", "del", "dev", options.device], { timeoutMs: IP_TIMEOUT_MS }).catch(() => undefined);
+    await runCommand("ip", ["link", "del", "dev", options.device], { timeoutMs: commandTimeoutMs }).catch(() => undefined);
     if (Date.now() > deadline)
       throw new ForeshiftError("COMMAND_FAILED", { field: `ending ${options.device}`, detail: "it is still there" });
-    await delay(POLL_MS);
+    await delay(pollMs);
   }
 }
 
@@ -88,7 +86,7 @@ async function create(options: InterfaceOptions): Promise<WireGuardDevice> {
 
 async function createInKernel(options: InterfaceOptions): Promise<boolean> {
   try {
-    await runCommand("ip", ["link", "add", "dev", options.device, "type", "wireguard"], { timeoutMs: IP_TIMEOUT_MS });
+    await runCommand("ip", ["link", "add", "dev", options.device, "type", "wireguard"], { timeoutMs: commandTimeoutMs });
     return true;
   } catch (thrown) {
     if (options.implementation === "kernel") throw thrown;
@@ -109,7 +107,7 @@ async function createInUserspace(options: InterfaceOptions): Promise<WireGuardDe
   });
   child.unref();
   const device = uapiDevice(options.device);
-  const deadline = Date.now() + START_TIMEOUT_MS;
+  const deadline = Date.now() + startTimeoutMs;
   for (;;) {
     if (child.pid === undefined) await delay(0);
     if (child.pid === undefined)
@@ -121,10 +119,10 @@ async function createInUserspace(options: InterfaceOptions): Promise<WireGuardDe
       await endProcess(child.pid);
       throw new ForeshiftError("COMMAND_FAILED", {
         field: `wireguard-go ${options.device}`,
-        detail: `not up within ${START_TIMEOUT_MS} ms`,
+        detail: `not up within ${startTimeoutMs} ms`,
       });
     }
-    await delay(POLL_MS);
+    await delay(pollMs);
   }
   await writeNote(options.stateDir, { pid: child.pid, startTicks: (await startTicks(child.pid)) ?? 0, device: options.device });
   return device;
@@ -138,7 +136,7 @@ async function configureLink(options: InterfaceOptions): Promise<void> {
     `link set dev ${device} up`,
     ...options.routes.map((route) => `route replace ${route} dev ${device}`),
   ];
-  await runCommand("ip", ["-batch", "-"], { timeoutMs: IP_TIMEOUT_MS, input: `${lines.join("\n")}\n` });
+  await runCommand("ip", ["-batch", "-"], { timeoutMs: commandTimeoutMs, input: `${lines.join("\n")}\n` });
 }
 
 async function answers(device: WireGuardDevice): Promise<boolean> {
@@ -196,10 +194,10 @@ async function endProcess(pid: number): Promise<void> {
   } catch {
     return;
   }
-  const deadline = Date.now() + END_TIMEOUT_MS;
+  const deadline = Date.now() + endTimeoutMs;
   while ((await startTicks(pid)) !== undefined) {
     if (Date.now() > deadline)
       throw new ForeshiftError("COMMAND_FAILED", { field: `ending process ${pid}`, detail: "it does not end" });
-    await delay(POLL_MS);
+    await delay(pollMs);
   }
 }

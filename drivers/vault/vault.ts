@@ -7,11 +7,11 @@ import vault from "node-vault";
 import { Agent, Pool, request } from "undici";
 import { z } from "zod";
 import { ForeshiftError, messageOf } from "../../models/errors.ts";
+import { LIMITS } from "../../models/limits.ts";
 import { parseInput } from "../../models/parse.ts";
 import type { SecretRef } from "../../models/session.ts";
 
-const CALL_TIMEOUT_MS = 3_000;
-const CONNECTIONS_MAX = 4;
+const { callTimeoutMs, connectionsMax } = LIMITS.vault;
 
 /** The fields of one version of a secret. Never logged, never in an error's text. */
 export type Secret = Readonly<Record<string, string>>;
@@ -88,8 +88,8 @@ interface VaultRequest {
 function openTransport(options: VaultOptions) {
   const dispatcher =
     options.socketPath === undefined
-      ? new Agent({ connections: CONNECTIONS_MAX, connect: { timeout: CALL_TIMEOUT_MS } })
-      : new Pool("http://vault", { socketPath: options.socketPath, connections: CONNECTIONS_MAX });
+      ? new Agent({ connections: connectionsMax, connect: { timeout: callTimeoutMs } })
+      : new Pool("http://vault", { socketPath: options.socketPath, connections: connectionsMax });
   const exchange = async (asked: VaultRequest) => {
     const hasBody = typeof asked.json === "object" && asked.json !== null;
     const response = await request(asked.uri, {
@@ -97,7 +97,7 @@ function openTransport(options: VaultOptions) {
       method: asked.method,
       headers: { ...asked.headers, ...(hasBody ? { "content-type": "application/json" } : {}) },
       ...(hasBody ? { body: JSON.stringify(asked.json) } : {}),
-      signal: AbortSignal.timeout(CALL_TIMEOUT_MS),
+      signal: AbortSignal.timeout(callTimeoutMs),
     });
     const text = await response.body.text();
     return { statusCode: response.statusCode, body: parseJson(text), request: { path: new URL(asked.uri).pathname } };
