@@ -45,6 +45,9 @@ export interface RunningLab {
   stop(): Promise<void>;
 }
 
+/** Some clients come by IPv6, as they do everywhere. */
+const IPV6_CLIENT_SHARE = 1 / 3;
+
 /** Starts all of it and waits until every process answers; the swarm itself comes up when its file is applied. */
 export async function startLab(options: LabOptions): Promise<RunningLab> {
   const lab = new Lab(options);
@@ -132,6 +135,13 @@ class Lab implements RunningLab {
   async #runFleet(key: Provisioned): Promise<void> {
     const { paths, clients, sessions, packetsPerSecond } = this.#options;
     const { sockets } = this.connection;
+    const reflexConfigFile = await this.#writeConfig("reflex", {
+      socketPath: sockets.reflex,
+      stateDir: join(paths.home, "reflex"),
+      edgeDevice: "edge",
+      serverDevice: "server",
+      routerNetns: "/run/netns/router",
+    });
     const configFile = await this.#writeConfig("hypervisor", {
       swarm: LAB_SWARM,
       vip: LAB_VIP,
@@ -139,7 +149,9 @@ class Lab implements RunningLab {
       keySecret: key.secret,
       clients,
       sessionsPerClient: Math.ceil(sessions / clients),
+      ipv6ClientShare: IPV6_CLIENT_SHARE,
       packetsPerSecond,
+      reflexConfigFile,
       socketPath: sockets.hypervisor,
       agentSocketDir: join(paths.run, "agents"),
       reflexSocket: sockets.reflex,
