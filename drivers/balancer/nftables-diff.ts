@@ -2,7 +2,7 @@
  * What separates the ruleset the kernel holds from the one that must hold, as one nft transaction. Pure.
  */
 import { createHash } from "node:crypto";
-import { type Chain, type DeclaredMap, type LearnedMap, type Ruleset, TABLE } from "./nftables-ruleset.ts";
+import type { Chain, DeclaredMap, LearnedMap, Ruleset } from "./nftables-ruleset.ts";
 
 /** What is known of the kernel's table: chains by the digest of their rules, maps by their elements. */
 export interface Held {
@@ -30,25 +30,29 @@ const OWNER_CHAIN = "owner";
 /** Changes that lead from `held` to `wanted`; empty when there are none. Chains in `rewrite` are written whatever their digest. */
 export function transaction(held: Held, wanted: Ruleset): string {
   const lines: string[] = [];
+  const { table } = wanted;
   if (held.owner !== wanted.owner) {
-    lines.push(`add table ${TABLE}`, ...chainLines({ name: OWNER_CHAIN, rules: [`return comment "owner:${wanted.owner}"`] }));
+    lines.push(
+      `add table ${table}`,
+      ...chainLines(table, { name: OWNER_CHAIN, rules: [`return comment "owner:${wanted.owner}"`] }),
+    );
   }
-  for (const counter of wanted.counters) if (!held.counters.has(counter)) lines.push(`add counter ${TABLE} ${counter}`);
-  for (const map of wanted.learned) if (!held.learned.has(map.name)) lines.push(learnedLine(map));
+  for (const counter of wanted.counters) if (!held.counters.has(counter)) lines.push(`add counter ${table} ${counter}`);
+  for (const map of wanted.learned) if (!held.learned.has(map.name)) lines.push(learnedLine(table, map));
   for (const map of wanted.declared) {
-    if (!held.declared.has(map.name)) lines.push(`add map ${TABLE} ${map.name} { type ${map.type}; }`);
+    if (!held.declared.has(map.name)) lines.push(`add map ${table} ${map.name} { type ${map.type}; }`);
   }
 
   const changed = wanted.chains.filter((chain) => held.chains.get(chain.name) !== chainDigest(chain));
   // Chains refer to one another, so all are made before the first rule.
-  lines.push(...changed.map(declaration));
-  for (const chain of changed) lines.push(...chainLines(chain).slice(1));
-  for (const map of wanted.declared) lines.push(...elementLines(map, held.declared.get(map.name) ?? new Map()));
+  lines.push(...changed.map((chain) => declaration(table, chain)));
+  for (const chain of changed) lines.push(...chainLines(table, chain).slice(1));
+  for (const map of wanted.declared) lines.push(...elementLines(table, map, held.declared.get(map.name) ?? new Map()));
 
   const names = new Set(wanted.chains.map((chain) => chain.name));
   const gone = [...held.chains.keys()].filter((name) => !names.has(name) && name !== OWNER_CHAIN);
-  lines.push(...gone.map((name) => `flush chain ${TABLE} ${name}`), ...gone.map((name) => `delete chain ${TABLE} ${name}`));
-  for (const counter of held.counters) if (!wanted.counters.includes(counter)) lines.push(`delete counter ${TABLE} ${counter}`);
+  lines.push(...gone.map((name) => `flush chain ${table} ${name}`), ...gone.map((name) => `delete chain ${table} ${name}`));
+  for (const counter of held.counters) if (!wanted.counters.includes(counter)) lines.push(`delete counter ${table} ${counter}`);
   return lines.length === 0 ? "" : `${lines.join("\n")}\n`;
 }
 
@@ -105,40 +109,40 @@ function valueText(value: unknown): string {
   return typeof target === "object" && target !== null && "target" in target ? `${verb} ${String(target.target)}` : verb;
 }
 
-function elementLines(map: DeclaredMap, held: ReadonlyMap<string, string>): string[] {
+function elementLines(table: string, map: DeclaredMap, held: ReadonlyMap<string, string>): string[] {
   if (map.elements === held) return [];
   const removed: string[] = [];
   const added: string[] = [];
   for (const [key, value] of held) if (map.elements.get(key) !== value) removed.push(key);
   for (const [key, value] of map.elements) if (held.get(key) !== value) added.push(`${key} : ${value}`);
-  return [...elementCommands("delete", map.name, removed), ...elementCommands("add", map.name, added)];
+  return [...elementCommands("delete", table, map.name, removed), ...elementCommands("add", table, map.name, added)];
 }
 
-export function elementCommands(verb: "add" | "delete", map: string, elements: readonly string[]): string[] {
+export function elementCommands(verb: "add" | "delete", table: string, map: string, elements: readonly string[]): string[] {
   const lines: string[] = [];
   for (let at = 0; at < elements.length; at += ELEMENTS_PER_COMMAND) {
-    lines.push(`${verb} element ${TABLE} ${map} { ${elements.slice(at, at + ELEMENTS_PER_COMMAND).join(", ")} }`);
+    lines.push(`${verb} element ${table} ${map} { ${elements.slice(at, at + ELEMENTS_PER_COMMAND).join(", ")} }`);
   }
   return lines;
 }
 
-function learnedLine(map: LearnedMap): string {
-  return `add map ${TABLE} ${map.name} { ${map.spec} }`;
+function learnedLine(table: string, map: LearnedMap): string {
+  return `add map ${table} ${map.name} { ${map.spec} }`;
 }
 
-function declaration(chain: Chain): string {
+function declaration(table: string, chain: Chain): string {
   const hook =
     chain.device === undefined ? "" : ` { type filter hook ingress device "${chain.device}" priority 0; policy accept; }`;
-  return `add chain ${TABLE} ${chain.name}${hook}`;
+  return `add chain ${table} ${chain.name}${hook}`;
 }
 
-function chainLines(chain: Chain): string[] {
+function chainLines(table: string, chain: Chain): string[] {
   const digest = chainDigest(chain);
   const mark = chain.name === OWNER_CHAIN ? "" : ` comment "fs:${digest}"`;
   return [
-    declaration(chain),
-    `flush chain ${TABLE} ${chain.name}`,
-    ...chain.rules.map((rule) => `add rule ${TABLE} ${chain.name} ${rule}${mark}`),
+    declaration(table, chain),
+    `flush chain ${table} ${chain.name}`,
+    ...chain.rules.map((rule) => `add rule ${table} ${chain.name} ${rule}${mark}`),
   ];
 }
 

@@ -4,6 +4,10 @@
 import { LIMITS } from "../../models/limits.ts";
 import { byDevice, type Ruleset, type Slot, verdicts } from "./nftables-ruleset.ts";
 
+/** Another name than the balancer's table, because both may be on one host. */
+export const RETURN_TABLE = "netdev foreshift_return";
+export const RETURN_DECLARED = ["ways", "fences", "probes4", "probes6"] as const;
+
 export interface ReturnSlot extends Slot {
   /** Inner address of the member's probe: always returned to it, also while it is fenced. */
   readonly probeInnerAddress: string;
@@ -30,6 +34,7 @@ export function returnRuleset(input: ReturnInput): Ruleset {
       slots.filter((s) => s.probeInnerAddress.includes(":") === v6).map((s) => [s.probeInnerAddress, `goto way_${s.mark}`]),
     );
   return {
+    table: RETURN_TABLE,
     owner: input.owner,
     counters: ["fenced", ...slots.map((slot) => `way_${slot.mark}`)],
     learned: [

@@ -27,6 +27,7 @@ export interface LearnedMap {
 }
 
 export interface Ruleset {
+  readonly table: string;
   /** Whose ruleset it is; a table with another owner is not touched. */
   readonly owner: string;
   readonly counters: readonly string[];
@@ -60,7 +61,8 @@ export interface SteeringInput {
   readonly pins: readonly (readonly [string, number, number])[];
 }
 
-export const TABLE = "netdev foreshift";
+export const STEERING_TABLE = "netdev foreshift";
+export const STEERING_DECLARED = ["members", "takers", "fences", "pins4", "pins6", "buckets"] as const;
 /** WireGuard's message types with their three zero bytes, as the first payload word. */
 const INITIATION = "0x01000000";
 const RESPONSE = "0x02000000";
@@ -77,6 +79,7 @@ export function steeringRuleset(input: SteeringInput): Ruleset {
   const learnedSpec = `flags dynamic,timeout; size ${LIMITS.reflex.sessionsMax}; timeout ${timeout};`;
   const families = vip.v6 === undefined ? (["4"] as const) : (["4", "6"] as const);
   return {
+    table: STEERING_TABLE,
     owner: input.owner,
     counters: [
       "by_session",

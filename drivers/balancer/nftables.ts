@@ -15,7 +15,7 @@ import {
   parseTable,
   transaction,
 } from "./nftables-diff.ts";
-import { type Ruleset, TABLE } from "./nftables-ruleset.ts";
+import type { Ruleset } from "./nftables-ruleset.ts";
 
 export interface CommandResult {
   readonly status: number;
@@ -95,14 +95,16 @@ const IpAddresses = z.array(
 /** One `netdev foreshift` table. Calls wait for one another; each sees what the one before has done. */
 export class NftTable {
   readonly #commands: NamespaceCommands;
+  readonly #table: string;
   readonly #declaredNames: readonly string[];
   #held: Held | undefined;
   #last: Promise<unknown> = Promise.resolve();
   /** Transactions committed, for tests and metrics. */
   transactions = 0;
 
-  constructor(commands: NamespaceCommands, declaredNames: readonly string[]) {
+  constructor(commands: NamespaceCommands, table: string, declaredNames: readonly string[]) {
     this.#commands = commands;
+    this.#table = table;
     this.#declaredNames = declaredNames;
   }
 
@@ -129,8 +131,11 @@ export class NftTable {
     this.#held = undefined;
   }
 
-  /** Sets elements of a map that the packet path writes too: what is there is looked up, and replaced in one transaction. */
-  setLearned(map: string, wanted: ReadonlyMap<string, number>): Promise<void> {
+  /**
+   * Sets elements of a map that the packet path writes too: what is there is looked up, and replaced in one transaction (or left,
+   * with `onlyMissing`).
+   */
+  setLearned(map: string, wanted: ReadonlyMap<string, number>, onlyMissing = false): Promise<void> {
     if (wanted.size === 0) return Promise.resolve();
     return this.#inTurn(() =>
       this.#attempt(async () => {
@@ -139,11 +144,14 @@ export class NftTable {
         const missing: string[] = [];
         for (const [key, mark] of wanted) {
           const value = present.get(key);
-          if (value === `${mark}`) continue;
+          if (value === `${mark}` || (onlyMissing && value !== undefined)) continue;
           if (value !== undefined) stale.push(key);
           missing.push(`${key} : ${mark}`);
         }
-        const lines = [...elementCommands("delete", map, stale), ...elementCommands("add", map, missing)];
+        const lines = [
+          ...elementCommands("delete", this.#table, map, stale),
+          ...elementCommands("add", this.#table, map, missing),
+        ];
         if (lines.length > 0) await this.#commit(`${lines.join("\n")}\n`);
       }),
     );
@@ -156,20 +164,29 @@ export class NftTable {
 
   /** Packets by counter name. */
   async counters(): Promise<ReadonlyMap<string, number>> {
-    const text = await this.#commands.output("nft", ["-j", "list", "counters", "table", ...TABLE.split(" ")]);
+    const text = await this.#commands.output("nft", ["-j", "list", "counters", "table", ...this.#table.split(" ")]);
     const answer = NftCounters.parse(JSON.parse(text));
     return new Map(answer.nftables.flatMap(({ counter }) => (counter === undefined ? [] : [[counter.name, counter.packets]])));
   }
 
+  /** Text of all other tables of the family, without elements: to see who else handles an address. */
+  async otherTables(): Promise<ReadonlyMap<string, string>> {
+    const text = await this.#commands.output("nft", ["-t", "list", "ruleset"]);
+    const tables = [...text.matchAll(/^table (\S+ \S+) \{\n([\s\S]*?)^\}/gm)].map(
+      ([, name = "", body = ""]) => [name, body] as const,
+    );
+    return new Map(tables.filter(([name]) => name !== this.#table));
+  }
+
   async remove(): Promise<void> {
     await this.#inTurn(async () => {
-      await this.#commands.output("nft", ["-f", "-"], `add table ${TABLE}\ndelete table ${TABLE}\n`);
+      await this.#commands.output("nft", ["-f", "-"], `add table ${this.#table}\ndelete table ${this.#table}\n`);
       this.#held = NOTHING_HELD;
     });
   }
 
   async #read(): Promise<Held> {
-    const table = await this.#commands.run("nft", ["-t", "list", "table", ...TABLE.split(" ")]);
+    const table = await this.#commands.run("nft", ["-t", "list", "table", ...this.#table.split(" ")]);
     if (table.status !== 0) {
       if (table.stderr.includes("No such file or directory")) return NOTHING_HELD;
       throw commandError("nft", table.stderr);
@@ -180,7 +197,7 @@ export class NftTable {
   }
 
   async #elements(map: string): Promise<Map<string, string>> {
-    return parseElements(await this.#commands.output("nft", ["-j", "list", "map", ...TABLE.split(" "), map]));
+    return parseElements(await this.#commands.output("nft", ["-j", "list", "map", ...this.#table.split(" "), map]));
   }
 
   async #commit(text: string): Promise<void> {

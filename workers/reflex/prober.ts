@@ -25,7 +25,7 @@ export interface ProbeListener {
 }
 
 export class MemberProber {
-  readonly target: ProberTarget;
+  target: ProberTarget;
   readonly #listener: ProbeListener;
   readonly #probe: TunnelProbe;
   readonly #inner = new ProbeWindow();
@@ -69,6 +69,14 @@ export class MemberProber {
 
   outer(nowMs: number): ProbeStats {
     return this.#outer.stats(nowMs);
+  }
+
+  /** False when the new target needs a new prober; a changed policy does not. */
+  retarget(target: ProberTarget): boolean {
+    const identity = ({ policy: _, ...rest }: ProberTarget) => JSON.stringify(rest);
+    if (identity(target) !== identity(this.target)) return false;
+    this.target = target;
+    return true;
   }
 
   close(): void {

@@ -28,7 +28,8 @@ export class SessionBook {
   /** Endpoints that are not needed any more, beyond those that are members or may become some. */
   forgetBeyond(members: ReadonlySet<string>): void {
     const others = [...this.#byEndpoint.keys()].filter((endpoint) => !members.has(endpoint));
-    for (const endpoint of others.slice(0, Math.max(0, others.length - LIMITS.members.countMax))) this.#byEndpoint.delete(endpoint);
+    for (const endpoint of others.slice(0, Math.max(0, others.length - LIMITS.members.countMax)))
+      this.#byEndpoint.delete(endpoint);
   }
 
   forget(endpoint: string, publicKeys: ReadonlySet<string>): void {
