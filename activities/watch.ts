@@ -5,7 +5,7 @@
 import { Context, getClient } from "@temporalio/activity";
 import { WorkflowNotFoundError } from "@temporalio/common";
 import type { Machine } from "../drivers/ports.ts";
-import { actionableSteps, fingerprintOf, type RunUnderWay } from "../models/decision.ts";
+import { actionableSteps, fingerprintOf, type RunUnderWay, withoutHandled } from "../models/decision.ts";
 import { LIMITS } from "../models/limits.ts";
 import type { EndpointObservation, Heartbeat, Observation } from "../models/observation.ts";
 import { plan } from "../models/plan.ts";
@@ -73,7 +73,7 @@ async function watch(deps: ActivityDeps, input: WatchInput): Promise<WatchResult
     await readAll(deps, input.swarm, sources);
     stopped = await readSwitch(deps, input.swarm, stopped);
     if (sources.machines !== undefined) {
-      const observation = assemble(sources, sources.machines, Date.now());
+      const observation = withoutHandled(assemble(sources, sources.machines, Date.now()), input.runs);
       const stopChanged = (stopped === undefined) !== (input.state.stopped === undefined);
       const news = stopChanged || vanished.length > 0 || isNews(input, observation);
       if (news || Date.now() >= deadlineMs) return { observation, stopped, vanished };

@@ -1,6 +1,7 @@
 /**
  * Between a plan and what is done about it: which steps can begin now, and whether a plan says anything that was not seen before.
  */
+import type { Observation } from "./observation.ts";
 import type { Plan, Step } from "./plan.ts";
 
 /** Kinds of child runs; each holds its own mutex by its workflow id. */
@@ -13,6 +14,8 @@ export interface RunUnderWay {
   readonly endpoint: string | undefined;
   /** Ghosts that are promised to this run; no other may wake them. */
   readonly ghosts: readonly string[];
+  /** Machines that this run has obtained and brings into service. */
+  readonly machines: readonly string[];
   readonly startedAtMs: number;
 }
 
@@ -43,6 +46,16 @@ export function actionableSteps(swarm: string, steps: readonly Step[], runs: rea
     const workflowId = runIdOf(swarm, kind, endpoint);
     return !runs.some((run) => run.workflowId === workflowId);
   });
+}
+
+/** Without the machines that are in a run's hands: until it ends, they are its to weigh and not plan()'s. */
+export function withoutHandled(observation: Observation, runs: readonly RunUnderWay[]): Observation {
+  const handled = new Set(runs.flatMap((run) => [...run.ghosts, ...run.machines]));
+  return {
+    ...observation,
+    endpoints: observation.endpoints.filter((one) => !handled.has(one.endpoint)),
+    ghosts: observation.ghosts.filter((ghost) => !handled.has(ghost)),
+  };
 }
 
 /**

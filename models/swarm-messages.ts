@@ -43,6 +43,12 @@ export interface StopResult {
   readonly stopped: boolean;
 }
 
+/** A run has a machine that it brings into service. */
+export interface MachineObtained {
+  readonly workflowId: string;
+  readonly machine: string;
+}
+
 /** What came of a run; sent by the run itself as its last word. */
 export interface DrainFinished {
   readonly workflowId: string;

@@ -2,11 +2,13 @@
  * A machine that can serve: a ghost that was promised to this run, else a fresh one; joined with weight 0, and not used before it
  * answers through its tunnel.
  */
+import { workflowInfo } from "@temporalio/workflow";
 import { ForeshiftError } from "../models/errors.ts";
 import { LIMITS } from "../models/limits.ts";
 import { failure, reasonOf } from "./failures.ts";
+import { machineObtainedSignal } from "./messages.ts";
 import { agents, balancer, hypervisor, terminator } from "./queues.ts";
-import { type Journal, operationKey, step } from "./run.ts";
+import { type Journal, operationKey, step, tellSwarm } from "./run.ts";
 
 export interface MachineRequest {
   readonly ghost: string | undefined;
@@ -37,6 +39,8 @@ export async function obtainMachine(journal: Journal, request: MachineRequest): 
       { swarm, reason, suspended: false, operation: operationKey(`${name}-launch`) },
     ]),
   );
+  const { workflowId } = workflowInfo();
+  await tellSwarm(swarm, machineObtainedSignal, { workflowId, machine });
   journal.note(`${machine} was launched.`);
   return machine;
 }

@@ -11,6 +11,7 @@ import type {
   EndpointRequestAccepted,
   LastPlan,
   LossHandled,
+  MachineObtained,
   MachinesAdded,
   StopRequest,
   StopResult,
@@ -27,6 +28,7 @@ export const applySwarmUpdate = defineUpdate<ApplySwarmResult, [ApplySwarmReques
 export const stopAutomationUpdate = defineUpdate<StopResult, [StopRequest]>("stopAutomation");
 export const resumeAutomationUpdate = defineUpdate<StopResult, [StopRequest]>("resumeAutomation");
 
+export const machineObtainedSignal = defineSignal<[MachineObtained]>("machineObtained");
 export const drainFinishedSignal = defineSignal<[DrainFinished]>("drainFinished");
 export const lossHandledSignal = defineSignal<[LossHandled]>("lossHandled");
 export const ghostsReplenishedSignal = defineSignal<[MachinesAdded]>("ghostsReplenished");

@@ -17,7 +17,8 @@ import { swarmWorkflowId } from "../models/swarm-messages.ts";
 import { codeOf, reasonOf } from "./failures.ts";
 import { patientStore, store } from "./queues.ts";
 
-const RUN_DIGITS = 8;
+/** Of a run id, a UUID of version 7: it begins with the time and ends in what is random. */
+const RUN_DIGITS = 12;
 
 export const SEARCH_ATTRIBUTES = {
   swarm: defineSearchAttributeKey("ForeshiftSwarm", "KEYWORD"),
@@ -67,7 +68,7 @@ export class Journal {
 /** The same for every attempt of a step and for every restart of the worker; another for another run of the same workflow id. */
 export function operationKey(step: string): string {
   const { workflowId, firstExecutionRunId } = workflowInfo();
-  return `${workflowId}/${firstExecutionRunId.slice(0, RUN_DIGITS)}:${step}`;
+  return `${workflowId}/${firstExecutionRunId.slice(-RUN_DIGITS)}:${step}`;
 }
 
 /**

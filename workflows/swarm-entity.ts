@@ -14,7 +14,7 @@ import {
   WorkflowIdReusePolicy,
 } from "@temporalio/workflow";
 import type { WatchResult } from "../activities/watch.ts";
-import { actionableSteps, fingerprintOf, type RunUnderWay, runIdOf, runKindOf } from "../models/decision.ts";
+import { actionableSteps, fingerprintOf, type RunUnderWay, runIdOf, runKindOf, withoutHandled } from "../models/decision.ts";
 import { ForeshiftError } from "../models/errors.ts";
 import type { Observation } from "../models/observation.ts";
 import { parseInput } from "../models/parse.ts";
@@ -178,6 +178,13 @@ export class SwarmEntity {
     return { stopped: false };
   }
 
+  machineObtained({ workflowId, machine }: messages.MachineObtained): void {
+    this.#runs = this.#runs.map((run) =>
+      run.workflowId === workflowId ? { ...run, machines: [...run.machines, machine] } : run,
+    );
+    this.#wake();
+  }
+
   drainFinished(fact: messages.DrainFinished): void {
     const outcome = fact.outcome === "replaced" ? "replaced" : "failed";
     this.#runEnded(fact, (state) => states.recordDisruptionEnd(state, fact.endpoint, outcome, Date.now()));
@@ -223,7 +230,8 @@ export class SwarmEntity {
     }
   }
 
-  async #decide(observation: Observation): Promise<void> {
+  async #decide(seen: Observation): Promise<void> {
+    const observation = withoutHandled(seen, this.#runs);
     const decision = plan(this.#known(), observation, observation.atMs);
     this.#state = decision.state;
     this.#seen = fingerprintOf(decision);
@@ -278,7 +286,7 @@ export class SwarmEntity {
     const endpoint = "endpoint" in step ? step.endpoint : undefined;
     const ghosts = kind === "ghosts" ? [] : this.#freeGhosts(observation).slice(0, "count" in step ? step.count : 1);
     const workflowId = runIdOf(this.#swarm, kind, endpoint);
-    const run: RunUnderWay = { workflowId, kind, endpoint, ghosts, startedAtMs: observation.atMs };
+    const run: RunUnderWay = { workflowId, kind, endpoint, ghosts, machines: [], startedAtMs: observation.atMs };
     this.#runs = [...this.#runs, run];
     this.#note(step.reason);
     await this.#startChild(step, run, observation);

@@ -36,6 +36,7 @@ export async function swarm(input: SwarmInput): Promise<never> {
     description: "Let automation act again",
   });
 
+  setHandler(messages.machineObtainedSignal, (fact) => entity.machineObtained(fact));
   setHandler(messages.drainFinishedSignal, (fact) => entity.drainFinished(fact));
   setHandler(messages.lossHandledSignal, (fact) => entity.lossHandled(fact));
   setHandler(messages.ghostsReplenishedSignal, (fact) => entity.ghostsReplenished(fact));

@@ -45,12 +45,29 @@ async function onSwarm(spec: SwarmSpec, story: (world: World) => Promise<void>):
 }
 
 async function awaitWhole(world: World, spec: SwarmSpec): Promise<void> {
-  await eventually(`${spec.endpoints.count} endpoints and ${spec.endpoints.ghosts} ghosts`, async () => {
+  let last = "";
+  const isWhole = async () => {
     const full = world.steering?.members.filter((member) => member.weight === 100 && !member.draining) ?? [];
     const ghosts = [...world.machines.values()].filter((machine) => machine.state === "suspended");
-    const { runs } = await temporal.status(spec.name);
-    return full.length === spec.endpoints.count && ghosts.length === spec.endpoints.ghosts && runs.length === 0;
-  });
+    const { runs, endpoints, recent } = await temporal.status(spec.name);
+    const active = endpoints.filter((one) => one.phase === "active" && one.weight === 100);
+    last = JSON.stringify({ full: full.length, ghosts: ghosts.length, runs, endpoints, recent });
+    const counts = [full.length, active.length].every((count) => count === spec.endpoints.count);
+    return counts && ghosts.length === spec.endpoints.ghosts && runs.length === 0;
+  };
+  await eventually(`${spec.endpoints.count} endpoints and ${spec.endpoints.ghosts} ghosts`, isWhole).catch(
+    (thrown: unknown) => {
+      throw new Error(`${String(thrown)}: ${last}`);
+    },
+  );
+}
+
+/** The endpoints in the order of their names; which numbers are ghosts depends on who launched first. */
+function members(world: World): [string, string, string] {
+  const names = (world.steering?.members ?? []).map((member) => member.endpoint).sort();
+  const [first, second, third] = names;
+  if (first === undefined || second === undefined || third === undefined) throw new Error(`fewer than three: ${names.join()}`);
+  return [first, second, third];
 }
 
 function codeIs(code: string): (thrown: unknown) => boolean {
@@ -74,10 +91,11 @@ test("comes up from nothing and launches no machine twice", { timeout: 60_000 },
 test("drains on request, and refills the pool", { timeout: 60_000 }, async () => {
   const spec = specFor({ name: "request" });
   await onSwarm(spec, async (world) => {
-    world.connect("ep-1", 6);
-    const { workflowId } = await temporal.replaceEndpoint({ swarm: "request", endpoint: "ep-1", by: BY });
-    assert.equal(workflowId, "drain/request/ep-1");
-    await eventually("ep-1 is gone", () => world.score().terminated.includes("ep-1"));
+    const [endpoint] = members(world);
+    world.connect(endpoint, 6);
+    const { workflowId } = await temporal.replaceEndpoint({ swarm: "request", endpoint, by: BY });
+    assert.equal(workflowId, `drain/request/${endpoint}`);
+    await eventually(`${endpoint} is gone`, () => world.score().terminated.includes(endpoint));
     await awaitWhole(world, spec);
     assert.deepEqual(world.score().dropped, []);
     assert.equal(world.score().launches, 5, "three, a ghost, and a ghost for the one that was used");
@@ -96,26 +114,28 @@ test("refuses what cannot be done and says why", { timeout: 60_000 }, async () =
     await assert.rejects(temporal.applySwarm({ spec: wrong, by: BY }), (thrown) => {
       return codeIs("INVALID_FIELD")(thrown) && /endpoints\.count/.test(String(thrown));
     });
-    world.connect("ep-1", 2);
-    await temporal.drainEndpoint({ swarm, endpoint: "ep-1", by: BY });
-    await assert.rejects(temporal.drainEndpoint({ swarm, endpoint: "ep-1", by: BY }), codeIs("ALREADY_UNDER_WAY"));
+    const [endpoint] = members(world);
+    world.connect(endpoint, 2);
+    await temporal.drainEndpoint({ swarm, endpoint, by: BY });
+    await assert.rejects(temporal.drainEndpoint({ swarm, endpoint, by: BY }), codeIs("ALREADY_UNDER_WAY"));
   });
 });
 
 test("recovers a lost endpoint in place, else replaces it", { timeout: 90_000 }, async () => {
   const spec = specFor({ name: "lost" });
   await onSwarm(spec, async (world) => {
-    world.connect("ep-2", 4);
-    world.crash("ep-2");
+    const [dead, hurt] = members(world);
+    world.connect(dead, 4);
+    world.crash(dead);
     // Its agent is dead too: recovery in place cannot work.
-    await eventually("ep-2 is replaced", () => world.score().terminated.includes("ep-2"), 60_000);
+    await eventually(`${dead} is replaced`, () => world.score().terminated.includes(dead), 60_000);
     await awaitWhole(world, spec);
     assert.deepEqual(world.score().dropped, []);
-    world.crash("ep-3");
-    world.machine("ep-3").agentAnswers = true;
-    await eventually("ep-3 is recovered", () => world.machine("ep-3").ejectedAtMs === undefined, 60_000);
+    world.crash(hurt);
+    world.machine(hurt).agentAnswers = true;
+    await eventually(`${hurt} is recovered`, () => world.machine(hurt).ejectedAtMs === undefined, 60_000);
     await awaitWhole(world, spec);
-    assert.ok(!world.score().terminated.includes("ep-3"));
+    assert.ok(!world.score().terminated.includes(hurt));
     const analyses = world.auditRows.filter((row) => row.action === "analyse the loss");
     assert.equal(analyses.length, 2);
   });
@@ -125,7 +145,8 @@ test("stops within a second, halts a move where it is, and carries on when resum
   const spec = specFor({ name: "stop", move: { batchSessions: 2, overlapMs: 300 } });
   await onSwarm(spec, async (world) => {
     const swarm = "stop";
-    world.connect("ep-1", 12);
+    const [endpoint, other] = members(world);
+    world.connect(endpoint, 12);
     const changes: number[] = [];
     let stop: Promise<unknown> | undefined;
     let stoppedAtMs = Number.POSITIVE_INFINITY;
@@ -138,24 +159,26 @@ test("stops within a second, halts a move where it is, and carries on when resum
         return result;
       });
     };
-    await temporal.drainEndpoint({ swarm, endpoint: "ep-1", by: BY });
+    await temporal.drainEndpoint({ swarm, endpoint, by: BY });
     await eventually("the stop is asked for", () => stop);
     await stop;
     await eventually("the run is halted", async () => {
-      const found = server.client.workflow.list({ query: `WorkflowId = "drain/stop/ep-1" AND ForeshiftPhase = "halted"` });
+      const found = server.client.workflow.list({
+        query: `WorkflowId = "drain/stop/${endpoint}" AND ForeshiftPhase = "halted"`,
+      });
       for await (const _ of found) return true;
       return false;
     });
     const late = changes.filter((atMs) => atMs > stoppedAtMs + 1_000);
     assert.deepEqual(late, [], "nothing is changed a second after the stop");
-    await assert.rejects(temporal.drainEndpoint({ swarm, endpoint: "ep-2", by: BY }), codeIs("AUTOMATION_STOPPED"));
+    await assert.rejects(temporal.drainEndpoint({ swarm, endpoint: other, by: BY }), codeIs("AUTOMATION_STOPPED"));
     assert.deepEqual(world.score().dropped, []);
     assert.ok(
       world.clients.every((client) => client.endpoint !== undefined),
       "every session lives somewhere",
     );
     await temporal.resumeAutomation({ swarm, scope: "swarm", by: BY, reason: "enough seen" });
-    await eventually("ep-1 is gone", () => world.score().terminated.includes("ep-1"));
+    await eventually(`${endpoint} is gone`, () => world.score().terminated.includes(endpoint));
     await awaitWhole(world, spec);
     assert.deepEqual(world.score().dropped, []);
   });
@@ -166,7 +189,8 @@ test("obeys a switch that was thrown in the database alone", { timeout: 60_000 }
   await onSwarm(spec, async (world) => {
     await world.store.setStopSwitch({ scope: "*", on: true, by: BY, reason: "Temporal was away" });
     await eventually("the swarm knows", async () => (await temporal.status("switch")).stopped !== undefined, 5_000);
-    await assert.rejects(temporal.replaceEndpoint({ swarm: "switch", endpoint: "ep-1", by: BY }), codeIs("AUTOMATION_STOPPED"));
+    const [endpoint] = members(world);
+    await assert.rejects(temporal.replaceEndpoint({ swarm: "switch", endpoint, by: BY }), codeIs("AUTOMATION_STOPPED"));
     await world.store.setStopSwitch({ scope: "*", on: false, by: BY, reason: "" });
     await eventually("the swarm goes on", async () => (await temporal.status("switch")).stopped === undefined, 5_000);
   });
@@ -176,14 +200,15 @@ test("disrupts no more at once than the budget allows", { timeout: 90_000 }, asy
   const spec = specFor({ name: "budget" });
   await onSwarm(spec, async (world) => {
     const swarm = "budget";
-    for (const endpoint of ["ep-1", "ep-2"]) world.connect(endpoint, 3);
+    const two = members(world).slice(0, 2);
+    for (const endpoint of two) world.connect(endpoint, 3);
     let drainingMax = 0;
     world.intercept = () => {
       const draining = world.steering?.members.filter((member) => member.draining).length ?? 0;
       drainingMax = Math.max(drainingMax, draining);
     };
-    for (const endpoint of ["ep-1", "ep-2"]) await temporal.drainEndpoint({ swarm, endpoint, by: BY });
-    const both = () => ["ep-1", "ep-2"].every((endpoint) => world.score().terminated.includes(endpoint));
+    for (const endpoint of two) await temporal.drainEndpoint({ swarm, endpoint, by: BY });
+    const both = () => two.every((endpoint) => world.score().terminated.includes(endpoint));
     await eventually("both are gone", both, 80_000);
     await awaitWhole(world, spec);
     assert.equal(drainingMax, 1);
