@@ -1,6 +1,7 @@
 /**
  * Steps on machines.
  */
+import { ForeshiftError } from "../models/errors.ts";
 import { type ActivityDeps, asStep, type StepInput } from "./deps.ts";
 
 export function hypervisorActivities(deps: ActivityDeps) {
@@ -10,6 +11,9 @@ export function hypervisorActivities(deps: ActivityDeps) {
       return asStep(deps, input, input.suspended ? "launch a ghost" : "launch a machine", async () => {
         const { operation, swarm, suspended } = input;
         const machine = await deps.hypervisor.launch({ operation, swarm, suspended });
+        if (machine.state === "gone") {
+          throw new ForeshiftError("NO_REPLACEMENT", { value: machine.name, detail: "it was launched and has ended since" });
+        }
         const text = `${machine.name} has booted${suspended ? " and is suspended" : ""}`;
         return { result: machine.name, text, endpoint: machine.name };
       });

@@ -48,13 +48,15 @@ export function actionableSteps(swarm: string, steps: readonly Step[], runs: rea
   });
 }
 
-/** Without the machines that are in a run's hands: until it ends, they are its to weigh and not plan()'s. */
+/**
+ * Without the machines that are in a run's hands: until it ends, they are its to weigh and not plan()'s. A ghost that is promised and
+ * still asleep counts as one: the run may yet do without it.
+ */
 export function withoutHandled(observation: Observation, runs: readonly RunUnderWay[]): Observation {
   const handled = new Set(runs.flatMap((run) => [...run.ghosts, ...run.machines]));
   return {
     ...observation,
     endpoints: observation.endpoints.filter((one) => !handled.has(one.endpoint)),
-    ghosts: observation.ghosts.filter((ghost) => !handled.has(ghost)),
   };
 }
 

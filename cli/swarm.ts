@@ -1,0 +1,93 @@
+/** `foreshift swarm apply|get|list|events`: state a swarm file, and see what became of it. */
+import { readFile } from "node:fs/promises";
+import type { Command } from "commander";
+import { parse } from "yaml";
+import { ForeshiftError, messageOf } from "../models/errors.ts";
+import { LIMITS } from "../models/limits.ts";
+import { parseInput } from "../models/parse.ts";
+import type { LastPlan, SwarmStatus } from "../models/swarm-messages.ts";
+import { SwarmSpec } from "../models/swarm-spec.ts";
+import { auditAsText, parseCount } from "./audit.ts";
+import { EVENTS_SHOWN_DEFAULT, me, table, withStore, withTemporal } from "./control.ts";
+import { print } from "./output.ts";
+
+export function register(program: Command): void {
+  const swarm = program.command("swarm").description("apply, get and list swarms, and read their events");
+  swarm
+    .command("apply")
+    .description("state the swarm file in force; the first one brings the swarm up")
+    .requiredOption("-f, --file <file>", "YAML or JSON")
+    .option("--json", "print JSON")
+    .action(apply);
+  swarm
+    .command("get")
+    .description("endpoints, runs and the last plan")
+    .argument("<name>")
+    .option("--json", "print JSON")
+    .action(get);
+  swarm.command("list").description("swarms whose workflow runs").option("--json", "print JSON").action(list);
+  swarm
+    .command("events")
+    .description("what was done, latest last")
+    .argument("<name>")
+    .option("-n, --limit <count>", "the latest rows", parseCount, EVENTS_SHOWN_DEFAULT)
+    .option("--json", "print JSON")
+    .action(async (name: string, { limit }: { limit: number }, command: Command) => {
+      print(command, await withStore((store) => store.auditTrail({ swarm: name, limit })), auditAsText);
+    });
+}
+
+async function apply({ file }: { file: string }, command: Command): Promise<void> {
+  const spec = await readSwarmFile(file);
+  const result = await withTemporal((temporal) => temporal.applySwarm({ spec, by: me() }));
+  print(command, { swarm: spec.name, ...result }, ({ created }) =>
+    created
+      ? `Swarm ${spec.name} is coming up; watch it with \`foreshift swarm get ${spec.name}\`.`
+      : `Swarm ${spec.name} is updated.`,
+  );
+}
+
+async function get(name: string, _: unknown, command: Command): Promise<void> {
+  const found = await withTemporal(async (temporal) => {
+    const [status, plan] = await Promise.all([temporal.status(name), temporal.lastPlan(name)]);
+    return { ...status, plan: plan ?? undefined };
+  });
+  print(command, found, statusAsText);
+}
+
+async function list(_: unknown, command: Command): Promise<void> {
+  const swarms = await withTemporal((temporal) => temporal.swarms());
+  print(command, swarms, (names) =>
+    names.length === 0 ? "No swarm runs. `foreshift swarm apply -f FILE` starts one." : names.join("\n"),
+  );
+}
+
+/** INVALID_FIELD names the field, what was found there and what was expected. */
+export async function readSwarmFile(file: string): Promise<SwarmSpec> {
+  let input: unknown;
+  try {
+    const text = await readFile(file, "utf8");
+    if (Buffer.byteLength(text) > LIMITS.swarmFile.bytesMax)
+      throw new Error(`it is longer than ${LIMITS.swarmFile.bytesMax} bytes`);
+    input = parse(text, { maxAliasCount: LIMITS.swarmFile.aliasesMax, uniqueKeys: true });
+  } catch (thrown) {
+    throw new ForeshiftError("INVALID_FIELD", { field: "swarm file", value: file, detail: messageOf(thrown) });
+  }
+  return parseInput(SwarmSpec, input, "swarm file");
+}
+
+function statusAsText(status: SwarmStatus & { plan: LastPlan | undefined }): string {
+  const rows = status.endpoints.map(({ endpoint, phase, weight, signal, reason }) => [
+    endpoint,
+    phase,
+    String(weight),
+    signal,
+    reason,
+  ]);
+  const lines = [table([["ENDPOINT", "PHASE", "WEIGHT", "SIGNAL", "WHY"], ...rows])];
+  if (status.stopped) lines.push("", `Stopped by ${status.stopped.by}: ${status.stopped.reason}`);
+  for (const run of status.runs) lines.push("", `Under way: ${run.workflowId}`);
+  for (const { step, because } of status.plan?.withheld ?? []) lines.push("", `Withheld: ${step.kind}, because ${because}`);
+  if (status.recent.length > 0) lines.push("", ...status.recent);
+  return lines.join("\n");
+}
