@@ -33,6 +33,7 @@ if (insideNamespace(import.meta.url)) {
   const probePublic = pubkey(genkey());
   /** What the agents told the balancer, by endpoint. */
   const told = new Map<string, readonly SessionState[]>();
+  const pushes: { endpoint: string; sessions: number }[] = [];
   const agents = new Map<string, { process: WorkerProcess; api: EndpointAgent & { close(): Promise<void> } }>();
   let where: TestHome;
   let postgres: TestPostgres;
@@ -97,6 +98,7 @@ if (insideNamespace(import.meta.url)) {
         app.get("/v1/sessions", () => [...told.values()].flat());
         app.put<{ Params: { endpoint: string }; Body: SessionState[] }>("/v1/endpoints/:endpoint/sessions", (request) => {
           told.set(request.params.endpoint, request.body);
+          pushes.push({ endpoint: request.params.endpoint, sessions: request.body.length });
           return {};
         });
       },
@@ -243,6 +245,7 @@ if (insideNamespace(import.meta.url)) {
     const handshakeMs = await handshakeAt("ep-2");
     const traffic = pings("c", 100, 0.01);
     await agent("ep-2").process.kill("SIGKILL");
+    const from = pushes.length;
     await startAgent("ep-2");
     await eventually("up again", async () => (await agent("ep-2").api.status()).tunnelUp);
     await agent("ep-2").api.adopt({
@@ -252,6 +255,9 @@ if (insideNamespace(import.meta.url)) {
     assert.equal(await traffic, 100);
     assert.equal(await handshakeAt("ep-2"), handshakeMs);
     assert.match(agent("ep-2").process.log(), /"adopted":true/);
+    await eventually("it tells the balancer", () => pushes.slice(from).some(({ endpoint }) => endpoint === "ep-2"));
+    // Not for a moment may the balancer believe that there is nothing to take over.
+    assert.ok(pushes.slice(from).every(({ endpoint, sessions }) => endpoint !== "ep-2" || sessions === 1));
     assert.equal((await journal("ep-2")).find(({ action }) => action === "adopt")?.executions, 1);
   });
 
@@ -315,6 +321,18 @@ if (insideNamespace(import.meta.url)) {
     assert.equal(await pings("c", 10, 0.02), 10);
     assert.equal(await handshakeAt("ep-1"), 0);
     assert.ok(await eventually("the truth", () => heldBy("ep-2")));
+  });
+
+  test("moved to and fro at once, a session ends where it was asked last", async () => {
+    for (const [n, to] of (["ep-1", "ep-2", "ep-1", "ep-2"] as const).entries()) {
+      const from = to === "ep-1" ? "ep-2" : "ep-1";
+      const session = await eventually(`the session is at ${from}`, () => heldBy(from));
+      await agent(to).api.adopt({ operation: `fro-${n}`, sessions: [session] });
+      await eventually(`the session is at ${to}`, () => heldBy(to), 2_000);
+    }
+    await agent("ep-1").api.retire({ operation: "fro", publicKeys: [clientPublic] });
+    assert.equal(await pings("c", 5, 0.02), 5);
+    assert.ok(await heldBy("ep-2"));
   });
 
   test("heartbeats tell real numbers", async () => {

@@ -153,6 +153,7 @@ export class Agent {
   }
 
   async #pushToReflex(): Promise<void> {
+    if (!this.#sessions.observed) return;
     await this.#reflex.put(`/v1/endpoints/${this.#config.endpoint}/sessions`, { ...PUSH, body: this.#sessions.live() });
   }
 

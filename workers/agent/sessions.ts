@@ -35,6 +35,11 @@ export class Sessions {
     return this.#version;
   }
 
+  /** Whether the device was ever looked at: before that, "none" is not known, only unknown. */
+  get observed(): boolean {
+    return this.#observed;
+  }
+
   live(): readonly SessionState[] {
     return [...this.#live.values()];
   }

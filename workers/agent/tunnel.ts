@@ -65,14 +65,14 @@ export class Tunnel {
   }
 
   /**
-   * Begins a handshake with each session's client, all at once. A session that is here already, by a newer handshake, is left
-   * alone, so that asking again never breaks what the first time achieved. Answers how many were begun.
+   * Begins a handshake with each session's client, all at once. A session that is here already, by a newer handshake, or that a
+   * handshake is under way for, is left alone: asking again never breaks what the first time achieved. Answers how many were begun.
    */
   adopt(sessions: readonly SessionState[]): Promise<number> {
     this.#assertClock(sessions);
     return this.#inTurn(async () => {
       const held = byKey((await this.state()).peers);
-      const wanted = sessions.filter((session) => !isHere(held.get(session.publicKey), session));
+      const wanted = sessions.filter((session) => !isHere(held.get(session.publicKey), session) && !this.#isUnderWay(session));
       this.#book.add(wanted);
       const { ready, failed } = await this.#withPresharedKeys(wanted);
       await this.#apply(ready.flatMap((session) => this.#adoptChanges(session, held.has(session.publicKey))));
@@ -148,6 +148,12 @@ export class Tunnel {
     return [...this.#adoptions.values()]
       .filter(({ handshakeAtMs }) => handshakeAtMs === undefined)
       .map(({ session }) => session);
+  }
+
+  /** To the same address; at another one the client would not be found by what is repeated. */
+  #isUnderWay({ publicKey, outerAddress }: SessionState): boolean {
+    const adoption = this.#adoptions.get(publicKey);
+    return adoption !== undefined && adoption.handshakeAtMs === undefined && adoption.session.outerAddress === outerAddress;
   }
 
   async #start(): Promise<void> {
