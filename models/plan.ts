@@ -2,59 +2,65 @@
  * The decision: what to do about a swarm, given what is known. Pure; called inside the swarm workflow, so that its history explains
  * each step and replay repeats it.
  */
+import { type Belief, believe } from "./belief.ts";
+import { isWithin } from "./budget.ts";
+import { chooseSteps } from "./choose.ts";
 import type { Observation } from "./observation.ts";
-import type { SwarmSpec } from "./swarm-spec.ts";
+import type { Step, Withheld } from "./step.ts";
+import type { SwarmState } from "./swarm-state.ts";
+import { isFrozen } from "./unhealthy.ts";
+import { nextDecisionAtMs } from "./wake.ts";
 
-/** What Foreshift believes of one endpoint between two decisions. */
-export interface EndpointRecord {
-  readonly endpoint: string;
-  readonly phase: "joining" | "active" | "degraded" | "draining" | "lost" | "retired";
-  /** Weight last asked for. */
-  readonly weight: number;
-  /** Unix ms since which the present signal (`healthy`, `degraded`, `critical`) has been seen without a break. */
-  readonly signal: "healthy" | "degraded" | "critical";
-  readonly signalSinceMs: number;
-  /** Unix ms of the last chosen action on it. */
-  readonly lastActionAtMs: number | undefined;
-  /** Why it is in its phase, one sentence. */
-  readonly reason: string;
-}
+export { summary } from "./summary.ts";
+export type { Disruption, DisruptionOutcome, EndpointRecord, Phase, Signal, SwarmState } from "./swarm-state.ts";
+export {
+  applySpec,
+  checkRequest,
+  initialState,
+  recordDisruptionEnd,
+  recordLaunchEnd,
+  requestDrain,
+  requestReplace,
+  resume,
+  stop,
+  withdrawRequest,
+} from "./swarm-state.ts";
 
-/** A disruption that was chosen; `endedAtMs` undefined while it is under way. */
-export interface Disruption {
-  readonly endpoint: string;
-  readonly startedAtMs: number;
-  readonly endedAtMs: number | undefined;
-}
-
-/** The swarm workflow's state, carried over continue-as-new. */
-export interface SwarmState {
-  readonly version: 1;
-  readonly spec: SwarmSpec;
-  readonly endpoints: readonly EndpointRecord[];
-  readonly disruptions: readonly Disruption[];
-  readonly stopped: { readonly by: string; readonly reason: string; readonly atMs: number } | undefined;
-  /** Frozen by the budget: too many unhealthy. */
-  readonly frozenSinceMs: number | undefined;
-  /** A person asked for these; they go first, within the budget. */
-  readonly requested: readonly { readonly kind: "drain" | "replace"; readonly endpoint: string; readonly by: string }[];
-  readonly reflexSeq: number;
-}
-
-export type Step =
-  | { readonly kind: "set-weight"; readonly endpoint: string; readonly weight: number; readonly reason: string }
-  | { readonly kind: "drain-and-replace"; readonly endpoint: string; readonly cause: string; readonly reason: string }
-  | { readonly kind: "finish-lost"; readonly endpoint: string; readonly cause: string; readonly reason: string }
-  | { readonly kind: "replenish-ghosts"; readonly count: number; readonly reason: string }
-  | { readonly kind: "add-endpoints"; readonly count: number; readonly reason: string }
-  | { readonly kind: "page"; readonly subject: string; readonly reason: string };
+export type { Step, Withheld };
 
 export interface Plan {
   /** The state after the decision: signals, phases and the disruptions that the steps begin. */
   readonly state: SwarmState;
   readonly steps: readonly Step[];
   /** Steps that were wanted and not taken, and why (budget, cool-down, capacity, stop switch). */
-  readonly withheld: readonly { readonly step: Step; readonly because: string }[];
+  readonly withheld: readonly Withheld[];
+  /** Unix milliseconds at which time alone may lead to another decision, should nothing change before. */
+  readonly nextAtMs: number | undefined;
 }
 
-export declare function plan(state: SwarmState, observation: Observation, now: number): Plan;
+/** `now`: Unix milliseconds. The same input gives the same plan, and the plan's own state gives no new steps at the same moment. */
+export function plan(state: SwarmState, observation: Observation, now: number): Plan {
+  const beliefs = believe(state, observation, now);
+  const believed = withBeliefs(state, beliefs, observation, now);
+  const decision = chooseSteps(believed, beliefs, observation, now);
+  return { ...decision, nextAtMs: nextDecisionAtMs(decision.state, observation, now) };
+}
+
+function withBeliefs(state: SwarmState, beliefs: readonly Belief[], observation: Observation, now: number): SwarmState {
+  const endpoints = beliefs.map((belief) => belief.record);
+  const names = new Set(endpoints.filter((record) => record.phase !== "retired").map((record) => record.endpoint));
+  const { windowMs } = state.spec.budget;
+  return {
+    ...state,
+    endpoints,
+    disruptions: state.disruptions.filter((one) => isWithin(one, windowMs, now)),
+    requested: state.requested.filter((one) => names.has(one.endpoint)),
+    frozenSinceMs: observation.reflexAnswers
+      ? isFrozen(state.spec, beliefs, now)
+        ? (state.frozenSinceMs ?? now)
+        : undefined
+      : state.frozenSinceMs,
+    reflexSilentSinceMs: observation.reflexAnswers ? undefined : (state.reflexSilentSinceMs ?? now),
+    reflexSeq: Math.max(state.reflexSeq, observation.reflexSeq),
+  };
+}

@@ -1,0 +1,191 @@
+/**
+ * A plan in the making: takes wanted steps one by one, lets through what the gates allow, and keeps account of budget, capacity and
+ * ghosts as it goes, so that two steps of one plan cannot exceed together what each may do alone.
+ */
+import type { Belief } from "./belief.ts";
+import { budgetUse, type Capacity, capacityOf, sessionsAt, whyBelowCapacity, whyOverBudget } from "./budget.ts";
+import { LIMITS } from "./limits.ts";
+import type { Observation } from "./observation.ts";
+import type { WantedPage } from "./pages.ts";
+import type { Decision, Step, Withheld } from "./step.ts";
+import type { Disruption, EndpointRecord, PendingLaunch, SwarmState } from "./swarm-state.ts";
+import { countUnhealthy, isLive } from "./unhealthy.ts";
+
+type DrainStep = Extract<Step, { kind: "drain-and-replace" }>;
+type LostStep = Extract<Step, { kind: "finish-lost" }>;
+type WeightStep = Extract<Step, { kind: "set-weight" }>;
+
+export class Draft {
+  readonly #state: SwarmState;
+  readonly #now: number;
+  readonly #reflexAnswers: boolean;
+  readonly #frozen: string | undefined;
+  readonly #steps: Step[] = [];
+  readonly #withheld: Withheld[] = [];
+  readonly #records: Map<string, EndpointRecord>;
+  #disruptions: readonly Disruption[];
+  #capacity: Capacity;
+  #requested: SwarmState["requested"];
+  #pending: SwarmState["pending"];
+  #paged: SwarmState["paged"];
+  #ghostsMissed = 0;
+
+  constructor(state: SwarmState, beliefs: readonly Belief[], observation: Observation, now: number) {
+    this.#state = state;
+    this.#now = now;
+    this.#reflexAnswers = observation.reflexAnswers;
+    this.#frozen = whyFrozen(state, beliefs, now);
+    this.#records = new Map(state.endpoints.map((record) => [record.endpoint, record]));
+    this.#disruptions = state.disruptions;
+    this.#capacity = capacityOf(state.spec, state.endpoints, state.disruptions, observation);
+    this.#requested = state.requested;
+    this.#pending = state.pending;
+    this.#paged = state.paged;
+  }
+
+  /** Each subject once, as long as its cause lasts. The stop switch does not silence pages. */
+  page(wanted: readonly WantedPage[]): void {
+    const lasting = new Set(wanted.map((one) => one.subject));
+    const isKept = (one: { subject: string; atMs: number }) =>
+      lasting.has(one.subject) || this.#now - one.atMs < LIMITS.plan.pageRepeatMs;
+    this.#paged = this.#paged.filter(isKept);
+    for (const { subject, reason } of wanted) {
+      if (this.#paged.some((one) => one.subject === subject)) continue;
+      this.#paged = [...this.#paged, { subject, atMs: this.#now }];
+      this.#steps.push({ kind: "page", subject, reason });
+    }
+  }
+
+  /** Not limited by budget, freeze or capacity, but counted by the budget afterwards. */
+  finishLost(step: LostStep, ejectedAtMs: number | undefined): void {
+    if (!this.#passes(step, this.#whyNotAct())) return;
+    this.#begin(step.endpoint, "lost", step.reason, { ejectionHandledAtMs: ejectedAtMs });
+  }
+
+  /** `chosen`: by automation, and therefore subject to the cool-down; a person's request is not. */
+  drain(step: DrainStep, { chosen }: { chosen: boolean }): void {
+    const record = this.#records.get(step.endpoint);
+    if (record === undefined || record.phase === "lost" || record.phase === "draining" || this.#isTaken(step.endpoint)) return;
+    const because = this.#whyNotAct() ?? this.#frozen ?? (chosen ? this.#whyCooling(record.lastMoveAtMs) : undefined);
+    if (!this.#passes(step, because ?? this.#whyNotBudget() ?? this.#whyNotDrain(step, record))) return;
+    const { capacity, serving, freeGhosts } = this.#capacity;
+    this.#capacity = {
+      ...this.#capacity,
+      capacity: capacity - this.#sessionsAt(record) + this.#replacementSessions(step),
+      serving: serving.filter((name) => name !== step.endpoint),
+      freeGhosts: step.mode === "replace" ? Math.max(0, freeGhosts - 1) : freeGhosts,
+    };
+    this.#begin(step.endpoint, "draining", step.reason, {});
+  }
+
+  setWeight(step: WeightStep): void {
+    const record = this.#records.get(step.endpoint);
+    if (record === undefined || this.#isTaken(step.endpoint)) return;
+    const lowered = sessionsAt(this.#state.spec, record.weight - step.weight);
+    const lastAtMs = Math.max(
+      record.lastActionAtMs ?? Number.NEGATIVE_INFINITY,
+      record.lastMoveAtMs ?? Number.NEGATIVE_INFINITY,
+    );
+    const cooling = this.#whyCooling(lastAtMs);
+    const capacity = lowered > 0 ? whyBelowCapacity(this.#capacity, lowered, 0, this.#capacity.serving.length) : undefined;
+    if (!this.#passes(step, this.#whyNotAct() ?? this.#frozen ?? cooling ?? capacity)) return;
+    this.#capacity = { ...this.#capacity, capacity: this.#capacity.capacity - lowered };
+    this.#records.set(step.endpoint, { ...record, weight: step.weight, lastActionAtMs: this.#now });
+  }
+
+  /** Asks for the machines that are missing, beyond those asked for already. */
+  launch(kind: PendingLaunch["kind"], missing: number, reason: string): void {
+    if (missing <= 0) {
+      this.#pending = this.#pending.filter((one) => one.kind !== kind);
+      return;
+    }
+    const asked = this.#pending.filter((one) => one.kind === kind).reduce((sum, one) => sum + one.count, 0);
+    if (asked > 0) return;
+    const step: Step = { kind: kind === "ghost" ? "replenish-ghosts" : "add-endpoints", count: missing, reason };
+    if (!this.#passes(step, kind === "ghost" ? this.#whyStopped() : this.#whyNotAct())) return;
+    this.#pending = [...this.#pending, { kind, count: missing, sinceMs: this.#now }];
+  }
+
+  /** Ghosts for want of which a replacement was withheld. */
+  ghostsMissed(): number {
+    return this.#ghostsMissed;
+  }
+
+  decision(): Decision<SwarmState> {
+    const state: SwarmState = {
+      ...this.#state,
+      endpoints: this.#state.endpoints.map((record) => this.#records.get(record.endpoint) ?? record),
+      disruptions: this.#disruptions,
+      requested: this.#requested,
+      pending: this.#pending,
+      paged: this.#paged,
+    };
+    return { state, steps: this.#steps, withheld: this.#withheld };
+  }
+
+  #passes(step: Step, because: string | undefined): boolean {
+    if (because === undefined) this.#steps.push(step);
+    else this.#withheld.push({ step, because });
+    return because === undefined;
+  }
+
+  #isTaken(endpoint: string): boolean {
+    return this.#steps.some((step) => "endpoint" in step && step.endpoint === endpoint);
+  }
+
+  #begin(endpoint: string, phase: "lost" | "draining", reason: string, more: Partial<EndpointRecord>): void {
+    const record = this.#records.get(endpoint);
+    if (record !== undefined) this.#records.set(endpoint, { ...record, ...more, phase, reason, lastMoveAtMs: this.#now });
+    this.#disruptions = [...this.#disruptions, { endpoint, startedAtMs: this.#now, endedAtMs: undefined }];
+    this.#requested = this.#requested.filter((one) => one.endpoint !== endpoint);
+  }
+
+  #whyNotAct(): string | undefined {
+    if (!this.#reflexAnswers)
+      return this.#whyStopped() ?? "the reflex does not answer, so only the past is known of the data path";
+    return this.#whyStopped();
+  }
+
+  #whyStopped(): string | undefined {
+    const { stopped } = this.#state;
+    return stopped ? `automation was stopped by ${stopped.by}: ${stopped.reason}` : undefined;
+  }
+
+  #whyCooling(lastAtMs: number | undefined): string | undefined {
+    const { coolDownMs } = this.#state.spec.thresholds;
+    const leftMs = (lastAtMs ?? Number.NEGATIVE_INFINITY) + coolDownMs - this.#now;
+    return leftMs > 0 ? `cool-down: ${Math.ceil(leftMs / 1000)} of ${Math.ceil(coolDownMs / 1000)} s are left` : undefined;
+  }
+
+  #whyNotBudget(): string | undefined {
+    const live = [...this.#records.values()].filter(isLive).length;
+    return whyOverBudget(budgetUse(this.#state.spec, this.#disruptions, live, this.#now), this.#state.spec.budget.windowMs);
+  }
+
+  #whyNotDrain(step: DrainStep, record: EndpointRecord): string | undefined {
+    const others = this.#capacity.serving.filter((name) => name !== step.endpoint).length;
+    const left = others + (step.mode === "replace" ? 1 : 0);
+    const because = whyBelowCapacity(this.#capacity, this.#sessionsAt(record), this.#replacementSessions(step), left);
+    if (because === undefined || step.mode === "drain" || this.#capacity.freeGhosts > 0) return because;
+    this.#ghostsMissed += 1;
+    return `${because}; no ghost is free to take its place`;
+  }
+
+  /** What the swarm can carry less without it. */
+  #sessionsAt(record: EndpointRecord): number {
+    return this.#capacity.serving.includes(record.endpoint) ? sessionsAt(this.#state.spec, record.weight) : 0;
+  }
+
+  /** A replacement counts only when a ghost is there to become it: a launch may fail. */
+  #replacementSessions(step: DrainStep): number {
+    const { spec } = this.#state;
+    return step.mode === "replace" && this.#capacity.freeGhosts > 0 ? sessionsAt(spec, spec.endpoints.weight) : 0;
+  }
+}
+
+function whyFrozen(state: SwarmState, beliefs: readonly Belief[], now: number): string | undefined {
+  if (typeof state.frozenSinceMs !== "number") return undefined;
+  const { members, unhealthy, doubtful } = countUnhealthy(state.spec, beliefs, now);
+  const bad = Math.max(unhealthy.length, doubtful);
+  return `frozen: ${bad} of ${members} endpoints are unhealthy, more than ${state.spec.budget.freezeUnhealthyPercent} %`;
+}

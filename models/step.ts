@@ -1,0 +1,27 @@
+/** What a decision may consist of. Each step carries a sentence that a person reads at night. */
+
+export type Step =
+  | { readonly kind: "set-weight"; readonly endpoint: string; readonly weight: number; readonly reason: string }
+  | {
+      readonly kind: "drain-and-replace";
+      readonly endpoint: string;
+      /** `drain`: its sessions go to the others. `replace`: to a machine that takes its place. */
+      readonly mode: "drain" | "replace";
+      readonly cause: string;
+      readonly reason: string;
+    }
+  | { readonly kind: "finish-lost"; readonly endpoint: string; readonly cause: string; readonly reason: string }
+  | { readonly kind: "replenish-ghosts"; readonly count: number; readonly reason: string }
+  | { readonly kind: "add-endpoints"; readonly count: number; readonly reason: string }
+  | { readonly kind: "page"; readonly subject: string; readonly reason: string };
+
+export interface Withheld {
+  readonly step: Step;
+  readonly because: string;
+}
+
+export interface Decision<State> {
+  readonly state: State;
+  readonly steps: readonly Step[];
+  readonly withheld: readonly Withheld[];
+}

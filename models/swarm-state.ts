@@ -1,0 +1,207 @@
+/**
+ * What the swarm workflow carries from one decision to the next, and what may happen to it besides a decision: a person's requests,
+ * the stop switch, the end of a disruption. Plain JSON: a field that is undefined and one that is absent mean the same.
+ */
+import { ForeshiftError } from "./errors.ts";
+import { LIMITS } from "./limits.ts";
+import type { SwarmSpec } from "./swarm-spec.ts";
+
+export type Signal = "healthy" | "degraded" | "critical";
+
+/**
+ * `joining`: seen, not yet healthy. `draining` and `lost`: a run handles it, and it is left alone until that ends.
+ * `retired`: done with, until it is seen no more.
+ */
+export type Phase = "joining" | "active" | "degraded" | "draining" | "lost" | "retired";
+
+/** What Foreshift believes of one endpoint between two decisions. Times are Unix milliseconds. */
+export interface EndpointRecord {
+  readonly endpoint: string;
+  readonly phase: Phase;
+  /** When it was first seen. */
+  readonly seenAtMs: number;
+  /** Weight last asked for. */
+  readonly weight: number;
+  /** The present signal, and since when it has been seen without a break. */
+  readonly signal: Signal;
+  readonly signalSinceMs: number;
+  /** Since when it has been anything but healthy, without a break. */
+  readonly unhealthySinceMs: number | undefined;
+  /** Loss through the tunnel when it ceased to be healthy: what "rising" is measured against. */
+  readonly lossAtOnset: number;
+  /** The last chosen change of weight. */
+  readonly lastActionAtMs: number | undefined;
+  /** Begin or end of the last disruption of it. */
+  readonly lastMoveAtMs: number | undefined;
+  /** The ejection (by its time) that a run has been started for. */
+  readonly ejectionHandledAtMs: number | undefined;
+  /** Why it is in its phase, one sentence. */
+  readonly reason: string;
+}
+
+/** A disruption, chosen or suffered; `endedAtMs` undefined while it is under way. */
+export interface Disruption {
+  readonly endpoint: string;
+  readonly startedAtMs: number;
+  readonly endedAtMs: number | undefined;
+}
+
+export interface Request {
+  readonly kind: "drain" | "replace";
+  readonly endpoint: string;
+  readonly by: string;
+}
+
+/** Machines that were asked for and have not been seen yet. */
+export interface PendingLaunch {
+  readonly kind: "endpoint" | "ghost";
+  readonly count: number;
+  readonly sinceMs: number;
+}
+
+/** The swarm workflow's state, carried over continue-as-new. */
+export interface SwarmState {
+  readonly version: 1;
+  readonly spec: SwarmSpec;
+  readonly endpoints: readonly EndpointRecord[];
+  readonly disruptions: readonly Disruption[];
+  readonly stopped: { readonly by: string; readonly reason: string; readonly atMs: number } | undefined;
+  /** Frozen by the budget: too many unhealthy. */
+  readonly frozenSinceMs: number | undefined;
+  /** A person asked for these; they go first, within the budget. */
+  readonly requested: readonly Request[];
+  readonly pending: readonly PendingLaunch[];
+  /** What was paged for and when; kept while its cause lasts, so that it is paged for once. */
+  readonly paged: readonly { readonly subject: string; readonly atMs: number }[];
+  readonly reflexSilentSinceMs: number | undefined;
+  readonly reflexSeq: number;
+}
+
+/**
+ * How a run ended. `replaced`, `drained`: the endpoint is gone for good. `recovered`: it serves again, in place.
+ * `failed`: everything was put back as it was.
+ */
+export type DisruptionOutcome = "replaced" | "drained" | "recovered" | "failed";
+
+export function initialState(spec: SwarmSpec): SwarmState {
+  return {
+    version: 1,
+    spec,
+    endpoints: [],
+    disruptions: [],
+    stopped: undefined,
+    frozenSinceMs: undefined,
+    requested: [],
+    pending: [],
+    paged: [],
+    reflexSilentSinceMs: undefined,
+    reflexSeq: 0,
+  };
+}
+
+/** The state under another spec. Refuses (INVALID_FIELD) what cannot change while clients are connected. */
+export function applySpec(state: SwarmState, spec: SwarmSpec): SwarmState {
+  const { name, vip, key } = state.spec;
+  refuseChange("name", name, spec.name);
+  refuseChange("vip.v4", vip.v4, spec.vip.v4);
+  refuseChange("vip.v6", vip.v6 ?? "none", spec.vip.v6 ?? "none");
+  refuseChange("vip.port", vip.port, spec.vip.port);
+  refuseChange("key.publicKey", key.publicKey, spec.key.publicKey);
+  return { ...state, spec };
+}
+
+function refuseChange(field: string, held: string | number, wanted: string | number): void {
+  if (held === wanted) return;
+  const detail = `it is ${held} and cannot change while clients are connected; make a swarm of another name instead`;
+  throw new ForeshiftError("INVALID_FIELD", { field, value: wanted, detail });
+}
+
+/** Throws UNKNOWN_ENDPOINT, ALREADY_UNDER_WAY or AUTOMATION_STOPPED when such a request cannot be taken. For update validators. */
+export function checkRequest(state: SwarmState, endpoint: string): void {
+  const record = state.endpoints.find((one) => one.endpoint === endpoint && one.phase !== "retired");
+  if (record === undefined) throw new ForeshiftError("UNKNOWN_ENDPOINT", { field: "endpoint", value: endpoint });
+  if (state.stopped !== undefined) {
+    throw new ForeshiftError("AUTOMATION_STOPPED", { field: "endpoint", value: state.spec.name });
+  }
+  if (record.phase === "draining" || record.phase === "lost") {
+    throw new ForeshiftError("ALREADY_UNDER_WAY", { field: "endpoint", value: endpoint, detail: record.reason });
+  }
+  const queued = state.requested.find((one) => one.endpoint === endpoint);
+  if (queued !== undefined) {
+    const detail = `${queued.by} has asked to ${queued.kind} it`;
+    throw new ForeshiftError("ALREADY_UNDER_WAY", { field: "endpoint", value: endpoint, detail });
+  }
+  if (state.requested.length >= LIMITS.plan.requestsQueuedMax) {
+    throw new ForeshiftError("BUDGET_EXCEEDED", { value: endpoint, detail: `${state.requested.length} requests are waiting` });
+  }
+}
+
+export function requestDrain(state: SwarmState, endpoint: string, by: string): SwarmState {
+  return request(state, { kind: "drain", endpoint, by });
+}
+
+export function requestReplace(state: SwarmState, endpoint: string, by: string): SwarmState {
+  return request(state, { kind: "replace", endpoint, by });
+}
+
+function request(state: SwarmState, asked: Request): SwarmState {
+  checkRequest(state, asked.endpoint);
+  return { ...state, requested: [...state.requested, asked] };
+}
+
+/** Takes a waiting request back, e.g. because the update that made it was cancelled. */
+export function withdrawRequest(state: SwarmState, endpoint: string): SwarmState {
+  return { ...state, requested: state.requested.filter((one) => one.endpoint !== endpoint) };
+}
+
+/** The stop switch: from here on nothing but paging, until `resume`. Stopped twice, the first reason stays. */
+export function stop(state: SwarmState, by: string, reason: string, now: number): SwarmState {
+  return state.stopped === undefined ? { ...state, stopped: { by, reason, atMs: now } } : state;
+}
+
+/** Signals have to hold anew after this: what was seen while nobody acted is old. */
+export function resume(state: SwarmState, now: number): SwarmState {
+  if (state.stopped === undefined) return state;
+  return { ...state, stopped: undefined, endpoints: state.endpoints.map((record) => restartSignal(record, now)) };
+}
+
+/** Keeps the signal, and begins anew to count how long it has held. */
+export function restartSignal(record: EndpointRecord, now: number): EndpointRecord {
+  return { ...record, signalSinceMs: now, unhealthySinceMs: record.signal === "healthy" ? undefined : now };
+}
+
+/** To be called when the run of a `drain-and-replace` or `finish-lost` has ended. Called twice, the second changes nothing. */
+export function recordDisruptionEnd(state: SwarmState, endpoint: string, outcome: DisruptionOutcome, now: number): SwarmState {
+  const disruptions = state.disruptions.map((one) =>
+    one.endpoint === endpoint && one.endedAtMs === undefined ? { ...one, endedAtMs: now } : one,
+  );
+  const endpoints = state.endpoints.map((record) =>
+    record.endpoint === endpoint && (record.phase === "draining" || record.phase === "lost")
+      ? afterDisruption(record, outcome, now)
+      : record,
+  );
+  return { ...state, disruptions, endpoints };
+}
+
+function afterDisruption(record: EndpointRecord, outcome: DisruptionOutcome, now: number): EndpointRecord {
+  const moved = { ...record, lastMoveAtMs: now };
+  switch (outcome) {
+    case "replaced":
+      return { ...moved, phase: "retired", reason: "Another endpoint has taken its place." };
+    case "drained":
+      return { ...moved, phase: "retired", reason: "Drained." };
+    case "recovered":
+      return { ...restartSignal({ ...moved, signal: "healthy" }, now), phase: "active", reason: "Recovered in place." };
+    case "failed":
+      return {
+        ...restartSignal(moved, now),
+        phase: "active",
+        reason: "The last attempt to move its sessions failed and was undone.",
+      };
+  }
+}
+
+/** To be called when the run of `replenish-ghosts` or `add-endpoints` has ended, well or not. */
+export function recordLaunchEnd(state: SwarmState, kind: PendingLaunch["kind"]): SwarmState {
+  return { ...state, pending: state.pending.filter((one) => one.kind !== kind) };
+}
