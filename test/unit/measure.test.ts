@@ -33,7 +33,9 @@ describe("what clients felt", () => {
   });
 
   it("measures recovery from the fault to the end of the gap, in the slower direction", () => {
-    const clients = [client({ longestGapMs: 300, longestGapEndedAtMs: 5_300 }, { longestGapMs: 320, longestGapEndedAtMs: 5_350 })];
+    const clients = [
+      client({ longestGapMs: 300, longestGapEndedAtMs: 5_300 }, { longestGapMs: 320, longestGapEndedAtMs: 5_350 }),
+    ];
     assert.deepEqual(recoveries({ sinceMs: 0, clients }, 5_000, 100), [350]);
   });
 
@@ -49,15 +51,11 @@ describe("what clients felt", () => {
 describe("quantile", () => {
   it("is a value of the sample with at least its share of the sample at or below it", () => {
     fc.assert(
-      fc.property(
-        fc.array(fc.integer(), { minLength: 1 }),
-        fc.double({ min: 0, max: 1, noNaN: true }),
-        (values, share) => {
-          const found = quantile(values, share);
-          assert.ok(found !== undefined && values.includes(found));
-          assert.ok(values.filter((value) => value <= found).length >= share * values.length);
-        },
-      ),
+      fc.property(fc.array(fc.integer(), { minLength: 1 }), fc.double({ min: 0, max: 1, noNaN: true }), (values, share) => {
+        const found = quantile(values, share);
+        assert.ok(found !== undefined && values.includes(found));
+        assert.ok(values.filter((value) => value <= found).length >= share * values.length);
+      }),
     );
   });
 
