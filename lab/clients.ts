@@ -2,6 +2,7 @@
  * The lab's clients: hosts with stock WireGuard whose only peer is the swarm's VIP. Several sessions may share a host.
  */
 import { randomInt } from "node:crypto";
+import { readFileSync } from "node:fs";
 import { ForeshiftError } from "../models/errors.ts";
 import type { Peer } from "../models/session.ts";
 import { clientInner, clientOuter, INNER } from "./addresses.ts";
@@ -11,7 +12,15 @@ import { ipBatch, setSysctls, type Vip } from "./topology.ts";
 
 /** Hosts have /24 networks 198.18.101.0 and up, below the VIP's 198.19.0.0/16. */
 export const CLIENT_HOSTS_MAX = 150;
-export const SESSIONS_PER_HOST_MAX = 250;
+export const SESSIONS_PER_HOST_MAX = 100;
+/**
+ * Each wireguard-go takes one of the inotify instances that Linux grants a user (128 by default). Up to this many sessions there are
+ * enough for everybody; beyond it each host's WireGuard runs as a user of its own, from this number up.
+ */
+const ONE_USER_SESSIONS_MAX = 64;
+const FIRST_USER_ID = 2_000_000_000;
+/** Left for the endpoints and whatever else the person runs. */
+const INOTIFY_INSTANCES_SPARED = 48;
 /** A client's first address, and the addresses that it roams over. */
 const FIRST_ADDRESS = 2;
 const LAST_ADDRESS = 250;
@@ -71,6 +80,7 @@ export class Clients {
 
   /** Makes the hosts, and brings WireGuard up on them. */
   async build(): Promise<void> {
+    checkInotify(this.#options.sessions);
     const hosts = this.#entries.map((entry) => entry.client.name);
     await addNamespaces(hosts);
     await ipBatch(hosts.map((host) => `link add ${host} netns edge type veth peer name eth0 netns ${host}`));
@@ -121,11 +131,15 @@ export class Clients {
       client.name,
     );
     // Keys go in by standard input, so that they show in no list of processes.
+    const as = this.#options.sessions > ONE_USER_SESSIONS_MAX && isRealRoot() ? asUser(FIRST_USER_ID + client.number) : "";
     const start = client.sessions.map(
-      ({ device }, k) =>
-        `wireguard-go ${device}\nwg setconf ${device} /dev/stdin <<'END'\n${this.#config(keys[k], client)}\nEND`,
+      ({ device }, k) => `${as} wireguard-go ${device} 2>/dev/null
+wg setconf ${device} /dev/stdin <<'END'\n${this.#config(keys[k], client)}\nEND`,
     );
-    await runScript(`export WG_I_PREFER_BUGGY_USERSPACE_TO_POLISHED_KMOD=1 LOG_LEVEL=silent\n${start.join("\n")}`, client.name);
+    await runScript(
+      `export WG_I_PREFER_BUGGY_USERSPACE_TO_POLISHED_KMOD=1 LOG_LEVEL=silent\nchmod 1777 /run/wireguard\n${start.join("\n")}`,
+      client.name,
+    );
     await ipBatch(
       client.sessions.flatMap(({ device, innerAddress }, k) => [
         `addr add ${innerAddress}/32 dev ${device}`,
@@ -151,6 +165,24 @@ PublicKey = ${swarmPublicKey}
 Endpoint = ${endpoint}
 AllowedIPs = ${INNER.servers}`;
   }
+}
+
+/** A user of its own with the one right that WireGuard needs. */
+function asUser(id: number): string {
+  return `setpriv --reuid ${id} --regid ${id} --clear-groups --inh-caps +net_admin --ambient-caps +net_admin --`;
+}
+
+/** Root of the machine, not of a user namespace, whose processes all count as one user's. */
+function isRealRoot(): boolean {
+  return /^\s*0\s+0\s+4294967295/.test(readFileSync("/proc/self/uid_map", "utf8"));
+}
+
+function checkInotify(sessions: number): void {
+  const granted = Number(readFileSync("/proc/sys/fs/inotify/max_user_instances", "utf8"));
+  const needed = sessions + INOTIFY_INSTANCES_SPARED;
+  if (isRealRoot() || needed <= granted) return;
+  const detail = `each needs an inotify instance and this user has ${granted}; as root: sysctl fs.inotify.max_user_instances=${needed}`;
+  throw new ForeshiftError("INVALID_FIELD", { field: "sessions", value: sessions, detail });
 }
 
 function makeEntry(number: number, firstIndex: number, count: number, family: 4 | 6): Entry {

@@ -11,8 +11,9 @@ import { decodePacket, encodePacket, SentStream } from "./sent-stream.ts";
 import { answerParent, mapSessions, type Sent, type TrafficConfig } from "./traffic-protocol.ts";
 
 const SEND_TICK_MS = 5;
-/** Small enough that a stall of the download is seen in time, large enough to cost little. */
-const DOWNLOAD_TICK_MS = 50;
+/** Often enough that a stall of the download is seen in time; slow downloads send a packet's worth at a time, and so less often. */
+const DOWNLOAD_TICK_MS_MIN = 50;
+const DOWNLOAD_CHUNK_BYTES_MIN = 1_000;
 
 interface Session {
   readonly socket: UdpSocket;
@@ -71,7 +72,9 @@ function sendDue(): void {
 
 /** Sends the pattern at the configured rate; what the client writes is read and dropped. */
 function serveDownload(): void {
-  const bytesPerTick = Math.ceil((config.tcpBytesPerSecond * DOWNLOAD_TICK_MS) / 1_000);
+  if (config.tcpBytesPerSecond === 0) return;
+  const tickMs = Math.max(DOWNLOAD_TICK_MS_MIN, (1_000 * DOWNLOAD_CHUNK_BYTES_MIN) / config.tcpBytesPerSecond);
+  const bytesPerTick = Math.ceil((config.tcpBytesPerSecond * tickMs) / 1_000);
   createServer({ noDelay: true }, (socket) => {
     downloads.set(socket, { offset: 0 });
     socket.on("error", () => undefined);
@@ -81,12 +84,12 @@ function serveDownload(): void {
   setInterval(() => {
     for (const [socket, stream] of downloads) {
       // A client that cannot be reached holds its stream up, not this process's memory.
-      if (bytesPerTick === 0 || socket.writableNeedDrain) continue;
+      if (socket.writableNeedDrain) continue;
       const chunk = patternAt(stream.offset, bytesPerTick);
       stream.offset += chunk.length;
       socket.write(chunk);
     }
-  }, DOWNLOAD_TICK_MS);
+  }, tickMs);
 }
 
 function serveEcho(): void {

@@ -25,11 +25,15 @@ export interface LabDaemon {
 
 export async function startLabDaemon(options: { clients: number } & Readonly<Record<string, unknown>>): Promise<LabDaemon> {
   const where = await testHome();
-  const bao = await testOpenBao(where);
   try {
-    return await start(where, bao, options);
+    const bao = await testOpenBao(where);
+    try {
+      return await start(where, bao, options);
+    } catch (thrown) {
+      await bao.stop();
+      throw thrown;
+    }
   } catch (thrown) {
-    await bao.stop();
     await where.remove();
     throw thrown;
   }
