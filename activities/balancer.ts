@@ -23,6 +23,10 @@ export interface OnEndpoint extends StepInput {
 type Change = (state: SteeringState) => SteeringState;
 
 export function balancerActivities(deps: ActivityDeps) {
+  return { ...memberActivities(deps), ...moveActivities(deps), ...probeActivities(deps) };
+}
+
+function memberActivities(deps: ActivityDeps) {
   return {
     /** The swarm's table as its file states it; made empty when the balancer has none. */
     applySteeringPolicy(input: StepInput & { spec: SwarmSpec }): Promise<void> {
@@ -81,7 +85,11 @@ export function balancerActivities(deps: ActivityDeps) {
         return { result: undefined, text, endpoint: input.endpoint, outcome: outcomeOf(changed) };
       });
     },
+  };
+}
 
+function moveActivities(deps: ActivityDeps) {
+  return {
     /**
      * Sends the handshakes of these sessions, which live on `from`, to `to`. Answers the time by `to`'s clock, before any handshake
      * from there: what later counts as adopted.
@@ -139,7 +147,11 @@ export function balancerActivities(deps: ActivityDeps) {
         return { result: undefined, text, endpoint: input.to, outcome: outcomeOf(changed) };
       });
     },
+  };
+}
 
+function probeActivities(deps: ActivityDeps) {
+  return {
     memberStatus(input: { endpoint: string }): Promise<MemberStatus> {
       return asActivity(async () => {
         const [desired, health] = await Promise.all([deps.balancer.desired(), deps.balancer.health()]);

@@ -6,7 +6,7 @@ import type { EndpointAgent } from "../drivers/ports.ts";
 import { ForeshiftError } from "../models/errors.ts";
 import { LIMITS } from "../models/limits.ts";
 import type { SessionState } from "../models/session.ts";
-import { type ActivityDeps, asActivity, asStep, pause, type StepInput } from "./deps.ts";
+import { type ActivityDeps, asActivity, asStep, pause, type StepInput, type StepReport } from "./deps.ts";
 import { agentFor } from "./links.ts";
 
 export interface SessionListing {
@@ -39,6 +39,10 @@ export interface LossReport {
 }
 
 export function sessionActivities(deps: ActivityDeps) {
+  return { ...lookActivities(deps), ...moveActivities(deps), ...lossActivities(deps) };
+}
+
+function lookActivities(deps: ActivityDeps) {
   return {
     /** Two looks, a moment apart: a session whose received bytes grew is active. */
     listSessions(input: { swarm: string; endpoint: string }): Promise<SessionListing> {
@@ -65,34 +69,6 @@ export function sessionActivities(deps: ActivityDeps) {
           active: live.filter(isActive).map((session) => session.publicKey),
           quiet: live.filter((session) => !isActive(session)).map((session) => session.publicKey),
         };
-      });
-    },
-
-    /** The target knows every client that may come, without holding a session of theirs. */
-    prepareShadows(input: StepInput & { to: string }): Promise<void> {
-      return asStep(deps, input, "shadow sessions", async () => {
-        const [peers, agent] = await Promise.all([deps.store.peers(input.swarm), agentFor(deps, input.swarm, input.to)]);
-        await agent.prepare({ operation: input.operation, peers });
-        const text = `${input.to} knows ${peers.length} clients`;
-        return { result: undefined, text, endpoint: input.to, details: { peers: peers.length } };
-      });
-    },
-
-    /** `to` starts a handshake with each client. CLOCK_BEHIND when clients would take its handshakes for replays. */
-    adoptSessions(input: StepInput & Move): Promise<void> {
-      return asStep(deps, input, "adopt sessions", async () => {
-        const target = await agentFor(deps, input.swarm, input.to);
-        const source = await agentFor(deps, input.swarm, input.from);
-        const sessions = pick(await source.sessions(), input.publicKeys);
-        const newestMs = Math.max(0, ...sessions.map((session) => session.lastHandshakeMs));
-        const { clockMs } = await target.status();
-        if (clockMs < newestMs) {
-          const detail = `it reads ${newestMs - clockMs} ms before the last handshake it would follow`;
-          throw new ForeshiftError("CLOCK_BEHIND", { value: input.to, detail });
-        }
-        await target.adopt({ operation: input.operation, sessions });
-        const text = `${input.to} started ${sessions.length} handshakes`;
-        return { result: undefined, text, endpoint: input.to, details: { from: input.from, sessions: sessions.length } };
       });
     },
 
@@ -125,6 +101,38 @@ export function sessionActivities(deps: ActivityDeps) {
         return { verified: input.publicKeys.filter((key) => !missing.has(key)), missing: [...missing] };
       });
     },
+  };
+}
+
+function moveActivities(deps: ActivityDeps) {
+  return {
+    /** The target knows every client that may come, without holding a session of theirs. */
+    prepareShadows(input: StepInput & { to: string }): Promise<void> {
+      return asStep(deps, input, "shadow sessions", async () => {
+        const [peers, agent] = await Promise.all([deps.store.peers(input.swarm), agentFor(deps, input.swarm, input.to)]);
+        await agent.prepare({ operation: input.operation, peers });
+        const text = `${input.to} knows ${peers.length} clients`;
+        return { result: undefined, text, endpoint: input.to, details: { peers: peers.length } };
+      });
+    },
+
+    /** `to` starts a handshake with each client. CLOCK_BEHIND when clients would take its handshakes for replays. */
+    adoptSessions(input: StepInput & Move): Promise<void> {
+      return asStep(deps, input, "adopt sessions", async () => {
+        const target = await agentFor(deps, input.swarm, input.to);
+        const source = await agentFor(deps, input.swarm, input.from);
+        const sessions = pick(await source.sessions(), input.publicKeys);
+        const newestMs = Math.max(0, ...sessions.map((session) => session.lastHandshakeMs));
+        const { clockMs } = await target.status();
+        if (clockMs < newestMs) {
+          const detail = `it reads ${newestMs - clockMs} ms before the last handshake it would follow`;
+          throw new ForeshiftError("CLOCK_BEHIND", { value: input.to, detail });
+        }
+        await target.adopt({ operation: input.operation, sessions });
+        const text = `${input.to} started ${sessions.length} handshakes`;
+        return { result: undefined, text, endpoint: input.to, details: { from: input.from, sessions: sessions.length } };
+      });
+    },
 
     /** The endpoint forgets sessions that live elsewhere. An endpoint that does not answer has none to forget. */
     retireSessions(input: StepInput & { endpoint: string; publicKeys: readonly string[] }): Promise<void> {
@@ -145,7 +153,11 @@ export function sessionActivities(deps: ActivityDeps) {
         return { result: undefined, text, endpoint, details: { sessions: publicKeys.length } };
       });
     },
+  };
+}
 
+function lossActivities(deps: ActivityDeps) {
+  return {
     recoverWireguard(input: StepInput & { endpoint: string }): Promise<void> {
       return asStep(deps, input, "restart WireGuard in place", async () => {
         await (await agentFor(deps, input.swarm, input.endpoint)).recover({ operation: input.operation });
@@ -158,32 +170,34 @@ export function sessionActivities(deps: ActivityDeps) {
      * their shadow, or by the member with the fewest sessions.
      */
     confirmTakeover(input: StepInput & { endpoint: string }): Promise<LossReport> {
-      return asStep(deps, input, "confirm the takeover", async () => {
-        const { endpoint, operation, swarm } = input;
-        const healthy = (await deps.balancer.health()).filter((member) => !member.ejected && member.endpoint !== endpoint);
-        const agents = new Map<string, EndpointAgent>();
-        for (const member of healthy) agents.set(member.endpoint, await agentFor(deps, swarm, member.endpoint));
-        const held = await sessionsLastHeldBy(deps, swarm, endpoint);
-        const aliveElsewhere = new Set<string>();
-        for (const agent of agents.values()) {
-          for (const session of await agent.sessions()) aliveElsewhere.add(session.publicKey);
-        }
-        const stranded = held.filter((session) => !aliveElsewhere.has(session.publicKey));
-        const fewestFirst = [...healthy].sort((a, b) => a.sessions - b.sessions);
-        const byTarget = new Map<string, SessionState[]>();
-        for (const session of stranded) {
-          const shadow = session.shadow !== undefined && agents.has(session.shadow) ? session.shadow : fewestFirst[0]?.endpoint;
-          if (shadow !== undefined) byTarget.set(shadow, [...(byTarget.get(shadow) ?? []), session]);
-        }
-        for (const [target, sessions] of byTarget) {
-          await agents.get(target)?.adopt({ operation: `${operation}:${target}`, sessions });
-        }
-        const report = { held: held.length, alive: held.length - stranded.length, adopted: stranded.length };
-        const text = `Of ${report.held} sessions of ${endpoint}, ${report.alive} live elsewhere; ${report.adopted} were called again`;
-        return { result: report, text, endpoint, details: { ...report } };
-      });
+      return asStep(deps, input, "confirm the takeover", () => confirmTakeover(deps, input));
     },
   };
+}
+
+async function confirmTakeover(deps: ActivityDeps, input: StepInput & { endpoint: string }): Promise<StepReport<LossReport>> {
+  const { endpoint, operation, swarm } = input;
+  const healthy = (await deps.balancer.health()).filter((member) => !member.ejected && member.endpoint !== endpoint);
+  const agents = new Map<string, EndpointAgent>();
+  for (const member of healthy) agents.set(member.endpoint, await agentFor(deps, swarm, member.endpoint));
+  const held = await sessionsLastHeldBy(deps, swarm, endpoint);
+  const aliveElsewhere = new Set<string>();
+  for (const agent of agents.values()) {
+    for (const session of await agent.sessions()) aliveElsewhere.add(session.publicKey);
+  }
+  const stranded = held.filter((session) => !aliveElsewhere.has(session.publicKey));
+  const fewestFirst = [...healthy].sort((a, b) => a.sessions - b.sessions);
+  const byTarget = new Map<string, SessionState[]>();
+  for (const session of stranded) {
+    const shadow = session.shadow !== undefined && agents.has(session.shadow) ? session.shadow : fewestFirst[0]?.endpoint;
+    if (shadow !== undefined) byTarget.set(shadow, [...(byTarget.get(shadow) ?? []), session]);
+  }
+  for (const [target, sessions] of byTarget) {
+    await agents.get(target)?.adopt({ operation: `${operation}:${target}`, sessions });
+  }
+  const report = { held: held.length, alive: held.length - stranded.length, adopted: stranded.length };
+  const text = `Of ${report.held} sessions of ${endpoint}, ${report.alive} live elsewhere; ${report.adopted} were called again`;
+  return { result: report, text, endpoint, details: { ...report } };
 }
 
 /**

@@ -177,7 +177,7 @@ export class World {
     apply: (request) =>
       this.#change("balancer.apply", request.operation, () =>
         this.#reflex(() => {
-          const { operation, ...state } = request;
+          const { operation: _, ...state } = request;
           const held = this.steering?.epoch ?? 0;
           if (state.epoch <= held) throw new ForeshiftError("STALE_EPOCH", { value: state.epoch, detail: `it holds ${held}` });
           this.steering = state;
