@@ -1,12 +1,10 @@
 /** `foreshift swarm apply|get|list|events`: state a swarm file, and see what became of it. */
 import { readFile } from "node:fs/promises";
 import type { Command } from "commander";
-import { parse } from "yaml";
 import { ForeshiftError, messageOf } from "../models/errors.ts";
-import { LIMITS } from "../models/limits.ts";
-import { parseInput } from "../models/parse.ts";
+import { parseSwarmFile } from "../models/swarm-file.ts";
 import type { LastPlan, SwarmStatus } from "../models/swarm-messages.ts";
-import { SwarmSpec } from "../models/swarm-spec.ts";
+import type { SwarmSpec } from "../models/swarm-spec.ts";
 import { auditAsText, parseCount } from "./audit.ts";
 import { EVENTS_SHOWN_DEFAULT, me, table, withStore, withTemporal } from "./control.ts";
 import { print } from "./output.ts";
@@ -64,16 +62,13 @@ async function list(_: unknown, command: Command): Promise<void> {
 
 /** INVALID_FIELD names the field, what was found there and what was expected. */
 export async function readSwarmFile(file: string): Promise<SwarmSpec> {
-  let input: unknown;
+  let text: string;
   try {
-    const text = await readFile(file, "utf8");
-    if (Buffer.byteLength(text) > LIMITS.swarmFile.bytesMax)
-      throw new Error(`it is longer than ${LIMITS.swarmFile.bytesMax} bytes`);
-    input = parse(text, { maxAliasCount: LIMITS.swarmFile.aliasesMax, uniqueKeys: true });
+    text = await readFile(file, "utf8");
   } catch (thrown) {
     throw new ForeshiftError("INVALID_FIELD", { field: "swarm file", value: file, detail: messageOf(thrown) });
   }
-  return parseInput(SwarmSpec, input, "swarm file");
+  return parseSwarmFile(text, file.endsWith(".json") ? "json" : "yaml");
 }
 
 function statusAsText(status: SwarmStatus & { plan: LastPlan | undefined }): string {

@@ -243,7 +243,7 @@ export const LIMITS = {
     leaveSharePercent: 80,
     /** Loss is rising when it has grown by this share of `lossCritical` since the endpoint ceased to be healthy. */
     lossRiseSharePercent: 25,
-    /** More than this share unhealthy at once, even for a moment: the measurement is doubted. */
+    /** More than this share (and than the budget's own) unhealthy at once, even for a moment: the measurement is doubted. */
     doubtSharePercent: 50,
     /** Weight of an endpoint that has only just become degraded, as a share of its full weight. */
     degradedFirstSharePercent: 75,

@@ -19,9 +19,14 @@ export function parseInput<T>(schema: z.ZodType<T>, input: unknown, root: string
   const path = issue?.path ?? [];
   throw new ForeshiftError("INVALID_FIELD", {
     field: path.length === 0 ? root : path.map(String).join("."),
-    value: SECRET_NAME.test(String(path.at(-1))) ? "a value that is not shown" : shown(valueAt(input, path)),
+    value: shownAt(input, path),
     detail: issue?.message ?? "it does not have the expected form",
   });
+}
+
+/** What was found at a path, in a form that may be shown to a person. */
+export function shownAt(input: unknown, path: readonly PropertyKey[]): string {
+  return SECRET_NAME.test(String(path.at(-1))) ? "a value that is not shown" : shown(valueAt(input, path));
 }
 
 function valueAt(input: unknown, path: readonly PropertyKey[]): unknown {
