@@ -9,6 +9,7 @@ import type { Logger } from "pino";
 import { readConfig } from "../workers/config.ts";
 import { serve } from "../workers/http-server.ts";
 import { runWorker } from "../workers/run-worker.ts";
+import { removeCgroups } from "./cgroups.ts";
 import { Clients } from "./clients.ts";
 import { LabConfig } from "./config.ts";
 import { Faults } from "./faults.ts";
@@ -28,6 +29,7 @@ await runWorker("lab", async (log) => {
   await Promise.all(
     [config.stateDir, config.logDir, config.agentSocketDir].map((dir) => mkdir(dir, { recursive: true, mode: 0o700 })),
   );
+  await removeCgroups(config.stateDir);
   await prepareRun();
   await buildBackbone(config.vip);
   const clients = await buildClients(config);

@@ -14,6 +14,7 @@ import { LIMITS } from "../models/limits.ts";
 import type { MachineState } from "../models/observation.ts";
 import { endpointLinks, probeInnerAddress } from "./addresses.ts";
 import { until } from "./await.ts";
+import { Cgroups, ENTER_CGROUP } from "./cgroups.ts";
 import type { LabConfig } from "./config.ts";
 import { writePrivateFile } from "./files.ts";
 import type { Action, Journal } from "./journal.ts";
@@ -47,10 +48,12 @@ export class Machines {
   readonly #gone = new Map<string, Omit<Entry, "agent">>();
   /** Changes of one machine happen one after the other. */
   readonly #queues = new Map<string, Promise<unknown>>();
+  readonly #cgroups: Cgroups;
   #booting = 0;
 
   constructor(options: MachinesOptions) {
     this.#options = options;
+    this.#cgroups = new Cgroups(options.config.stateDir);
   }
 
   list(swarm: string): readonly Machine[] {
@@ -154,6 +157,7 @@ export class Machines {
     const stateDir = join(config.stateDir, "machines", name);
     await mkdir(stateDir, { recursive: true, mode: 0o700 });
     const configFile = join(stateDir, "agent.json");
+    const cgroup = this.#cgroups.add(name);
     await writePrivateFile(
       configFile,
       JSON.stringify({
@@ -170,11 +174,12 @@ export class Machines {
         vault: config.vault,
         keySecret: config.keySecret,
         stateDir,
+        ...(cgroup === undefined ? {} : { cgroup }),
       }),
     );
     return new KeptProcess({
       host: name,
-      program: [process.execPath, AGENT, configFile],
+      program: [...(cgroup === undefined ? [] : [...ENTER_CGROUP, cgroup]), process.execPath, AGENT, configFile],
       logFile: join(config.logDir, `agent-${name}.log`),
     });
   }
@@ -208,6 +213,7 @@ export class Machines {
     if (processesOf(name).length > 0)
       throw new ForeshiftError("COMMAND_FAILED", { field: `ending ${name}`, detail: "a process stays" });
     await removeMachine(name);
+    this.#cgroups.remove(name);
     await rm(this.agentSocket(name), { force: true });
     await rm(join(this.#options.config.stateDir, "machines", name), { recursive: true, force: true });
   }

@@ -1,6 +1,8 @@
 // The hypervisor port against the lab's own: real namespaces, real agents, real WireGuard, a key from a real OpenBao.
 import assert from "node:assert/strict";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { access } from "node:fs/promises";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { NO_RETRY } from "../../drivers/http-unix.ts";
 import { netnsHypervisor } from "../../drivers/hypervisor/netns.ts";
@@ -11,6 +13,7 @@ import type { ForeshiftError } from "../../models/errors.ts";
 import { eventually } from "../support/eventually.ts";
 import { type LabDaemon, startLabDaemon } from "../support/lab-daemon.ts";
 
+const CGROUP_ROOTS = ["/sys/fs/cgroup", "/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup/cpuacct"];
 let lab: LabDaemon;
 let hypervisor: ReturnType<typeof netnsHypervisor>;
 const launch = (operation: string, suspended = false) => hypervisor.launch({ operation, swarm: LAB_SWARM, suspended });
@@ -97,6 +100,20 @@ test("a terminated machine is gone with its processes, twice is as good as once,
   assert.equal((await launch("launch/short")).state, "gone");
   const next = await launch("launch/next");
   assert.ok(Number(next.name.slice(3)) > Number(machine.name.slice(3)));
+});
+
+test("where control groups can be made, a machine's processes are in its own, which ends with it", async (t) => {
+  const parent = CGROUP_ROOTS.map((root) => join(root, "foreshift-lab")).find((folder) => existsSync(folder));
+  if (parent === undefined) return t.skip("this user may not make control groups");
+  const machine = await launch("launch/cgroup");
+  const group = readdirSync(parent).find((name) => name.endsWith(`-${machine.name}`));
+  assert.ok(group !== undefined);
+  const processes = readFileSync(join(parent, group, "cgroup.procs"), "utf8")
+    .trim()
+    .split("\n");
+  assert.equal(processes.length, 2, "the agent and WireGuard");
+  await hypervisor.terminate({ operation: "terminate/cgroup", name: machine.name });
+  assert.ok(!existsSync(join(parent, group)));
 });
 
 test("bad requests name the field and the remedy, and change nothing", async () => {

@@ -5,6 +5,7 @@ import { closeSync, openSync } from "node:fs";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { NO_RETRY, UnixHttpClient } from "../../drivers/http-unix.ts";
+import { removeCgroups } from "../../lab/cgroups.ts";
 import { labCommand } from "../../lab/enclosure.ts";
 import { provision, VAULT_MOUNT } from "../../lab/provision.ts";
 import { LAB_SWARM, LAB_VIP } from "../../lab/spec.ts";
@@ -78,6 +79,7 @@ async function start(where: TestHome, bao: OpenBaoService, options: Readonly<Rec
     },
     stop: async () => {
       await end(child);
+      await removeCgroups(config.stateDir);
       await http.close();
       await bao.stop();
       await where.remove();
