@@ -4,71 +4,26 @@
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { openTemporal, type Temporal } from "../../drivers/temporal-client.ts";
+import type { Temporal } from "../../drivers/temporal-client.ts";
 import { ForeshiftError } from "../../models/errors.ts";
 import type { SwarmSpec } from "../../models/swarm-spec.ts";
-import type { WorkerSet } from "../../workers/control/worker-set.ts";
-import { eventually, specFor, startServer, startWorkers, type TestServer } from "./support.ts";
-import { World } from "./world.ts";
+import { awaitWhole as awaitWholeOn, BY, membersOf as members, onSwarm as onStage, type Stage, setStage } from "./stories.ts";
+import { eventually, specFor, startServer } from "./support.ts";
+import type { World } from "./world.ts";
 
-const BY = "a test";
-let server: TestServer;
+let stage: Stage;
 let temporal: Temporal;
 
 before(async () => {
-  server = await startServer();
-  temporal = await openTemporal({ temporalAddress: server.address, temporalNamespace: "default" });
+  stage = await setStage(await startServer());
+  temporal = stage.temporal;
 });
 after(async () => {
-  await temporal?.close();
-  await server?.stop();
+  await stage?.stop();
 });
 
-/** Runs a story on a swarm that is up, and ends its workflows whatever happens. */
-async function onSwarm(spec: SwarmSpec, story: (world: World) => Promise<void>): Promise<void> {
-  const world = new World();
-  let workers: WorkerSet | undefined;
-  try {
-    workers = await startWorkers(server, world);
-    await temporal.applySwarm({ spec, by: BY });
-    await awaitWhole(world, spec);
-    await story(world);
-  } finally {
-    for (const id of await temporal.openRuns(spec.name)) {
-      await server.client.workflow
-        .getHandle(id)
-        .terminate("the test is over")
-        .catch(() => undefined);
-    }
-    await workers?.stop();
-  }
-}
-
-async function awaitWhole(world: World, spec: SwarmSpec): Promise<void> {
-  let last = "";
-  const isWhole = async () => {
-    const full = world.steering?.members.filter((member) => member.weight === 100 && !member.draining) ?? [];
-    const ghosts = [...world.machines.values()].filter((machine) => machine.state === "suspended");
-    const { runs, endpoints, recent } = await temporal.status(spec.name);
-    const active = endpoints.filter((one) => one.phase === "active" && one.weight === 100);
-    last = JSON.stringify({ full: full.length, ghosts: ghosts.length, runs, endpoints, recent });
-    const counts = [full.length, active.length].every((count) => count === spec.endpoints.count);
-    return counts && ghosts.length === spec.endpoints.ghosts && runs.length === 0;
-  };
-  await eventually(`${spec.endpoints.count} endpoints and ${spec.endpoints.ghosts} ghosts`, isWhole).catch(
-    (thrown: unknown) => {
-      throw new Error(`${String(thrown)}: ${last}`);
-    },
-  );
-}
-
-/** The endpoints in the order of their names; which numbers are ghosts depends on who launched first. */
-function members(world: World): [string, string, string] {
-  const names = (world.steering?.members ?? []).map((member) => member.endpoint).sort();
-  const [first, second, third] = names;
-  if (first === undefined || second === undefined || third === undefined) throw new Error(`fewer than three: ${names.join()}`);
-  return [first, second, third];
-}
+const onSwarm = (spec: SwarmSpec, story: (world: World) => Promise<void>) => onStage(stage, spec, story);
+const awaitWhole = (world: World, spec: SwarmSpec) => awaitWholeOn(stage, world, spec);
 
 function codeIs(code: string): (thrown: unknown) => boolean {
   return (thrown) => thrown instanceof ForeshiftError && thrown.code === code && thrown.remedy !== "";
@@ -163,7 +118,7 @@ test("stops within a second, halts a move where it is, and carries on when resum
     await eventually("the stop is asked for", () => stop);
     await stop;
     await eventually("the run is halted", async () => {
-      const found = server.client.workflow.list({
+      const found = stage.server.client.workflow.list({
         query: `WorkflowId = "drain/stop/${endpoint}" AND ForeshiftPhase = "halted"`,
       });
       for await (const _ of found) return true;

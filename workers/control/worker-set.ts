@@ -60,7 +60,7 @@ export function bundleWorkflows(log: Logger): Promise<WorkflowBundle> {
 let runtimeInstalled = false;
 
 /** The SDK's runtime is one for the process; its log goes where ours goes, from warnings on. */
-function installRuntime(log: Logger): void {
+export function installRuntime(log: Logger): void {
   if (runtimeInstalled) return;
   runtimeInstalled = true;
   Runtime.install({ logger: sdkLogger(log), shutdownSignals: [] });

@@ -1,0 +1,119 @@
+/**
+ * Records the replay corpus: tells each story on a real Temporal server and keeps the histories of its workflows.
+ * `node test/replay/record.ts`; to be run when workflows change on purpose, beside the histories that are there.
+ */
+import { mkdir, writeFile } from "node:fs/promises";
+import { hostname } from "node:os";
+import { join } from "node:path";
+import { historyToJSON } from "@temporalio/common/lib/proto-utils.js";
+import { ForeshiftError } from "../../models/errors.ts";
+import type { SwarmSpec } from "../../models/swarm-spec.ts";
+import { awaitWhole, BY, membersOf, onSwarm, type Stage, setStage } from "../workflows/stories.ts";
+import { eventually, specFor, startServer } from "../workflows/support.ts";
+import type { World } from "../workflows/world.ts";
+
+/** Bumped with each released change of the workflows' state or order of steps; histories of older ones are kept. */
+const VERSION = "v1";
+const FOLDER = join(import.meta.dirname, "histories");
+
+type Story = (stage: Stage, world: World, spec: SwarmSpec) => Promise<void>;
+
+const STORIES: Readonly<Record<string, Story>> = {
+  replaced: async (stage, world, spec) => {
+    const [endpoint] = membersOf(world);
+    world.connect(endpoint, 6);
+    await stage.temporal.replaceEndpoint({ swarm: spec.name, endpoint, by: BY });
+    await eventually(`${endpoint} is gone`, () => world.score().terminated.includes(endpoint));
+    await awaitWhole(stage, world, spec);
+  },
+  "put-back": async (stage, world, spec) => {
+    const [endpoint] = membersOf(world);
+    world.connect(endpoint, 6);
+    let refused = false;
+    world.intercept = (call) => {
+      if (call !== "agent.adopt" || refused) return;
+      refused = true;
+      throw new ForeshiftError("NOT_PERMITTED", { detail: "do this in this story" });
+    };
+    await stage.temporal.drainEndpoint({ swarm: spec.name, endpoint, by: BY });
+    await eventually("the replacement is gone", () => world.score().terminated.length > 0);
+    await awaitWhole(stage, world, spec);
+  },
+  "lost-and-replaced": async (stage, world, spec) => {
+    const [endpoint] = membersOf(world);
+    world.connect(endpoint, 3);
+    world.crash(endpoint);
+    await eventually(`${endpoint} is replaced`, () => world.score().terminated.includes(endpoint), 60_000);
+    await awaitWhole(stage, world, spec);
+  },
+  "lost-and-recovered": async (stage, world, spec) => {
+    const [endpoint] = membersOf(world);
+    world.connect(endpoint, 3);
+    world.crash(endpoint);
+    world.machine(endpoint).agentAnswers = true;
+    await eventually(`${endpoint} is recovered`, () => world.machine(endpoint).ejectedAtMs === undefined, 60_000);
+    await awaitWhole(stage, world, spec);
+  },
+  "stopped-and-resumed": async (stage, world, spec) => {
+    const [endpoint] = membersOf(world);
+    world.connect(endpoint, 6);
+    const request = { swarm: spec.name, scope: "swarm", by: BY, reason: "a story" } as const;
+    let stopped: Promise<unknown> | undefined;
+    world.intercept = (call, _, phase) => {
+      if (call === "agent.adopt" && phase === "after") stopped ??= stage.temporal.stopAutomation(request);
+    };
+    await stage.temporal.drainEndpoint({ swarm: spec.name, endpoint, by: BY });
+    await eventually("it is stopped", () => stopped);
+    await stopped;
+    await eventually("the swarm says so", async () => (await stage.temporal.status(spec.name)).stopped !== undefined);
+    await stage.temporal.resumeAutomation(request);
+    await eventually(`${endpoint} is gone`, () => world.score().terminated.includes(endpoint));
+    await awaitWhole(stage, world, spec);
+  },
+  degraded: async (stage, world, spec) => {
+    const [endpoint] = membersOf(world);
+    world.connect(endpoint, 3);
+    world.machine(endpoint).loss = 0.1;
+    await eventually(`${endpoint} is replaced`, () => world.score().terminated.includes(endpoint), 60_000);
+    await awaitWhole(stage, world, spec);
+  },
+};
+
+async function record(stage: Stage, name: string, story: Story): Promise<number> {
+  const spec = specFor({ name });
+  await onSwarm(stage, spec, async (world) => {
+    await story(stage, world, spec);
+  });
+  const { workflow } = stage.server.client;
+  const query = `ForeshiftSwarm = "${name}"`;
+  let count = 0;
+  await eventually("the server has indexed the runs", async () => {
+    for await (const run of workflow.list({ query })) if (run.status.name === "RUNNING") return false;
+    return true;
+  });
+  for await (const { workflowId, runId } of workflow.list({ query })) {
+    const history = await workflow.getHandle(workflowId, runId).fetchHistory();
+    count += 1;
+    const file = `${VERSION}.${name}.${workflowId.replaceAll("/", "-")}.${count}.json`;
+    await writeFile(join(FOLDER, file), `${withoutPlace(historyToJSON(history))}\n`);
+  }
+  return count;
+}
+
+/** One line, and nothing of the machine that it was recorded on: its name is in identities, its paths in stack traces. */
+function withoutPlace(history: string): string {
+  const project = join(import.meta.dirname, "..", "..");
+  return JSON.stringify(JSON.parse(history)).replaceAll(hostname(), "host").replaceAll(project, ".");
+}
+
+await mkdir(FOLDER, { recursive: true });
+const wanted = process.argv.slice(2);
+const stage = await setStage(await startServer({ "limit.historyCount.suggestContinueAsNew": 60 }));
+try {
+  for (const [name, story] of Object.entries(STORIES)) {
+    if (wanted.length > 0 && !wanted.includes(name)) continue;
+    console.log(`${name}: ${await record(stage, name, story)} histories`);
+  }
+} finally {
+  await stage.stop();
+}

@@ -1,0 +1,76 @@
+/**
+ * Stories on a swarm that is up, shared by the tests and by the recorder of the replay corpus.
+ */
+import { openTemporal, type Temporal } from "../../drivers/temporal-client.ts";
+import type { SwarmSpec } from "../../models/swarm-spec.ts";
+import type { WorkerSet } from "../../workers/control/worker-set.ts";
+import { eventually, startWorkers, type TestServer } from "./support.ts";
+import { World } from "./world.ts";
+
+export const BY = "a test";
+
+export interface Stage {
+  readonly server: TestServer;
+  readonly temporal: Temporal;
+  readonly stop: () => Promise<void>;
+}
+
+export async function setStage(server: TestServer): Promise<Stage> {
+  const temporal = await openTemporal({ temporalAddress: server.address, temporalNamespace: "default" });
+  return {
+    server,
+    temporal,
+    stop: async () => {
+      await temporal.close();
+      await server.stop();
+    },
+  };
+}
+
+/** Brings the swarm up, tells the story, and ends its workflows whatever happens. */
+export async function onSwarm(stage: Stage, spec: SwarmSpec, story: (world: World) => Promise<void>): Promise<void> {
+  const { server, temporal } = stage;
+  const world = new World();
+  let workers: WorkerSet | undefined;
+  try {
+    workers = await startWorkers(server, world);
+    await temporal.applySwarm({ spec, by: BY });
+    await awaitWhole(stage, world, spec);
+    await story(world);
+  } finally {
+    for (const id of await temporal.openRuns(spec.name)) {
+      await server.client.workflow
+        .getHandle(id)
+        .terminate("the test is over")
+        .catch(() => undefined);
+    }
+    await workers?.stop();
+  }
+}
+
+/** Every endpoint at full weight, every ghost asleep, no run under way, and the swarm believes it. */
+export async function awaitWhole({ temporal }: Stage, world: World, spec: SwarmSpec): Promise<void> {
+  let last = "";
+  const isWhole = async () => {
+    const full = world.steering?.members.filter((member) => member.weight === 100 && !member.draining) ?? [];
+    const ghosts = [...world.machines.values()].filter((machine) => machine.state === "suspended");
+    const { runs, endpoints, recent } = await temporal.status(spec.name);
+    const active = endpoints.filter((one) => one.phase === "active" && one.weight === 100);
+    last = JSON.stringify({ full: full.length, ghosts: ghosts.length, runs, endpoints, recent });
+    const counts = [full.length, active.length].every((count) => count === spec.endpoints.count);
+    return counts && ghosts.length === spec.endpoints.ghosts && runs.length === 0;
+  };
+  await eventually(`${spec.endpoints.count} endpoints and ${spec.endpoints.ghosts} ghosts`, isWhole).catch(
+    (thrown: unknown) => {
+      throw new Error(`${String(thrown)}: ${last}`);
+    },
+  );
+}
+
+/** The endpoints in the order of their names; which numbers are ghosts depends on who launched first. */
+export function membersOf(world: World): [string, string, string] {
+  const names = (world.steering?.members ?? []).map((member) => member.endpoint).sort();
+  const [first, second, third] = names;
+  if (first === undefined || second === undefined || third === undefined) throw new Error(`fewer than three: ${names.join()}`);
+  return [first, second, third];
+}
