@@ -38,9 +38,11 @@ export const LIMITS = {
     tidyIntervalMs: 1_000,
     /** What the kernel holds is read and compared this often. */
     verifyIntervalMs: 30_000,
-    /** A pin made by an ejection is kept at least this long, and at most this much longer while its session is not confirmed. */
-    ejectionPinMs: 10_000,
-    ejectionPinLongestMs: 240_000,
+    /**
+     * A pin that an ejection made, or that is no longer desired, is kept until what was learned of the client before has expired
+     * (sessionTimeoutMs) and a session's next handshake (180 s at most) was seen.
+     */
+    pinAfterlifeMs: 420_000,
     /** Asking a shadow's agent to take sessions over; then the next shadow is asked. */
     adoptTimeoutMs: 700,
     /** Sessions that are not confirmed after this long are adopted again, this often in all. */

@@ -2,7 +2,7 @@
  * The way back as nftables text: the router sends a packet for an inner address to the member that last sent one from it. Pure.
  */
 import { LIMITS } from "../../models/limits.ts";
-import { byDevice, type Ruleset, type Slot, verdicts } from "./nftables-ruleset.ts";
+import { baseChainName, byDevice, type Ruleset, type Slot, verdicts } from "./nftables-ruleset.ts";
 
 /** Another name than the balancer's table, because both may be on one host. */
 export const RETURN_TABLE = "netdev foreshift_return";
@@ -23,8 +23,8 @@ export interface ReturnInput {
 }
 
 /**
- * Table of the router's host. `routes4` and `routes6` are written by the packet path (WireGuard's allowed IPs vouch for inner
- * sources) and by explicit return routes: the last writer wins.
+ * Table of the router's host. `routes4` and `routes6` are written by the packet path when an inner address is first seen (WireGuard's
+ * allowed IPs vouch for it), and by the reflex when a session has moved: the packet path cannot change an element's value.
  */
 export function returnRuleset(input: ReturnInput): Ruleset {
   const { slots } = input;
@@ -54,7 +54,7 @@ export function returnRuleset(input: ReturnInput): Ruleset {
     chains: [
       ...slots.map((slot) => ({ name: `way_${slot.mark}`, binding: `${slot.deviceIndex}`, rules: [wayRule(slot)] })),
       {
-        name: "server",
+        name: baseChainName("server", input.serverDevice),
         device: input.serverDevice,
         binding: `${input.serverDeviceIndex}`,
         rules: [
@@ -67,7 +67,7 @@ export function returnRuleset(input: ReturnInput): Ruleset {
         ],
       },
       ...byDevice(slots).map(([device, sharing]) => ({
-        name: `from_${sharing[0]?.mark}`,
+        name: baseChainName("from", device),
         device,
         binding: `${sharing[0]?.deviceIndex}`,
         rules: sharing.flatMap((slot) => fromRules(slot, sharing.length > 1)),
@@ -90,7 +90,7 @@ function fromRules(slot: ReturnSlot, shared: boolean): string[] {
     `${from}ip6 saddr fe80::/10 accept`,
     `${from}meta protocol { ip, ip6 } meta mark set ${slot.mark} meta mark vmap @fences`,
     `${from}meta mark set 0`,
-    `${from}meta protocol ip update @routes4 { ip saddr : ${slot.mark} } accept`,
-    `${from}meta protocol ip6 update @routes6 { ip6 saddr : ${slot.mark} } accept`,
+    `${from}meta protocol ip add @routes4 { ip saddr : ${slot.mark} } accept`,
+    `${from}meta protocol ip6 add @routes6 { ip6 saddr : ${slot.mark} } accept`,
   ];
 }

@@ -144,7 +144,12 @@ function edgeChain(input: SteeringInput): Chain {
   if (v6 !== undefined) {
     rules.push(`ip6 daddr ${v6} udp dport ${port} goto vip6`, `ip6 daddr ${v6} exthdr frag exists counter name "dropped" drop`);
   }
-  return { name: "edge", device: input.edgeDevice, binding: `${input.edgeDeviceIndex}`, rules };
+  return {
+    name: baseChainName("edge", input.edgeDevice),
+    device: input.edgeDevice,
+    binding: `${input.edgeDeviceIndex}`,
+    rules,
+  };
 }
 
 /**
@@ -214,6 +219,27 @@ function clientHash(client: string): string {
   return `jhash ${client} mod ${2 ** 31 - 1} seed 0x52a6c1f3 offset ${CLIENT_HASH_OFFSET}`;
 }
 
+/**
+ * A client that is not known is learned, one that is known as this member's is refreshed. One that another member is known for is left:
+ * nftables cannot change an element's value from the packet path. Such a client was pinned, and its pin outlives what was learned.
+ */
+function learnClient(family: "4" | "6", mark: number, timeout: string): string[] {
+  const client = family === "4" ? "ip daddr . udp dport" : "ip6 daddr . udp dport";
+  if (family === "4") {
+    // On a miss the mark stays this member's.
+    return [
+      `meta mark set ${client} map @clients4`,
+      `meta mark ${mark} update @clients4 { ${client} timeout ${timeout} : ${mark} }`,
+    ];
+  }
+  return [
+    `meta mark set ${clientHash(client)}`,
+    "meta mark set meta mark map @clients6",
+    `meta mark != ${mark} meta mark < ${CLIENT_HASH_OFFSET} meta mark set 0 accept`,
+    `meta mark set ${clientHash(client)} update @clients6 { meta mark timeout ${timeout} : ${mark} }`,
+  ];
+}
+
 /** One chain a device: members may share a device, and are then told apart by their MAC addresses. */
 function learnChains(input: SteeringInput, families: readonly ("4" | "6")[], timeout: string): Chain[] {
   const { vip } = input;
@@ -227,15 +253,19 @@ function learnChains(input: SteeringInput, families: readonly ("4" | "6")[], tim
         rules.push(
           `${handshake} meta mark set ${slot.mark} meta mark vmap @fences`,
           `${handshake} update @sessions { @th,96,32 timeout ${timeout} : ${slot.mark} }`,
-          family === "4"
-            ? `${handshake} update @clients4 { ip daddr . udp dport timeout ${timeout} : ${slot.mark} }`
-            : `${handshake} meta mark set ${clientHash("ip6 daddr . udp dport")} update @clients6 { meta mark timeout ${timeout} : ${slot.mark} }`,
+          ...learnClient(family, slot.mark, timeout).map((rule) => `${handshake} ${rule}`),
           `${handshake} meta mark set 0 accept`,
         );
       }
     }
-    return { name: `learn_${slots[0]?.mark}`, device, binding: `${slots[0]?.deviceIndex}`, rules };
+    return { name: baseChainName("learn", device), device, binding: `${slots[0]?.deviceIndex}`, rules };
   });
+}
+
+/** A base chain's device cannot be changed everywhere, so another device is another chain. */
+export function baseChainName(role: string, device: string): string {
+  const plain = /^[A-Za-z0-9_-]+$/.test(device);
+  return `${role}_${plain ? device : Buffer.from(device).toString("hex")}`;
 }
 
 export function byDevice<S extends { device: string; deviceIndex: number | undefined }>(slots: readonly S[]): [string, S[]][] {

@@ -157,6 +157,21 @@ export class NftTable {
     );
   }
 
+  /** Removes what was learned of members that are gone. */
+  forgetLearned(maps: readonly string[], marks: ReadonlySet<number>): Promise<void> {
+    if (marks.size === 0) return Promise.resolve();
+    return this.#inTurn(() =>
+      this.#attempt(async () => {
+        const lines: string[] = [];
+        for (const map of maps) {
+          const stale = [...(await this.#elements(map))].filter(([, mark]) => marks.has(Number(mark))).map(([key]) => key);
+          lines.push(...elementCommands("delete", this.#table, map, stale));
+        }
+        if (lines.length > 0) await this.#commit(`${lines.join("\n")}\n`);
+      }),
+    );
+  }
+
   /** Elements of one map, as text. */
   elements(map: string): Promise<ReadonlyMap<string, string>> {
     return this.#inTurn(() => this.#elements(map));

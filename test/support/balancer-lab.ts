@@ -121,6 +121,9 @@ async function startEcho(): Promise<void> {
     stdio: ["ignore", "pipe", "inherit"],
   });
   await new Promise((resolve) => child.stdout?.once("data", resolve));
+  // It ends with the test's namespaces and must not keep the test waiting.
+  child.stdout?.destroy();
+  child.unref();
 }
 
 /** Numbered packets through the client's tunnel to the echo service and back. */
@@ -133,6 +136,11 @@ export function stream(client: Client, count: number, intervalMs: number, sessio
 
 export async function flood(host: string, count: number, address: string = VIP.v4): Promise<void> {
   assert.equal((await output(host, ["flood", address, String(VIP.port), String(count)])).trim(), "done");
+}
+
+/** First messages of handshakes with the VIP, each from a port of its own. */
+export async function initiations(host: string, count: number): Promise<void> {
+  assert.equal((await output(host, ["initiations", VIP.v4, String(VIP.port), String(count)])).trim(), "done");
 }
 
 function output(host: string, args: readonly string[]): Promise<string> {

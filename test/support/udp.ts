@@ -1,6 +1,6 @@
 /**
  * UDP programs that tests run inside hosts: `echo ADDRESS PORT`, `stream SOURCE ADDRESS PORT COUNT INTERVAL_MS` (numbered packets, what
- * came back), `flood ADDRESS PORT COUNT` (WireGuard data packets with random receiver indices, from many ports).
+ * came back), `initiations ADDRESS PORT COUNT` (first messages of handshakes, each from a port of its own), `flood ADDRESS PORT COUNT` (WireGuard data packets with random receiver indices, from many ports).
  */
 import { randomBytes } from "node:crypto";
 import { createSocket, type Socket } from "node:dgram";
@@ -21,6 +21,7 @@ const TAIL_MS = 500;
 const [mode, ...args] = process.argv.slice(2);
 if (mode === "echo") echo(args[0] ?? "", Number(args[1]));
 else if (mode === "stream") stream(args[0] ?? "", args[1] ?? "", Number(args[2]), Number(args[3]), Number(args[4]));
+else if (mode === "initiations") await initiations(args[0] ?? "", Number(args[1]), Number(args[2]));
 else if (mode === "flood") await flood(args[0] ?? "", Number(args[1]), Number(args[2]));
 
 function echo(address: string, port: number): void {
@@ -59,6 +60,17 @@ function stream(source: string, address: string, port: number, count: number, in
       }, TAIL_MS);
     }, intervalMs);
   });
+}
+
+/** Each from its own port; nobody answers them, as they are signed by nobody. */
+async function initiations(address: string, port: number, count: number): Promise<void> {
+  for (let n = 0; n < count; n += 1) {
+    const socket = createSocket("udp4");
+    const message = Buffer.concat([Buffer.from([1, 0, 0, 0]), randomBytes(144)]);
+    await new Promise((resolve) => socket.send(message, port, address, resolve));
+    socket.close();
+  }
+  process.stdout.write("done\n");
 }
 
 async function flood(address: string, port: number, count: number): Promise<void> {

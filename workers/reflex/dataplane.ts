@@ -103,6 +103,12 @@ export class Dataplane {
     await this.#return.setLearned("routes6", family(true), onlyMissing);
   }
 
+  /** What was learned of former members leads nowhere; without it, it is learned anew. */
+  async forget(marks: ReadonlySet<number>): Promise<void> {
+    const steering = this.#steering.forgetLearned(["sessions", "clients4", "clients6"], marks);
+    await Promise.all([steering, this.#return.forgetLearned(["routes4", "routes6"], marks)]);
+  }
+
   /** VIP_IN_USE when another swarm's table, another table or a device of this host has the address. */
   async checkVip(swarm: string, vip: SteeringState["vip"]): Promise<void> {
     const owner = await this.#steering.owner();

@@ -65,6 +65,7 @@ export class Reflex {
       log,
     });
     this.#book.onReport = (session) => this.#takeover.reported(session, Date.now());
+    this.#book.onMoved = (sessions) => this.#inBackground("route", () => this.#plane.setRoutes(this.#routesOf(sessions)));
   }
 
   /** Reads what was kept; touches nothing. */
@@ -190,7 +191,8 @@ export class Reflex {
     if (before === undefined || JSON.stringify(before.vip) !== JSON.stringify(next.vip))
       await this.#plane.checkVip(next.swarm, next.vip);
 
-    this.#take(next);
+    const slotsBefore = new Map(this.#state.slots);
+    this.#take(before, next);
     this.#state.executed(operation, next.epoch, Date.now());
     try {
       // On disk before in the kernel: after a crash between the two, the restart goes on from here.
@@ -199,6 +201,9 @@ export class Reflex {
       this.#rebalance();
       await this.#push();
       await this.#plane.setRoutes(this.#newRoutes(before, next));
+      await this.#plane.forget(
+        new Set([...slotsBefore].flatMap(([endpoint, mark]) => (this.#state.slots.has(endpoint) ? [] : [mark]))),
+      );
     } catch (thrown) {
       await this.#takeBack(operation, before);
       throw thrown;
@@ -208,11 +213,29 @@ export class Reflex {
     return { epoch: next.epoch, changed: true };
   }
 
-  #take(next: SteeringState): void {
+  #take(before: SteeringState | undefined, next: SteeringState): void {
     this.#state.desired = next;
     this.#state.setMembers(next.members.map((member) => member.endpoint));
     // A controller that pins a client after an ejection knows better than the ejection.
     for (const pin of next.pins) if (this.#isFit(pin.endpoint)) this.#state.pins.delete(pin.client);
+    this.#keepRemovedPins(before, next);
+  }
+
+  /**
+   * A pin that is no longer desired goes on until what was learned before it has expired: else the client's next handshake would go back
+   * to where it came from. It leads to where the client's session lives by now.
+   */
+  #keepRemovedPins(before: SteeringState | undefined, next: SteeringState): void {
+    const atMs = Date.now();
+    const still = new Set(next.pins.map((pin) => pin.client));
+    const byClient = new Map([...this.#book.current(atMs).values()].map((session) => [session.outerAddress, session]));
+    for (const { client, endpoint } of before?.pins ?? []) {
+      if (still.has(client) || this.#state.pins.has(client)) continue;
+      const session = byClient.get(client);
+      const holder = session?.endpoint ?? endpoint;
+      if (!this.#state.slots.has(holder)) continue;
+      this.#state.pins.set(client, { client, endpoint: holder, publicKey: session?.publicKey ?? "", atMs });
+    }
   }
 
   async #takeBack(operation: string, before: SteeringState | undefined): Promise<void> {
@@ -244,6 +267,13 @@ export class Reflex {
   #newRoutes(before: SteeringState | undefined, next: SteeringState): ReadonlyMap<string, number> {
     const known = new Map(before?.returnRoutes.map((route) => [route.innerAddress, route.endpoint]));
     return this.#routeMarks(next.returnRoutes.filter((route) => known.get(route.innerAddress) !== route.endpoint));
+  }
+
+  #routesOf(sessions: readonly SessionState[]): ReadonlyMap<string, number> {
+    const routes = sessions.flatMap(({ innerAddresses, endpoint }) =>
+      innerAddresses.map((innerAddress) => ({ innerAddress, endpoint })),
+    );
+    return this.#routeMarks(routes);
   }
 
   #routeMarks(routes: readonly { innerAddress: string; endpoint: string }[]): ReadonlyMap<string, number> {
@@ -403,9 +433,7 @@ export class Reflex {
         atMs,
       });
     }
-    const routes = this.#routeMarks(
-      moves.flatMap(({ session, to }) => session.innerAddresses.map((innerAddress) => ({ innerAddress, endpoint: to }))),
-    );
+    const routes = this.#routesOf(moves.map(({ session, to }) => ({ ...session, endpoint: to })));
     const { desired } = this.#state;
     if (desired === undefined) return;
     const view = viewOf(this.#state, desired);
@@ -487,13 +515,12 @@ export class Reflex {
     });
   }
 
+  /** Pins that have outlived what they had to overrule. */
   #dropPins(nowMs: number): boolean {
-    const current = this.#book.current(nowMs);
+    const members = this.#state.slots;
     let dropped = false;
     for (const pin of this.#state.pins.values()) {
-      const ageMs = nowMs - pin.atMs;
-      const arrived = current.get(pin.publicKey)?.endpoint === pin.endpoint || !this.#takeover.isUnderWay(pin.publicKey);
-      if (ageMs < LIMITS.reflex.ejectionPinMs || (!arrived && ageMs < LIMITS.reflex.ejectionPinLongestMs)) continue;
+      if (nowMs - pin.atMs < LIMITS.reflex.pinAfterlifeMs && members.has(pin.endpoint)) continue;
       this.#state.pins.delete(pin.client);
       dropped = true;
     }

@@ -8,8 +8,11 @@ export const SessionsFile = z.array(SessionState);
 
 export class SessionBook {
   readonly #byEndpoint = new Map<string, ReadonlyMap<string, SessionState>>();
-  /** Told of each session that an agent reports. */
+  /** Told of each session that an agent reports, and of those that live elsewhere than before. */
   onReport: ((session: SessionState) => void) | undefined;
+  onMoved: ((sessions: readonly SessionState[]) => void) | undefined;
+  /** Endpoint of each client's newest handshake, as it was last told. */
+  readonly #told = new Map<string, string>();
   dirty = false;
 
   load(sessions: readonly SessionState[]): void {
@@ -22,7 +25,12 @@ export class SessionBook {
     const present = sessions.map((session) => ({ ...session, endpoint }));
     this.#set(endpoint, present);
     this.dirty = true;
-    if (this.onReport !== undefined) for (const session of present) this.onReport(session);
+    for (const session of present) this.onReport?.(session);
+    const current = this.current(Date.now());
+    const moved = [...current.values()].filter((session) => this.#told.get(session.publicKey) !== session.endpoint);
+    for (const session of moved) this.#told.set(session.publicKey, session.endpoint);
+    for (const publicKey of this.#told.keys()) if (!current.has(publicKey)) this.#told.delete(publicKey);
+    if (moved.length > 0) this.onMoved?.(moved);
   }
 
   /** Endpoints that are not needed any more, beyond those that are members or may become some. */

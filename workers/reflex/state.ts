@@ -24,9 +24,9 @@ export const Executed = z.object({
 });
 export type Executed = z.infer<typeof Executed>;
 
-/** A pin made by an ejection; not part of the desired state. */
-export const EjectionPin = z.object({ client: SocketAddress, endpoint: EndpointName, publicKey: z.string(), atMs: z.number() });
-export type EjectionPin = z.infer<typeof EjectionPin>;
+/** A pin of the reflex's own: made by an ejection, or kept for a while when it is desired no more. */
+export const OwnPin = z.object({ client: SocketAddress, endpoint: EndpointName, publicKey: z.string(), atMs: z.number() });
+export type OwnPin = z.infer<typeof OwnPin>;
 
 const StateFile = z.object({
   version: z.literal(1),
@@ -34,7 +34,7 @@ const StateFile = z.object({
   slots: z.array(z.tuple([z.string(), z.number()])),
   nextSlot: z.number(),
   records: z.array(KeptRecord),
-  pins: z.array(EjectionPin),
+  pins: z.array(OwnPin),
   buckets: z.array(z.number()),
   operations: z.array(Executed),
 });
@@ -48,7 +48,7 @@ export class ReflexState {
   #nextSlot = 1;
   readonly records = new Map<string, OutlierRecord>();
   /** By client address. */
-  readonly pins = new Map<string, EjectionPin>();
+  readonly pins = new Map<string, OwnPin>();
   buckets: readonly number[] = [];
   readonly operations = new Map<string, Executed>();
 

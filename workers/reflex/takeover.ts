@@ -81,10 +81,6 @@ export class Takeover {
     this.#ask(again.map((move) => this.#update(move, { askedAtMs: nowMs, attempts: move.attempts + 1 })));
   }
 
-  isUnderWay(publicKey: string): boolean {
-    return this.#moves.has(publicKey);
-  }
-
   #ask(moves: readonly Underway[]): void {
     for (const [to, group] of Map.groupBy(moves, (move) => move.to)) {
       for (let at = 0; at < group.length; at += LIMITS.agent.adoptBatchMax) {
