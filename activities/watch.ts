@@ -64,6 +64,8 @@ async function watch(deps: ActivityDeps, input: WatchInput): Promise<WatchResult
   };
   let stopped: StoppedBy | undefined = input.state.stopped;
   let runsCheckedAtMs = 0;
+  // The switch may have been thrown just before this watch began: a reading from before that would say the contrary.
+  deps.stopGuard.forget();
   let vanished: readonly string[] = [];
   for (;;) {
     if (due(runsCheckedAtMs, LIMITS.control.runsPollMs)) {

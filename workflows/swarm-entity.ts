@@ -19,6 +19,7 @@ import { ForeshiftError } from "../models/errors.ts";
 import type { Observation } from "../models/observation.ts";
 import { parseInput } from "../models/parse.ts";
 import { plan, type Step } from "../models/plan.ts";
+import { checkSwarmSpec } from "../models/swarm-check.ts";
 import type * as messages from "../models/swarm-messages.ts";
 import { SwarmSpec } from "../models/swarm-spec.ts";
 import * as states from "../models/swarm-state.ts";
@@ -62,6 +63,8 @@ export class SwarmEntity {
   #weights: Promise<void> = Promise.resolve();
   #weightsUnderWay = 0;
   #endWatch: (() => void) | undefined;
+  /** Grows when a switch begins to be thrown and when it has been: what a watch saw in between says nothing of it. */
+  #switchings = 0;
 
   constructor(swarm: string, carried: SwarmCarried | undefined) {
     this.#swarm = swarm;
@@ -113,6 +116,7 @@ export class SwarmEntity {
   checkApply(request: messages.ApplySwarmRequest): void {
     checked(() => {
       const spec = parseInput(SwarmSpec, request.spec, "swarm file");
+      checkSwarmSpec(spec);
       if (spec.name !== this.#swarm) {
         throw new ForeshiftError("INVALID_FIELD", { field: "name", value: spec.name, detail: `this is swarm ${this.#swarm}` });
       }
@@ -162,15 +166,20 @@ export class SwarmEntity {
 
   /** Takes no lock: it must hold at once, whatever is under way. Steps that are under way read the switch in the store. */
   async stop(request: messages.StopRequest): Promise<messages.StopResult> {
+    this.#switchings += 1;
     this.#state = states.stop(this.#known(), request.by, request.reason, Date.now());
     this.#note(`${request.by} stopped automation: ${request.reason}.`);
     this.#wake();
     await this.#setSwitch(request, true);
+    this.#switchings += 1;
+    this.#wake();
     return { stopped: true };
   }
 
   async resume(request: messages.StopRequest): Promise<messages.StopResult> {
+    this.#switchings += 1;
     await this.#setSwitch(request, false);
+    this.#switchings += 1;
     this.#state = states.resume(this.#known(), Date.now());
     this.#note(`${request.by} resumed automation: ${request.reason}.`);
     this.#wake();
@@ -204,10 +213,11 @@ export class SwarmEntity {
 
   /** One turn of the main loop: watch until there is something to decide, decide, act. */
   async turn(): Promise<void> {
+    const switchings = this.#switchings;
     const seen = await this.#watch();
     if (seen === undefined) return;
     await this.#withLock(async () => {
-      this.#takeSwitch(seen.stopped);
+      if (switchings === this.#switchings) this.#takeSwitch(seen.stopped);
       for (const workflowId of seen.vanished) this.#runVanished(workflowId);
       await this.#decide(seen.observation);
     });
