@@ -195,10 +195,10 @@ export class Reflex {
     this.#take(before, next);
     this.#state.executed(operation, next.epoch, Date.now());
     try {
+      this.#rebalance();
       // On disk before in the kernel: after a crash between the two, the restart goes on from here.
       await this.#stateFile.save();
       await this.#plane.refreshDevices();
-      this.#rebalance();
       await this.#push();
       await this.#plane.setRoutes(this.#newRoutes(before, next));
       await this.#plane.forget(
