@@ -147,7 +147,7 @@ if (insideNamespace(import.meta.url)) {
     // 600 draws with p = 2/3 have a standard deviation of 11.5.
     assert.ok(Math.abs(byHash - 400) < 60, `${byHash} of 600 went to the member with two thirds`);
     const byTurns = await counts({ spread: "rotate", buckets: turnTable(weighted) });
-    assert.ok(Math.abs((byTurns[0] ?? 0) - 400) <= 2 && byTurns[2] === 0, `by turns: ${byTurns}`);
+    assert.ok(Math.abs((byTurns[0] ?? 0) - 400) <= 2 && byTurns[2] === 0, `by turns: ${byTurns.join(" ")}`);
     await table.apply(steeringRuleset(base));
   });
 

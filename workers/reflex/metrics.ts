@@ -6,15 +6,7 @@ const STEERED = new Set(["by_session", "by_pin", "by_client", "by_hash", "unknow
 
 export async function metricsText(reflex: Reflex): Promise<string> {
   const lines: string[] = [];
-  const family = (
-    name: string,
-    type: "gauge" | "counter",
-    help: string,
-    samples: readonly (readonly [string, number | undefined])[],
-  ) => {
-    lines.push(`# HELP foreshift_reflex_${name} ${help}`, `# TYPE foreshift_reflex_${name} ${type}`);
-    for (const [labels, value] of samples) if (value !== undefined) lines.push(`foreshift_reflex_${name}${labels} ${value}`);
-  };
+  const family = (...of: Parameters<typeof familyLines>) => lines.push(...familyLines(...of));
   const health = reflex.health();
   const each = (pick: (member: (typeof health)[number]) => number | undefined) =>
     health.map((member) => [`{endpoint="${member.endpoint}"}`, pick(member)] as const);
@@ -77,6 +69,20 @@ export async function metricsText(reflex: Reflex): Promise<string> {
     each((member) => counters.get(`member_${reflex.slotOf(member.endpoint)}`)),
   );
   return `${lines.join("\n")}\n`;
+}
+
+function familyLines(
+  name: string,
+  type: "gauge" | "counter",
+  help: string,
+  samples: readonly (readonly [string, number | undefined])[],
+): string[] {
+  const present = samples.filter(([, value]) => value !== undefined);
+  return [
+    `# HELP foreshift_reflex_${name} ${help}`,
+    `# TYPE foreshift_reflex_${name} ${type}`,
+    ...present.map(([labels, value]) => `foreshift_reflex_${name}${labels} ${value}`),
+  ];
 }
 
 function lossOf(stats: ProbeStats): number | undefined {

@@ -55,6 +55,7 @@ export class ProbeWindow {
       missesInARow: this.missesInARow,
       answersInARow: this.answersInARow,
       rttMsP50: rtts[Math.floor(rtts.length / 2)],
+      rttMsP75: rtts[Math.floor(rtts.length * 0.75)],
       rttMsMax: rtts.at(-1),
       lastAnswerAtMs: this.#lastAnswerAtMs,
     };

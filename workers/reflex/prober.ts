@@ -3,8 +3,8 @@
  * judged only after everything that has arrived was read, so that a busy prober does not take its own delay for an endpoint's.
  */
 import { connect } from "node:net";
-import type { KeyPair } from "../../drivers/tunnel/wireguard-probe-crypto.ts";
 import { TunnelProbe } from "../../drivers/tunnel/wireguard-probe.ts";
+import type { KeyPair } from "../../drivers/tunnel/wireguard-probe-crypto.ts";
 import { LIMITS } from "../../models/limits.ts";
 import type { MemberLink, OutlierPolicy, ProbeStats } from "../../models/steering.ts";
 import { ProbeWindow } from "./probe-window.ts";
@@ -73,8 +73,8 @@ export class MemberProber {
 
   /** False when the new target needs a new prober; a changed policy does not. */
   retarget(target: ProberTarget): boolean {
-    const identity = ({ policy: _, ...rest }: ProberTarget) => JSON.stringify(rest);
-    if (identity(target) !== identity(this.target)) return false;
+    const { policy } = target;
+    if (JSON.stringify(target) !== JSON.stringify({ ...this.target, policy })) return false;
     this.target = target;
     return true;
   }
@@ -139,7 +139,8 @@ export class MemberProber {
   }
 
   #refused(): void {
-    for (const seq of [...this.#outstanding.keys()]) this.#miss(seq, true);
+    const outstanding = Array.from(this.#outstanding.keys());
+    for (const seq of outstanding) this.#miss(seq, true);
   }
 
   /** A connection to a port where nobody listens: the refusal is the answer. */

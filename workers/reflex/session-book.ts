@@ -64,6 +64,13 @@ export class SessionBook {
     return [...this.current(nowMs).values()].filter((session) => session.endpoint === endpoint);
   }
 
+  /** Sessions by the endpoint that holds them. */
+  counts(nowMs: number): ReadonlyMap<string, number> {
+    const counts = new Map<string, number>();
+    for (const { endpoint } of this.current(nowMs).values()) counts.set(endpoint, (counts.get(endpoint) ?? 0) + 1);
+    return counts;
+  }
+
   all(): readonly SessionState[] {
     return [...this.#byEndpoint.values()].flatMap((sessions) => [...sessions.values()]);
   }

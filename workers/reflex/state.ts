@@ -41,6 +41,15 @@ const StateFile = z.object({
 type StateFile = z.infer<typeof StateFile>;
 export const ReflexStateFile: z.ZodType<StateFile> = StateFile;
 
+/** Where the state was before a change that may have to be taken back. */
+export interface StateMark {
+  readonly desired: SteeringState | undefined;
+  readonly slots: ReadonlyMap<string, number>;
+  readonly records: ReadonlyMap<string, OutlierRecord>;
+  readonly pins: ReadonlyMap<string, OwnPin>;
+  readonly buckets: readonly number[];
+}
+
 export class ReflexState {
   desired: SteeringState | undefined;
   /** Marks of members. A number is given out once: what was learned of a former member must never lead to another. */
@@ -90,6 +99,36 @@ export class ReflexState {
       }
       if (!this.records.has(endpoint)) this.records.set(endpoint, newRecord(endpoint));
     }
+  }
+
+  mark(): StateMark {
+    const { desired, slots, records, pins, buckets } = this;
+    return { desired, slots: new Map(slots), records: new Map(records), pins: new Map(pins), buckets };
+  }
+
+  /** What the probes have found out since is kept. */
+  goBackTo(mark: StateMark): void {
+    this.desired = mark.desired;
+    this.buckets = mark.buckets;
+    for (const endpoint of this.slots.keys()) if (!mark.slots.has(endpoint)) this.slots.delete(endpoint);
+    for (const endpoint of this.records.keys()) if (!mark.slots.has(endpoint)) this.records.delete(endpoint);
+    for (const [endpoint, slot] of mark.slots) this.slots.set(endpoint, slot);
+    for (const [endpoint, record] of mark.records) if (!this.records.has(endpoint)) this.records.set(endpoint, record);
+    for (const { client } of mark.desired?.pins ?? []) if (!mark.pins.has(client)) this.pins.delete(client);
+    for (const [client, pin] of mark.pins) if (!this.pins.has(client)) this.pins.set(client, pin);
+  }
+
+  /** Members that may take over: neither out nor silent nor on their way out; when there is none, whoever is not out. */
+  fit(): ReadonlySet<string> {
+    const fit = this.desired?.members.filter((member) => this.isFit(member.endpoint)) ?? [];
+    const best = fit.filter((member) => !member.draining && member.weight > 0);
+    return new Set((best.length > 0 ? best : fit).map((member) => member.endpoint));
+  }
+
+  /** It answers: one probe may get lost, two look like the beginning of a fault. */
+  isFit(endpoint: string): boolean {
+    const record = this.records.get(endpoint);
+    return record !== undefined && record.ejectedAtMs === undefined && record.proven && record.missesInARow < 2;
   }
 
   record(endpoint: string): OutlierRecord {

@@ -1,0 +1,188 @@
+/** What follows from the probes' answers and misses: ejection with its sessions to their shadows, and the return. */
+import { randomBytes } from "node:crypto";
+import type { Logger } from "pino";
+import { messageOf } from "../../models/errors.ts";
+import { LIMITS } from "../../models/limits.ts";
+import { afterAnswer, afterMiss, decideEjection, ejected, ejectionMs, mayReturn, returned } from "../../models/outlier.ts";
+import type { SessionState } from "../../models/session.ts";
+import type { SteeringState } from "../../models/steering.ts";
+import type { Agents } from "./agents.ts";
+import type { EventJournal } from "./event-journal.ts";
+import type { PathKeeper } from "./path-keeper.ts";
+import type { SessionBook } from "./session-book.ts";
+import type { ReflexState } from "./state.ts";
+import { Takeover } from "./takeover.ts";
+
+export interface FailoverOptions {
+  readonly state: ReflexState;
+  readonly book: SessionBook;
+  readonly path: PathKeeper;
+  readonly agents: Agents;
+  readonly events: EventJournal;
+  readonly save: () => Promise<void>;
+  readonly lastAnswerAtMs: (endpoint: string) => number | undefined;
+  readonly log: Logger;
+}
+
+export class Failover {
+  readonly #around: FailoverOptions;
+  readonly #state: ReflexState;
+  readonly #takeover: Takeover;
+  /** Members whose ejection was refused since they last answered; said once. */
+  readonly #refused = new Set<string>();
+  #panic = false;
+
+  constructor(options: FailoverOptions) {
+    this.#around = options;
+    this.#state = options.state;
+    this.#takeover = new Takeover({
+      agentOf: (endpoint) => options.agents.of(endpoint),
+      fit: () => options.state.fit(),
+      redirected: (moves) => this.#inBackground("redirect", () => options.path.follow(moves)),
+      ended: (from, moved, left, tookMs) => this.#takeoverEnded(from, moved, left, tookMs),
+      log: options.log,
+    });
+  }
+
+  get inPanic(): boolean {
+    return this.#panic;
+  }
+
+  /** An agent reports a session. */
+  reported(session: SessionState): void {
+    this.#takeover.reported(session, Date.now());
+  }
+
+  tick(): void {
+    this.#takeover.tick(Date.now());
+  }
+
+  /** After a restart: sessions whose new handshake was not seen before it; agents skip those that came in the meantime. */
+  resume(desired: SteeringState): void {
+    const nowMs = Date.now();
+    for (const { endpoint } of desired.members) {
+      if (this.#state.record(endpoint).ejectedAtMs === undefined || !desired.outlier.takeover) continue;
+      const moves = this.#takeover.assign(endpoint, this.#around.book.heldBy(endpoint, nowMs));
+      this.#takeover.begin(moves, nowMs);
+      if (moves.length > 0) this.#inBackground("resume-takeover", () => this.#around.path.follow(moves));
+    }
+  }
+
+  answered(endpoint: string): void {
+    const { desired } = this.#state;
+    if (desired === undefined || !this.#state.records.has(endpoint)) return;
+    const before = this.#state.record(endpoint);
+    const record = afterAnswer(before);
+    this.#state.records.set(endpoint, record);
+    this.#refused.delete(endpoint);
+    if (this.#refused.size === 0) this.#panic = false;
+    if (!before.proven) this.#inBackground("save", () => this.#around.save());
+    if (mayReturn(record, desired.outlier, Date.now())) this.#return(endpoint, desired);
+  }
+
+  missed(endpoint: string, refused: boolean): void {
+    const { desired } = this.#state;
+    if (desired === undefined || !this.#state.records.has(endpoint)) return;
+    this.#state.records.set(endpoint, afterMiss(this.#state.record(endpoint)));
+    const decision = decideEjection(endpoint, [...this.#state.records.values()], desired.outlier);
+    if (decision.kind === "eject") this.#eject(endpoint, desired, refused);
+    else if (decision.kind === "refuse") this.#refuse(endpoint, decision);
+  }
+
+  #refuse(endpoint: string, decision: { panic: boolean; because: string }): void {
+    const known = this.#refused.has(endpoint);
+    this.#refused.add(endpoint);
+    if (decision.panic && !this.#panic) {
+      this.#panic = true;
+      const text = `nobody is ejected: ${decision.because}; the prober itself may be at fault`;
+      this.#around.events.add({ kind: "panic", endpoint: undefined, text, details: { because: decision.because } }, Date.now());
+    }
+    if (known) return;
+    const text = `${endpoint} does not answer but is not ejected: ${decision.because}`;
+    this.#around.events.add(
+      { kind: "ejection-refused", endpoint, text, details: { because: decision.because, panic: decision.panic } },
+      Date.now(),
+    );
+  }
+
+  /** Everything in one go: nothing here waits for a disk, a controller or another endpoint's answer. */
+  #eject(endpoint: string, desired: SteeringState, refused: boolean): void {
+    const nowMs = Date.now();
+    const record = ejected(this.#state.record(endpoint), desired.outlier, nowMs);
+    this.#state.records.set(endpoint, record);
+    this.#refused.delete(endpoint);
+    const sessions = this.#around.book.heldBy(endpoint, nowMs);
+    const moves = this.#takeover.assign(endpoint, sessions);
+    if (desired.outlier.takeover) this.#takeover.begin(moves, nowMs);
+    this.#inBackground("eject", async () => {
+      await this.#around.path.follow(moves);
+      const followedMs = Date.now() - nowMs;
+      this.#around.log.info({ event: "ejection-in-force", endpoint, sessions: moves.length, tookMs: followedMs });
+      this.#around.path.rebalance();
+      await this.#around.path.push();
+      await this.#around.save();
+    });
+    const lastAnswerAtMs = this.#around.lastAnswerAtMs(endpoint) ?? nowMs;
+    const why = refused ? "its WireGuard is gone" : `${record.missesInARow} probes in a row were not answered`;
+    this.#around.events.add(
+      {
+        kind: "ejected",
+        endpoint,
+        text: `${endpoint} is out for at least ${ejectionMs(record, desired.outlier)} ms: ${why}; ${moves.length} sessions go to their shadows`,
+        details: {
+          misses: record.missesInARow,
+          refused,
+          silentMs: nowMs - lastAnswerAtMs,
+          sessions: sessions.length,
+          moves: moves.length,
+          shadows: [...new Set(moves.map((move) => move.to))].sort(),
+          takeover: desired.outlier.takeover,
+        },
+      },
+      nowMs,
+    );
+  }
+
+  #return(endpoint: string, desired: SteeringState): void {
+    const nowMs = Date.now();
+    const before = this.#state.record(endpoint);
+    this.#state.records.set(endpoint, returned(before, nowMs));
+    const outMs = nowMs - (before.ejectedAtMs ?? nowMs);
+    const text = `${endpoint} answers again after ${outMs} ms; its weight rises over ${desired.outlier.slowStartMs} ms`;
+    this.#around.events.add({ kind: "returned", endpoint, text, details: { outMs, ejections: before.ejections } }, nowMs);
+    this.#inBackground("return", async () => {
+      await this.#retireMoved(endpoint);
+      this.#around.path.rebalance();
+      await this.#around.path.push();
+      await this.#around.save();
+    });
+  }
+
+  /** The endpoint forgets sessions that live elsewhere by now, so that it begins no handshake for them. */
+  async #retireMoved(endpoint: string): Promise<void> {
+    const current = this.#around.book.current(Date.now());
+    const moved = this.#around.book.all().filter((session) => {
+      const holder = current.get(session.publicKey)?.endpoint;
+      return session.endpoint === endpoint && holder !== undefined && holder !== endpoint;
+    });
+    const publicKeys = moved.map((session) => session.publicKey).slice(0, LIMITS.agent.adoptBatchMax);
+    if (publicKeys.length === 0) return;
+    try {
+      const operation = `reflex/return/${endpoint}/${randomBytes(8).toString("hex")}`;
+      await this.#around.agents.of(endpoint)?.retire({ operation, publicKeys });
+      this.#around.book.forget(endpoint, new Set(publicKeys));
+    } catch (thrown) {
+      this.#around.log.warn({ event: "retire-failed", endpoint, detail: messageOf(thrown) });
+    }
+  }
+
+  #takeoverEnded(from: string, moved: number, left: number, tookMs: number): void {
+    const rest = left === 0 ? "" : `; ${left} clients did not answer`;
+    const text = `${moved} sessions of ${from} live on their shadows after ${tookMs} ms${rest}`;
+    this.#around.events.add({ kind: "sessions-moved", endpoint: from, text, details: { moved, left, tookMs } }, Date.now());
+  }
+
+  #inBackground(what: string, task: () => Promise<unknown>): void {
+    task().catch((thrown: unknown) => this.#around.path.failed(what, thrown));
+  }
+}
