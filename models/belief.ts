@@ -58,6 +58,7 @@ function firstRecord(one: EndpointObservation, spec: SwarmSpec, now: number): En
     endpoint: one.endpoint,
     phase: "joining",
     seenAtMs: now,
+    proven: false,
     weight: one.weight ?? spec.endpoints.weight,
     signal: "healthy",
     signalSinceMs: now,
@@ -103,13 +104,13 @@ function nextPhase(
   reading: Reading,
   spec: SwarmSpec,
   now: number,
-): Pick<EndpointRecord, "phase" | "reason"> {
+): Pick<EndpointRecord, "phase" | "reason"> & Partial<EndpointRecord> {
   const { phase, reason } = record;
   if ((phase === "active" || phase === "degraded") && typeof one.weight !== "number" && one.machine === "running") {
     return { phase: "joining", reason: "The balancer does not hold it as a member." };
   }
   if (phase === "joining" && record.signal === "healthy" && isServing(one) && one.innerProbes >= LIMITS.plan.probesMin) {
-    return { phase: "active", reason: `Healthy: ${reading.text}.` };
+    return { phase: "active", proven: true, reason: `Healthy: ${reading.text}.` };
   }
   if (phase === "active" && isUnhealthyFor(record, spec.thresholds.holdMs, now)) {
     return { phase: "degraded", reason: `Not healthy: ${reading.text}.` };

@@ -56,8 +56,8 @@ export function whyOverBudget(use: BudgetUse, windowMs: number): string | undefi
 export interface Capacity {
   readonly sessions: number;
   readonly capacity: number;
-  /** Names of the endpoints that serve. */
-  readonly serving: readonly string[];
+  /** The endpoints that serve, with the weight that counts: a raised one counts once the balancer holds it. */
+  readonly serving: ReadonlyMap<string, number>;
   /** Ghosts that no run under way is going to claim. */
   readonly freeGhosts: number;
 }
@@ -71,14 +71,15 @@ export function capacityOf(
   const byName = new Map(records.map((record) => [record.endpoint, record]));
   let sessions = 0;
   let capacity = 0;
-  const serving: string[] = [];
+  const serving = new Map<string, number>();
   for (const one of observation.endpoints) {
     const record = byName.get(one.endpoint);
     if (record === undefined || record.phase === "retired") continue;
     sessions += one.sessions;
     if (!isServing(one) || (record.phase !== "active" && record.phase !== "degraded")) continue;
-    serving.push(one.endpoint);
-    capacity += sessionsAt(spec, record.weight);
+    const weight = Math.min(record.weight, one.weight ?? 0);
+    serving.set(one.endpoint, weight);
+    capacity += sessionsAt(spec, weight);
   }
   const claimed = disruptions.filter(isUnderWay).length;
   return { sessions, capacity, serving, freeGhosts: Math.max(0, observation.ghosts.length - claimed) };

@@ -67,13 +67,12 @@ export class Draft {
     const record = this.#records.get(step.endpoint);
     if (record === undefined || record.phase === "lost" || record.phase === "draining" || this.#isTaken(step.endpoint)) return;
     const because = this.#whyNotAct() ?? this.#frozen ?? (chosen ? this.#whyCooling(record.lastMoveAtMs) : undefined);
-    if (!this.#passes(step, because ?? this.#whyNotBudget() ?? this.#whyNotDrain(step, record))) return;
-    const { capacity, serving, freeGhosts } = this.#capacity;
+    if (!this.#passes(step, because ?? this.#whyNotBudget() ?? this.#whyNotDrain(step))) return;
+    const { capacity, serving } = this.#capacity;
     this.#capacity = {
       ...this.#capacity,
-      capacity: capacity - this.#sessionsAt(record) + this.#replacementSessions(step),
-      serving: serving.filter((name) => name !== step.endpoint),
-      freeGhosts: step.mode === "replace" ? Math.max(0, freeGhosts - 1) : freeGhosts,
+      capacity: capacity - this.#sessionsAt(step.endpoint) + this.#replacementSessions(step),
+      serving: new Map([...serving].filter(([name]) => name !== step.endpoint)),
     };
     this.#begin(step.endpoint, "draining", step.reason, {});
   }
@@ -81,26 +80,25 @@ export class Draft {
   setWeight(step: WeightStep): void {
     const record = this.#records.get(step.endpoint);
     if (record === undefined || this.#isTaken(step.endpoint)) return;
-    const lowered = sessionsAt(this.#state.spec, record.weight - step.weight);
+    const weight = this.#capacity.serving.get(step.endpoint) ?? 0;
+    const lowered = sessionsAt(this.#state.spec, Math.max(0, weight - step.weight));
     const lastAtMs = Math.max(
       record.lastActionAtMs ?? Number.NEGATIVE_INFINITY,
       record.lastMoveAtMs ?? Number.NEGATIVE_INFINITY,
     );
     const cooling = this.#whyCooling(lastAtMs);
-    const capacity = lowered > 0 ? whyBelowCapacity(this.#capacity, lowered, 0, this.#capacity.serving.length) : undefined;
+    const capacity = lowered > 0 ? whyBelowCapacity(this.#capacity, lowered, 0, this.#capacity.serving.size) : undefined;
     if (!this.#passes(step, this.#whyNotAct() ?? this.#frozen ?? cooling ?? capacity)) return;
-    this.#capacity = { ...this.#capacity, capacity: this.#capacity.capacity - lowered };
+    const serving = new Map(
+      [...this.#capacity.serving].map(([name, held]) => [name, name === step.endpoint ? Math.min(held, step.weight) : held]),
+    );
+    this.#capacity = { ...this.#capacity, capacity: this.#capacity.capacity - lowered, serving };
     this.#records.set(step.endpoint, { ...record, weight: step.weight, lastActionAtMs: this.#now });
   }
 
-  /** Asks for the machines that are missing, beyond those asked for already. */
+  /** Asks for the machines that are missing; while a run of that kind is under way, for no more. */
   launch(kind: PendingLaunch["kind"], missing: number, reason: string): void {
-    if (missing <= 0) {
-      this.#pending = this.#pending.filter((one) => one.kind !== kind);
-      return;
-    }
-    const asked = this.#pending.filter((one) => one.kind === kind).reduce((sum, one) => sum + one.count, 0);
-    if (asked > 0) return;
+    if (missing <= 0 || this.#pending.some((one) => one.kind === kind)) return;
     const step: Step = { kind: kind === "ghost" ? "replenish-ghosts" : "add-endpoints", count: missing, reason };
     if (!this.#passes(step, kind === "ghost" ? this.#whyStopped() : this.#whyNotAct())) return;
     this.#pending = [...this.#pending, { kind, count: missing, sinceMs: this.#now }];
@@ -136,6 +134,7 @@ export class Draft {
   #begin(endpoint: string, phase: "lost" | "draining", reason: string, more: Partial<EndpointRecord>): void {
     const record = this.#records.get(endpoint);
     if (record !== undefined) this.#records.set(endpoint, { ...record, ...more, phase, reason, lastMoveAtMs: this.#now });
+    this.#capacity = { ...this.#capacity, freeGhosts: Math.max(0, this.#capacity.freeGhosts - 1) };
     this.#disruptions = [...this.#disruptions, { endpoint, startedAtMs: this.#now, endedAtMs: undefined }];
     this.#requested = this.#requested.filter((one) => one.endpoint !== endpoint);
   }
@@ -162,18 +161,18 @@ export class Draft {
     return whyOverBudget(budgetUse(this.#state.spec, this.#disruptions, live, this.#now), this.#state.spec.budget.windowMs);
   }
 
-  #whyNotDrain(step: DrainStep, record: EndpointRecord): string | undefined {
-    const others = this.#capacity.serving.filter((name) => name !== step.endpoint).length;
+  #whyNotDrain(step: DrainStep): string | undefined {
+    const others = this.#capacity.serving.size - (this.#capacity.serving.has(step.endpoint) ? 1 : 0);
     const left = others + (step.mode === "replace" ? 1 : 0);
-    const because = whyBelowCapacity(this.#capacity, this.#sessionsAt(record), this.#replacementSessions(step), left);
+    const because = whyBelowCapacity(this.#capacity, this.#sessionsAt(step.endpoint), this.#replacementSessions(step), left);
     if (because === undefined || step.mode === "drain" || this.#capacity.freeGhosts > 0) return because;
     this.#ghostsMissed += 1;
     return `${because}; no ghost is free to take its place`;
   }
 
   /** What the swarm can carry less without it. */
-  #sessionsAt(record: EndpointRecord): number {
-    return this.#capacity.serving.includes(record.endpoint) ? sessionsAt(this.#state.spec, record.weight) : 0;
+  #sessionsAt(endpoint: string): number {
+    return sessionsAt(this.#state.spec, this.#capacity.serving.get(endpoint) ?? 0);
   }
 
   /** A replacement counts only when a ghost is there to become it: a launch may fail. */

@@ -20,6 +20,8 @@ export interface EndpointRecord {
   readonly phase: Phase;
   /** When it was first seen. */
   readonly seenAtMs: number;
+  /** It has been healthy once: only then does it count as one of the swarm's endpoints. */
+  readonly proven: boolean;
   /** Weight last asked for. */
   readonly weight: number;
   /** The present signal, and since when it has been seen without a break. */

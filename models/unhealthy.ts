@@ -22,9 +22,9 @@ export function countUnhealthy(spec: SwarmSpec, beliefs: readonly Belief[], now:
   return { members: members.length, unhealthy: unhealthy.map(({ record }) => record.endpoint), doubtful };
 }
 
-/** Counts as one of the swarm's endpoints: it serves, or a run handles it. */
+/** Counts as one of the swarm's endpoints: it serves, has served, or a run handles it. */
 export function isLive(record: EndpointRecord): boolean {
-  return record.phase !== "joining" && record.phase !== "retired";
+  return record.proven && record.phase !== "retired";
 }
 
 /** More than the budget's share and more than one unhealthy, or so many doubtful at once that the measurement itself is doubted. */

@@ -28,7 +28,7 @@ export function endpointOf(endpoint: string, change: Partial<EndpointObservation
     ejectedAtMs: undefined,
     ejections: 0,
     innerLoss: 0,
-    innerRttMsP50: 2,
+    innerRttMsP75: 2,
     innerRttMsMax: 4,
     innerMissesInARow: 0,
     innerProbes: 30,

@@ -86,7 +86,7 @@ describe("a healthy swarm", () => {
 });
 
 describe("a degraded endpoint", () => {
-  const slow: Changes = { "ep-2": { innerLoss: 0.1, innerRttMsP50: 40 } };
+  const slow: Changes = { "ep-2": { innerLoss: 0.1, innerRttMsP75: 40 } };
 
   test("has its weight lowered after the hold, and is replaced when it lasts", () => {
     const made = during(settled(5), seeing(5, slow), START, 12_000);
@@ -94,7 +94,7 @@ describe("a degraded endpoint", () => {
     assert.deepEqual(made.at, [2_000, 10_000]);
     const [lowered, replaced] = made.steps;
     assert.ok(lowered?.kind === "set-weight" && lowered.weight < 100 && lowered.weight >= 10);
-    assert.match(lowered.reason, /ep-2 is degraded for 2 s: .*(loss through the tunnel 10 %|round trip 40 ms).*degraded from/);
+    assert.match(lowered.reason, /ep-2 is degraded for 2 s: .*(loss through the tunnel 10 %|round trip.s upper quartile 40 ms).*degraded from/);
     assert.match(replaced?.reason ?? "", /ep-2 has been degraded for 10 s \(replaced after 10 s\)/);
     assert.equal(made.state.endpoints[1]?.phase, "draining");
   });
@@ -221,7 +221,7 @@ describe("what must not lead to a move", () => {
   });
 
   test("a round trip that rises for all", () => {
-    const all = Object.fromEntries([1, 2, 3, 4, 5].map((number) => [`ep-${number}`, { innerRttMsP50: 400 }]));
+    const all = Object.fromEntries([1, 2, 3, 4, 5].map((number) => [`ep-${number}`, { innerRttMsP75: 400 }]));
     assert.deepEqual(kinds(during(settled(5), seeing(5, all), START, 60_000)), []);
   });
 
