@@ -28,6 +28,8 @@ export const LIMITS = {
     bucketsMin: 4_096,
     bucketsMax: 65_536,
     bucketsPerMemberMin: 128,
+    /** A prober that judges a probe this much too late was held up, and so was perhaps the endpoint beside it. */
+    proberLateMs: 25,
     /** After a miss the next probes come after this share of the interval. */
     probeHurryShare: 0.75,
     /** Outside the tunnel: a TCP connection to a port where nobody listens (tcpmux); its refusal is the answer. */
@@ -295,7 +297,6 @@ export const LIMITS = {
     watchLongestMs: 300_000,
     /** Retry pause of the swarm's main loop when a watch failed for good. */
     watchRetryMs: 5_000,
-    pagesPerStepMax: 1,
     launchesAtOnceMax: 8,
     workerRestartFirstMs: 500,
     workerRestartLongestMs: 10_000,
@@ -305,6 +306,8 @@ export const LIMITS = {
     storeCallsPerSecond: 200,
     agentCallsPerSecond: 200,
     updateTimeoutMs: 15_000,
+    /** How often somebody who waits for a run looks whether it has begun. */
+    runBeginPollMs: 300,
   },
   /** The person's file. */
   swarmFile: {
@@ -313,7 +316,7 @@ export const LIMITS = {
   },
   story: {
     steadyMs: 5_000,
-    phaseTimeoutMs: 120_000,
+    phaseTimeoutMs: 60_000,
     newsRowsMax: 500,
   },
   bench: {

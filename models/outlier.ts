@@ -1,8 +1,8 @@
 /**
  * Outlier ejection, after Envoy's: when a member that does not answer is put out, for how long, and when the prober is doubted instead.
  */
-import type { OutlierPolicy } from "./steering.ts";
 import { LIMITS } from "./limits.ts";
+import type { OutlierPolicy } from "./steering.ts";
 
 /** What is known of one member between two probes. Times are Unix milliseconds. */
 export interface OutlierRecord {

@@ -4,13 +4,13 @@
 import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import type { MemberLink, SteeringState } from "../../models/steering.ts";
-import { SteeringState as SteeringStateSchema } from "../../models/steering.ts";
-import { ECHO_PORT, endpointLinks, ENDPOINT_INNER, INNER, probeInnerAddress, SERVER_INNER } from "../../lab/addresses.ts";
+import { ECHO_PORT, ENDPOINT_INNER, endpointLinks, INNER, probeInnerAddress, SERVER_INNER } from "../../lab/addresses.ts";
 import { type Client, Clients } from "../../lab/clients.ts";
 import { makeKeyPair } from "../../lab/keys.ts";
 import { runScript, spawnIn } from "../../lab/namespace.ts";
 import { addMachine, buildBackbone } from "../../lab/topology.ts";
+import type { MemberLink, SteeringState } from "../../models/steering.ts";
+import { SteeringState as SteeringStateSchema } from "../../models/steering.ts";
 import type { StreamResult } from "./udp.ts";
 
 export const VIP = { v4: "198.19.0.1", v6: "fd00:19::1", port: 51_820 } as const;

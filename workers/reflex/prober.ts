@@ -92,12 +92,24 @@ export class MemberProber {
     this.#seq += 1;
     const seq = this.#seq;
     this.#inner.sent(seq, Date.now());
-    this.#outstanding.set(
-      seq,
-      setTimeout(() => setImmediate(() => this.#miss(seq, false)), this.target.policy.probeTimeoutMs),
-    );
+    this.#await(seq, true);
     this.#probe.send(seq);
     this.#schedule();
+  }
+
+  /** A prober that was itself held up takes its delay for the machine's, and gives the answer its time once more. */
+  #await(seq: number, mayWaitAgain: boolean): void {
+    const { probeTimeoutMs } = this.target.policy;
+    const dueAt = performance.now() + probeTimeoutMs;
+    const judge = () => {
+      const heldUp = performance.now() - dueAt > LIMITS.reflex.proberLateMs;
+      if (heldUp && mayWaitAgain && this.#outstanding.has(seq) && !this.#closed) this.#await(seq, false);
+      else this.#miss(seq, false);
+    };
+    this.#outstanding.set(
+      seq,
+      setTimeout(() => setImmediate(judge), probeTimeoutMs),
+    );
   }
 
   /** After a miss the next probes come a little faster: what is lost of the time to find out is won back. */
