@@ -87,7 +87,8 @@ export class Draft {
       record.lastMoveAtMs ?? Number.NEGATIVE_INFINITY,
     );
     const cooling = this.#whyCooling(lastAtMs);
-    const capacity = lowered > 0 ? whyBelowCapacity(this.#capacity, lowered, 0, this.#capacity.serving.size) : undefined;
+    const capacity =
+      step.weight < record.weight ? whyBelowCapacity(this.#capacity, lowered, 0, this.#capacity.serving.size) : undefined;
     if (!this.#passes(step, this.#whyNotAct() ?? this.#frozen ?? cooling ?? capacity)) return;
     const serving = new Map(
       [...this.#capacity.serving].map(([name, held]) => [name, name === step.endpoint ? Math.min(held, step.weight) : held]),

@@ -74,16 +74,12 @@ test("any change moves as few buckets as can be", (context) => {
     const wanted = bucketCounts(second, after.length);
     const fewest = [...wanted].reduce((sum, [slot, count]) => sum + Math.max(0, count - (had.get(slot) ?? 0)), 0);
     assert.equal(movedBetween(grown, after), fewest);
-    assert.deepEqual(held(after), new Map([...wanted].filter(([, count]) => count > 0).toSorted(byFirstUse(after))));
+    assert.deepEqual(held(after), new Map([...wanted].filter(([, count]) => count > 0)));
   });
   holds(context, property, 150);
 });
 
-function byFirstUse(table: BucketTable) {
-  return ([a]: readonly [number, number], [b]: readonly [number, number]) => table.indexOf(a) - table.indexOf(b);
-}
-
-test("one of N equal members that goes remaps only its own buckets, and gets most of them back", (context) => {
+test("one of N equal members that goes remaps only its own buckets, and takes no more than its share when it returns", (context) => {
   const property = fc.property(fc.integer({ min: 2, max: 60 }), fc.nat(59), (count, which) => {
     const shares = equal(count);
     const gone = (which % count) + 1;

@@ -297,7 +297,11 @@ test("deciding only when something changes or `nextAtMs` has come, nothing is mi
     maxLength: 6,
   });
   const property = fc.property(anyStory, (story) => {
-    const spec = specOf({ endpoints: { count: 6 }, budget: { windowMs: 20_000 } });
+    const spec = specOf({
+      endpoints: { count: 6 },
+      budget: { windowMs: 20_000 },
+      thresholds: { coolDownMs: 12_000, recoverAfterMs: 5_000 },
+    });
     const play = (decidesAt: (now: number, nextAtMs: number | undefined, changed: boolean) => boolean) => {
       const world = new World(spec);
       const taken: string[] = [];
@@ -317,11 +321,8 @@ test("deciding only when something changes or `nextAtMs` has come, nothing is mi
         for (let passed = 0; passed < forMs; passed += 200) {
           const changed = passed === 0;
           world.happen(changed ? { ...quiet, change: [{ index, condition }] } : quiet);
-          const heartbeat = world
-            .observe()
-            .endpoints.map((one) => (one.heartbeatAgeMs === 500 ? one : { ...one, heartbeatAgeMs: 100_000 }));
           if (!decidesAt(world.now, nextAtMs, changed)) continue;
-          const made = world.decide({ ...world.observe(), endpoints: heartbeat });
+          const made = world.decide(world.observe());
           nextAtMs = made.nextAtMs;
           taken.push(...made.steps.map((step) => `${world.now} ${JSON.stringify(step)}`));
           if (made.steps.length > 0) nextAtMs = world.now;
