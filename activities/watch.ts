@@ -202,7 +202,7 @@ function observe(endpoint: string, machine: Machine | undefined, sources: Source
     ejectedAtMs: health?.ejectedAtMs,
     ejections: health?.ejections ?? 0,
     innerLoss: sent === 0 ? 0 : 1 - (health?.inner.answered ?? 0) / sent,
-    innerRttMsP50: health?.inner.rttMsP50,
+    innerRttMsP75: health?.inner.rttMsP75,
     innerRttMsMax: health?.inner.rttMsMax,
     innerMissesInARow: health?.inner.missesInARow ?? 0,
     innerProbes: sent,

@@ -43,7 +43,8 @@ export interface EndpointObservation {
   readonly ejections: number;
   /** Through the tunnel, over the window of the probes (limits). */
   readonly innerLoss: number;
-  readonly innerRttMsP50: number | undefined;
+  /** Upper quartile of the round trips. */
+  readonly innerRttMsP75: number | undefined;
   readonly innerRttMsMax: number | undefined;
   readonly innerMissesInARow: number;
   /** Probes the window holds; few probes are weak evidence. */

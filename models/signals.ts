@@ -21,7 +21,7 @@ export interface Reading {
 export function medianRttMs(observation: Observation): number | undefined {
   const trips = observation.endpoints
     .filter((one) => isServing(one) && one.innerProbes >= LIMITS.plan.probesMin)
-    .map((one) => one.innerRttMsP50)
+    .map((one) => one.innerRttMsP75)
     .filter((trip) => trip !== undefined && trip !== null)
     .sort((a, b) => a - b);
   return trips[Math.floor((trips.length - 1) / 2)];
@@ -124,13 +124,13 @@ function readRtt(
   { rttFactor, rttExcessMsMin }: Thresholds,
   medianMs: number | undefined,
 ): Reading[] {
-  const trip = one.innerRttMsP50 ?? undefined;
+  const trip = one.innerRttMsP75 ?? undefined;
   if (trip === undefined || medianMs === undefined || one.innerProbes < LIMITS.plan.probesMin) return [];
   const on = before !== "healthy";
   if (trip <= medianMs || !reaches(trip, medianMs * rttFactor, on) || !reaches(trip - medianMs, rttExcessMsMin, on)) return [];
   const severity = share(trip, medianMs * rttFactor, medianMs * rttFactor * 3 + rttExcessMsMin);
   const bound = `degraded from ${rttFactor} times the swarm's median of ${milliseconds(medianMs)} and ${rttExcessMsMin} ms above it`;
-  return [{ signal: "degraded", severity, cause: "rtt", text: `round trip ${milliseconds(trip)} (${bound})` }];
+  return [{ signal: "degraded", severity, cause: "rtt", text: `round trip's upper quartile ${milliseconds(trip)} (${bound})` }];
 }
 
 function isFresh(one: EndpointObservation): boolean {

@@ -107,6 +107,8 @@ export interface ProbeStats {
   readonly answersInARow: number;
   /** Round trips in milliseconds; undefined before the first answer. */
   readonly rttMsP50: number | undefined;
+  /** The upper quartile: queues show here while the median still looks well. */
+  readonly rttMsP75: number | undefined;
   readonly rttMsMax: number | undefined;
   readonly lastAnswerAtMs: number | undefined;
 }
