@@ -15,7 +15,6 @@ export { summary } from "./summary.ts";
 export type { Disruption, DisruptionOutcome, EndpointRecord, Phase, Signal, SwarmState } from "./swarm-state.ts";
 export {
   applySpec,
-  checkRequest,
   initialState,
   recordDisruptionEnd,
   recordLaunchEnd,
@@ -23,7 +22,6 @@ export {
   requestReplace,
   resume,
   stop,
-  withdrawRequest,
 } from "./swarm-state.ts";
 
 export type { Step, Withheld };

@@ -151,11 +151,6 @@ function request(state: SwarmState, asked: Request): SwarmState {
   return { ...state, requested: [...state.requested, asked] };
 }
 
-/** Takes a waiting request back, e.g. because the update that made it was cancelled. */
-export function withdrawRequest(state: SwarmState, endpoint: string): SwarmState {
-  return { ...state, requested: state.requested.filter((one) => one.endpoint !== endpoint) };
-}
-
 /** The stop switch: from here on nothing but paging, until `resume`. Stopped twice, the first reason stays. */
 export function stop(state: SwarmState, by: string, reason: string, now: number): SwarmState {
   return state.stopped === undefined ? { ...state, stopped: { by, reason, atMs: now } } : state;

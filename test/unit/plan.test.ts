@@ -94,7 +94,10 @@ describe("a degraded endpoint", () => {
     assert.deepEqual(made.at, [2_000, 10_000]);
     const [lowered, replaced] = made.steps;
     assert.ok(lowered?.kind === "set-weight" && lowered.weight < 100 && lowered.weight >= 10);
-    assert.match(lowered.reason, /ep-2 is degraded for 2 s: .*(loss through the tunnel 10 %|round trip.s upper quartile 40 ms).*degraded from/);
+    assert.match(
+      lowered.reason,
+      /ep-2 is degraded for 2 s: .*(loss through the tunnel 10 %|round trip.s upper quartile 40 ms).*degraded from/,
+    );
     assert.match(replaced?.reason ?? "", /ep-2 has been degraded for 10 s \(replaced after 10 s\)/);
     assert.equal(made.state.endpoints[1]?.phase, "draining");
   });
@@ -366,6 +369,18 @@ describe("the state", () => {
   test("the next moment to decide is when the hold is over", () => {
     const made = plan(settled(3), seeing(3, { "ep-1": { innerLoss: 0.1 } })(), START + 500);
     assert.equal(made.nextAtMs, START + 2_500);
+  });
+
+  test("or the cool-down, or the time to try again", () => {
+    const sick = seeing(5, { "ep-2": { innerLoss: 0.1 } });
+    const lowered = during(settled(5, { thresholds: { replaceAfterMs: 3_600_000 } }), sick, START, 2_000);
+    assert.deepEqual(kinds(lowered), ["set-weight"]);
+    const well = seeing(5, { "ep-2": { weight: 60, heartbeatAgeMs: undefined } });
+    const recovered = during(lowered.state, well, START + 2_200, 40_000);
+    assert.equal(recovered.nextAtMs, START + 62_000);
+    const dead = seeing(3, { "ep-3": { ejected: true, ejectedAtMs: START, innerMissesInARow: 7 } });
+    const failed = recordDisruptionEnd(plan(settled(3), dead(), START).state, "ep-3", "failed", START + 1_000);
+    assert.equal(during(failed, dead, START + 1_000, 9_000).nextAtMs, START + 11_000);
   });
 
   test("a member that never becomes healthy is replaced", () => {
