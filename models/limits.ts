@@ -15,13 +15,10 @@ export const LIMITS = {
     sessionTimeoutMs: 240_000,
     /** Packets a second with an unknown index that are looked at, over all clients. */
     unknownIndexPps: 2_000,
-    /** Sessions that are moved side by side on an ejection. */
-    ejectionMovesParallel: 256,
     /** Events kept on disk until a controller has read them. */
     eventsKeptMax: 10_000,
     eventsPerAnswerMax: 500,
     eventsWaitMsMax: 30_000,
-    desiredStateBytesMax: 32 * 1024 * 1024,
     nftTimeoutMs: 10_000,
     nftOutputBytesMax: 64 * 1024 * 1024,
     /** Buckets of the table that new sessions are spread by: one more or less is under 1 % of a member's share. */
@@ -67,7 +64,6 @@ export const LIMITS = {
   /** Endpoints in the balancer's table. */
   members: {
     countMax: 512,
-    weightMax: 100,
     /** A returning member starts with this share of its weight. */
     slowStartSharePercent: 10,
     /** No weight between 0 and this is set by automation: a trickle shows nothing. */
@@ -214,14 +210,6 @@ export const LIMITS = {
     /** From the swarm file to every endpoint serving. */
     swarmReadyTimeoutMs: 120_000,
     pollMs: 100,
-  },
-  temporal: {
-    activityTimeoutMs: 60_000,
-    watchHeartbeatMs: 5_000,
-    watchLongestMs: 600_000,
-    retryFirstMs: 500,
-    retryLongestMs: 10_000,
-    retryAttemptsMax: 10,
   },
   /** The decision, models/plan.ts. */
   plan: {
