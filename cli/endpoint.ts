@@ -28,11 +28,12 @@ export function register(program: Command): void {
 async function ask(kind: "drain" | "replace", endpoint: string, options: Options, command: Command): Promise<void> {
   await withTemporal(async (temporal) => {
     const request = { swarm: options.swarm, endpoint, by: me() };
+    const askedAtMs = Date.now();
     const accepted = kind === "drain" ? await temporal.drainEndpoint(request) : await temporal.replaceEndpoint(request);
     if (options.wait !== true) {
       return print(command, accepted, ({ workflowId }) => `Asked for. The run ${workflowId} begins when the budget allows it.`);
     }
-    const result = (await temporal.result(accepted.workflowId)) as DrainFinished;
+    const result = (await temporal.result(accepted.workflowId, askedAtMs)) as DrainFinished;
     print(command, result, ({ text }) => text);
     if (result.outcome !== "replaced") process.exitCode = FAILED_EXIT_CODE;
   });

@@ -2,12 +2,14 @@
  * Triggers and asks the workflows of swarms: what the command line uses, and all that a program of one's own needs. Updates are by wire
  * name, so nothing of workflows/ is loaded.
  */
+import { setTimeout as delay } from "node:timers/promises";
 import {
   Client,
   Connection,
   type ConnectionOptions,
   isGrpcServiceError,
   WithStartWorkflowOperation,
+  type WorkflowClient,
   WorkflowFailedError,
   WorkflowNotFoundError,
   WorkflowUpdateFailedError,
@@ -48,8 +50,8 @@ export interface Temporal {
   swarms(): Promise<readonly string[]>;
   /** Workflow ids of the swarm's open runs, its own among them. As the server's index knows them: about a second late. */
   openRuns(swarm: string): Promise<readonly string[]>;
-  /** What the run answers once it has ended. */
-  result(workflowId: string): Promise<unknown>;
+  /** What the run answers once it has ended; waits for a run that begins at `sinceMs` (Unix milliseconds) or later. */
+  result(workflowId: string, sinceMs: number): Promise<unknown>;
   close(): Promise<void>;
 }
 
@@ -100,9 +102,26 @@ export async function openTemporal(options: TemporalOptions): Promise<Temporal> 
       return ids.map((id) => id.slice(swarmWorkflowId("").length)).sort();
     },
     openRuns: (swarm) => ask(swarm, () => find(`ForeshiftSwarm = "${swarm}"`)),
-    result: (workflowId) => reach(address, () => workflow.getHandle(workflowId).result()),
+    result: (workflowId, sinceMs) =>
+      reach(address, async () => {
+        await begun(workflow, workflowId, sinceMs);
+        return await workflow.getHandle(workflowId).result();
+      }),
     close: () => connection.close(),
   };
+}
+
+/** A run begins when the budget allows it, which may be long after it was asked for. */
+async function begun(workflow: WorkflowClient, workflowId: string, sinceMs: number): Promise<void> {
+  for (;;) {
+    try {
+      const { startTime } = await workflow.getHandle(workflowId).describe();
+      if (startTime.getTime() >= sinceMs) return;
+    } catch (thrown) {
+      if (!(thrown instanceof WorkflowNotFoundError)) throw thrown;
+    }
+    await delay(LIMITS.control.runBeginPollMs);
+  }
 }
 
 async function reach<T>(address: string, call: () => Promise<T>, swarm?: string): Promise<T> {

@@ -49,7 +49,7 @@ export async function endpointLost(input: LostInput): Promise<LossHandled> {
     );
     times.takeoverConfirmedAtMs = Date.now();
     journal.note(`Of ${takeover.held} sessions, ${takeover.alive} live elsewhere; ${takeover.adopted} were called again.`);
-    if (spec.recoverInPlace && (await recoverInPlace(journal, input))) {
+    if ((await answersByItself(journal, input)) || (spec.recoverInPlace && (await recoverInPlace(journal, input)))) {
       times.servedAgainAtMs = Date.now();
       return await finish(journal, input, times, { outcome: "recovered", replacement: undefined });
     }
@@ -59,6 +59,17 @@ export async function endpointLost(input: LostInput): Promise<LossHandled> {
   } catch (thrown) {
     return await giveUp(journal, input, times, reasonOf(thrown));
   }
+}
+
+/** It was ejected, and has come back before anybody touched it: a restart would cost what lives there. */
+async function answersByItself(journal: Journal, input: LostInput): Promise<boolean> {
+  const { endpoint, spec } = input;
+  const answers = await balancer.awaitInnerAnswer.executeWithOptions(
+    { summary: `Does ${endpoint} answer through its tunnel by itself?` },
+    [{ endpoint, answersMin: spec.outlier.answersToReturn, timeoutMs: 0 }],
+  );
+  if (answers) journal.note(`${endpoint} answers again by itself; it is left alone.`);
+  return answers;
 }
 
 /** False when the endpoint does not answer through its tunnel afterwards. */

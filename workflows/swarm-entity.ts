@@ -63,8 +63,10 @@ export class SwarmEntity {
   #weights: Promise<void> = Promise.resolve();
   #weightsUnderWay = 0;
   #endWatch: (() => void) | undefined;
-  /** Grows when a switch begins to be thrown and when it has been: what a watch saw in between says nothing of it. */
-  #switchings = 0;
+  /** Grows with each change that a message makes: an observation from before one may lack what the state takes for granted. */
+  #changes = 0;
+  /** Switches that are being thrown: the store says nothing of the switch until they are. */
+  #switching = 0;
 
   constructor(swarm: string, carried: SwarmCarried | undefined) {
     this.#swarm = swarm;
@@ -166,20 +168,15 @@ export class SwarmEntity {
 
   /** Takes no lock: it must hold at once, whatever is under way. Steps that are under way read the switch in the store. */
   async stop(request: messages.StopRequest): Promise<messages.StopResult> {
-    this.#switchings += 1;
     this.#state = states.stop(this.#known(), request.by, request.reason, Date.now());
     this.#note(`${request.by} stopped automation: ${request.reason}.`);
     this.#wake();
     await this.#setSwitch(request, true);
-    this.#switchings += 1;
-    this.#wake();
     return { stopped: true };
   }
 
   async resume(request: messages.StopRequest): Promise<messages.StopResult> {
-    this.#switchings += 1;
     await this.#setSwitch(request, false);
-    this.#switchings += 1;
     this.#state = states.resume(this.#known(), Date.now());
     this.#note(`${request.by} resumed automation: ${request.reason}.`);
     this.#wake();
@@ -213,11 +210,12 @@ export class SwarmEntity {
 
   /** One turn of the main loop: watch until there is something to decide, decide, act. */
   async turn(): Promise<void> {
-    const switchings = this.#switchings;
+    const changes = this.#changes;
     const seen = await this.#watch();
     if (seen === undefined) return;
     await this.#withLock(async () => {
-      if (switchings === this.#switchings) this.#takeSwitch(seen.stopped);
+      if (changes !== this.#changes) return;
+      if (this.#switching === 0) this.#takeSwitch(seen.stopped);
       for (const workflowId of seen.vanished) this.#runVanished(workflowId);
       await this.#decide(seen.observation);
     });
@@ -364,7 +362,13 @@ export class SwarmEntity {
     const { by, reason } = request;
     const scope = request.scope === "all" ? "*" : this.#swarm;
     const summary = `${by} ${on ? "stopped" : "resumed"} automation: ${reason}`;
-    await store.setStopSwitch.executeWithOptions({ summary }, [{ scope, on, by, reason }]);
+    this.#switching += 1;
+    try {
+      await store.setStopSwitch.executeWithOptions({ summary }, [{ scope, on, by, reason }]);
+    } finally {
+      this.#switching -= 1;
+      this.#wake();
+    }
   }
 
   async #withLock<T>(act: () => Promise<T>): Promise<T> {
@@ -387,7 +391,9 @@ export class SwarmEntity {
     return operationKey(`${step}-${this.#operations}`);
   }
 
+  /** The state is another one: the watch begins anew with it. */
   #wake(): void {
+    this.#changes += 1;
     this.#endWatch?.();
     this.#show();
   }

@@ -88,7 +88,15 @@ async function record(stage: Stage, name: string, story: Story): Promise<number>
   const query = `ForeshiftSwarm = "${name}"`;
   let count = 0;
   await eventually("the server has indexed the runs", async () => {
-    for await (const run of workflow.list({ query })) if (run.status.name === "RUNNING") return false;
+    for await (const run of workflow.list({ query })) {
+      if (run.status.name !== "RUNNING") continue;
+      // Begun while the others were being ended, and seen in the index only now.
+      await workflow
+        .getHandle(run.workflowId, run.runId)
+        .terminate("the story is over")
+        .catch(() => undefined);
+      return false;
+    }
     return true;
   });
   for await (const { workflowId, runId } of workflow.list({ query })) {

@@ -38,12 +38,13 @@ export async function onSwarm(stage: Stage, spec: SwarmSpec, story: (world: Worl
     await awaitWhole(stage, world, spec);
     await story(world);
   } finally {
-    for (const id of await temporal.openRuns(spec.name)) {
-      await server.client.workflow
-        .getHandle(id)
-        .terminate("the test is over")
-        .catch(() => undefined);
-    }
+    // The index is late: a run that has just begun appears in it after the others have ended.
+    await eventually("every run of the story has ended", async () => {
+      const open = await temporal.openRuns(spec.name);
+      const end = (id: string) => server.client.workflow.getHandle(id).terminate("the test is over");
+      await Promise.allSettled(open.map(end));
+      return open.length === 0;
+    });
     await workers?.stop();
   }
 }

@@ -377,6 +377,7 @@ export class World {
         missesInARow: alive ? 0 : 30,
         answersInARow: alive ? 30 : 0,
         rttMsP50: alive ? 1 : undefined,
+        rttMsP75: alive ? 1 : undefined,
         rttMsMax: alive ? 2 : undefined,
         lastAnswerAtMs: alive ? Date.now() : undefined,
       };

@@ -7,6 +7,7 @@ import { fileURLToPath } from "node:url";
 import {
   bundleWorkflowCode,
   type LogLevel,
+  makeTelemetryFilterString,
   NativeConnection,
   type NativeConnectionOptions,
   Runtime,
@@ -63,10 +64,13 @@ let runtimeInstalled = false;
 export function installRuntime(log: Logger): void {
   if (runtimeInstalled) return;
   runtimeInstalled = true;
-  Runtime.install({ logger: sdkLogger(log), shutdownSignals: [] });
+  const filter = makeTelemetryFilterString({ core: "WARN", other: "ERROR" });
+  Runtime.install({ logger: sdkLogger(log), telemetryOptions: { logging: { forward: {}, filter } }, shutdownSignals: [] });
 }
 
-/** Lines of the SDK as events of our log. What is a warning to the SDK (a failed attempt of a step) is routine here. */
+/**
+ * Lines of the SDK as events of our log. That a queue has no workflows, or no activities, is how this set is cut, and no warning.
+ */
 function sdkLogger(log: Logger): SdkLogger {
   const write = (level: LogLevel, message: string, meta?: Record<string, unknown>) => {
     const { workflowId, activityType, attempt, error } = meta ?? {};
@@ -79,7 +83,7 @@ function sdkLogger(log: Logger): SdkLogger {
       error: error === undefined ? undefined : messageOf(error),
     };
     if (level === "ERROR") log.error(line);
-    else if (level === "WARN") log.warn(line);
+    else if (level === "WARN" && !message.startsWith("No ")) log.warn(line);
     else log.debug(line);
   };
   return {
