@@ -1,6 +1,6 @@
 /** The packet path on real nftables with real WireGuard at both ends. */
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { after, test } from "node:test";
 import { NamespaceCommands, NftTable } from "../../drivers/balancer/nftables.ts";
 import { RETURN_DECLARED, RETURN_TABLE, returnRuleset } from "../../drivers/balancer/nftables-return-ruleset.ts";
 import {
@@ -22,6 +22,7 @@ const newTable = () => new NftTable(lb, STEERING_TABLE, STEERING_DECLARED);
 
 if (insideNamespace(import.meta.url)) {
   const lab = await buildBalancerLab({ endpoints: 3, sessions: 5, ipv6Share: 0.2 });
+  after(() => lab.close());
   const [roamer, honest, flooder, newcomer, six] = lab.clients.list;
   assert.ok(roamer && honest && flooder && newcomer && six);
   const devices = await lb.devices();

@@ -84,6 +84,7 @@ if (insideNamespace(import.meta.url)) {
     await Promise.all(agents.map((agent) => agent.close()));
     await worker.kill("SIGTERM");
     await Promise.all([http.close(), reflex.close()]);
+    await lab.close();
   });
 
   test("probes go through every tunnel and outside it", async () => {

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { ECHO_PORT, ENDPOINT_INNER, endpointLinks, INNER, probeInnerAddress, SERVER_INNER } from "../../lab/addresses.ts";
 import { type Client, Clients } from "../../lab/clients.ts";
 import { makeKeyPair } from "../../lab/keys.ts";
-import { runScript, spawnIn } from "../../lab/namespace.ts";
+import { removeNamespace, runScript, signalHost, spawnIn } from "../../lab/namespace.ts";
 import { addMachine, buildBackbone } from "../../lab/topology.ts";
 import type { MemberLink, SteeringState } from "../../models/steering.ts";
 import { SteeringState as SteeringStateSchema } from "../../models/steering.ts";
@@ -24,6 +24,8 @@ export interface BalancerLab {
   /** Every endpoint knows this peer. */
   addPeer(publicKey: string, allowedIps: readonly string[]): Promise<void>;
   startWireGuard(endpoint: string): Promise<void>;
+  /** Ends every process of the lab; one that lives would keep the test's runner waiting. */
+  close(): Promise<void>;
 }
 
 export interface BalancerLabOptions {
@@ -77,6 +79,18 @@ export async function buildBalancerLab(options: BalancerLabOptions): Promise<Bal
       for (const n of numbers) await runScript(`wg set wg0 peer ${publicKey} allowed-ips ${allowedIps.join(",")}`, `ep-${n}`);
     },
     startWireGuard,
+    close: async () => {
+      const hosts = [
+        "edge",
+        "lb",
+        "router",
+        "server",
+        ...clients.list.map(({ name }) => name),
+        ...numbers.map((n) => `ep-${n}`),
+      ];
+      for (const host of hosts) signalHost(host, "SIGKILL");
+      await Promise.all(hosts.map(removeNamespace));
+    },
   };
 }
 
