@@ -3,5 +3,9 @@ import type { Command } from "commander";
 import { registerWorker } from "./run-worker.ts";
 
 export function register(program: Command): void {
-  registerWorker(program, { name: "agent", summary: "run an endpoint's WireGuard and tell its sessions", file: "workers/agent.ts" });
+  registerWorker(program, {
+    name: "agent",
+    summary: "run an endpoint's WireGuard and tell its sessions",
+    file: "workers/agent.ts",
+  });
 }

@@ -3,5 +3,9 @@ import type { Command } from "commander";
 import { registerWorker } from "./run-worker.ts";
 
 export function register(program: Command): void {
-  registerWorker(program, { name: "reflex", summary: "steer, probe and fail over beside the balancer", file: "workers/reflex.ts" });
+  registerWorker(program, {
+    name: "reflex",
+    summary: "steer, probe and fail over beside the balancer",
+    file: "workers/reflex.ts",
+  });
 }

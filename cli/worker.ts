@@ -3,5 +3,9 @@ import type { Command } from "commander";
 import { registerWorker } from "./run-worker.ts";
 
 export function register(program: Command): void {
-  registerWorker(program, { name: "worker", summary: "run the Temporal worker that decides and acts", file: "workers/control.ts" });
+  registerWorker(program, {
+    name: "worker",
+    summary: "run the Temporal worker that decides and acts",
+    file: "workers/control.ts",
+  });
 }

@@ -12,12 +12,13 @@ import { bringLinksUp, takeLinksDown, type Vip } from "./topology.ts";
 
 /** The squeeze of a brownout: WireGuard stands still for a growing part of each period. */
 const BROWNOUT = {
-  periodMs: 50,
+  /** As the kernel's CPU quota has it by default. */
+  periodMs: 100,
   stoppedShareFirst: 0.3,
   stoppedShareMax: 0.8,
   /** From the first share to the largest. */
   riseMs: 15_000,
-  lossAfterMs: 8_000,
+  lossAfterMs: 10_000,
   lossPermilleFirst: 10,
   lossPermilleMax: 300,
   /** From the first loss to the largest. */

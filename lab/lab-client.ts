@@ -15,7 +15,7 @@ export interface Fault {
   readonly atMs: number;
 }
 
-/** One direction of a client's numbered packets since the last reset. Lost is known once `settledMs` have passed since sending. */
+/** One direction of a client's numbered packets since the last reset, as of `countedToMs`: neither lost nor received is left open. */
 export interface PacketCounters {
   readonly sent: number;
   readonly received: number;
@@ -39,6 +39,8 @@ export interface ClientTraffic {
 export interface LabTraffic {
   /** Unix ms of the last reset. */
   readonly sinceMs: number;
+  /** Packets sent from the reset up to this moment (Unix ms) are counted; what was sent later may still be under way. */
+  readonly countedToMs: number;
   readonly clients: readonly ClientTraffic[];
 }
 

@@ -4,7 +4,7 @@
  */
 import { LIMITS } from "../models/limits.ts";
 
-const SAMPLE_MS = 100;
+export const SAMPLE_MS = 100;
 const SAMPLES = Math.ceil(LIMITS.lab.trafficSettleMs / SAMPLE_MS);
 
 /** Packet: magic, session, sequence number, then padding to the size of a small voice packet. */

@@ -47,7 +47,15 @@ export function labSpec(
       freezeUnhealthyPercent: 70,
       ...overrides.budget,
     },
-    thresholds: { holdMs: 1_000, replaceAfterMs: 2_000, recoverAfterMs: 5_000, coolDownMs: 10_000, ...overrides.thresholds },
+    thresholds: {
+      rttFactor: 2.5,
+      rttExcessMsMin: 4,
+      holdMs: 1_000,
+      replaceAfterMs: 2_000,
+      recoverAfterMs: 5_000,
+      coolDownMs: 10_000,
+      ...overrides.thresholds,
+    },
     outlier: {
       ejectedShareMaxPercent: 67,
       panicThresholdPercent: 25,

@@ -14,6 +14,7 @@ import { type Connection, connectionFile, localSockets } from "../setup/connecti
 import { makePaths, type Paths } from "../setup/paths.ts";
 import { type Service, startOpenBao, startPostgres, startTemporal } from "../setup/services.ts";
 import { until } from "./await.ts";
+import { removeCgroups } from "./cgroups.ts";
 import { labCommand } from "./enclosure.ts";
 import { writePrivateFile } from "./files.ts";
 import { KeptService } from "./kept-service.ts";
@@ -121,6 +122,7 @@ class Lab implements RunningLab {
   async stop(): Promise<void> {
     await rm(connectionFile(), { force: true });
     await Promise.allSettled(this.#processes.map((process) => process.stop()));
+    await removeCgroups(this.#fleetDir).catch(() => undefined);
     await Promise.allSettled(this.#closers.map((close) => close()));
     await Promise.allSettled(this.#services.map((service) => service.stop()));
   }
@@ -157,7 +159,7 @@ class Lab implements RunningLab {
       reflexSocket: sockets.reflex,
       collectorSocket: sockets.collector,
       vault: { socketPath: join(paths.run, "vault.sock"), tokenFile: this.#file("agent-vault-token"), mount: VAULT_MOUNT },
-      stateDir: join(paths.home, "fleet"),
+      stateDir: this.#fleetDir,
       logDir: paths.log,
     });
     const [command, ...args] = labCommand({ node: process.execPath, configFile, uid: process.getuid?.() ?? 0 });
@@ -219,6 +221,10 @@ class Lab implements RunningLab {
     const file = this.#file(`${name}.json`);
     await writePrivateFile(file, `${JSON.stringify(config, null, 2)}\n`);
     return file;
+  }
+
+  get #fleetDir(): string {
+    return join(this.#options.paths.home, "fleet");
   }
 
   #file(name: string): string {

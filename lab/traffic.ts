@@ -11,6 +11,7 @@ import type { Client } from "./clients.ts";
 import type { ClientTraffic, LabTraffic, PacketCounters } from "./lab-client.ts";
 import { spawnIn } from "./namespace.ts";
 import type { Received } from "./received-stream.ts";
+import { SAMPLE_MS } from "./sent-stream.ts";
 import { type Answers, type BySession, mapSessions, type Question, type Sent, type TrafficConfig } from "./traffic-protocol.ts";
 
 const SERVER = fileURLToPath(new URL("./server.ts", import.meta.url));
@@ -22,6 +23,9 @@ export interface TrafficOptions {
   readonly tcpBytesPerSecond: number;
   readonly logDir: string;
 }
+
+/** A sender names as settled what it sent at least the settling time ago, and knows that time to a sample or two. */
+const SENT_UNCERTAIN_MS = LIMITS.lab.trafficSettleMs + 2 * SAMPLE_MS;
 
 export class Traffic {
   readonly #clients: readonly Client[];
@@ -48,6 +52,7 @@ export class Traffic {
   }
 
   async report(): Promise<LabTraffic> {
+    const askedAtMs = Date.now();
     const [up, down] = await this.#sent();
     // Of a session that is about to be counted anew the last settled packet may be older than the first that counts.
     const end = (sent: BySession<Sent>, base: BySession<number>) =>
@@ -71,7 +76,7 @@ export class Traffic {
         };
       }),
     );
-    return { sinceMs: this.#sinceMs, clients };
+    return { sinceMs: this.#sinceMs, countedToMs: askedAtMs - SENT_UNCERTAIN_MS, clients };
   }
 
   /** Counts from zero again; packets sent before are not counted any more. */

@@ -33,7 +33,9 @@ export async function relayVault(socketPath: string, address: string): Promise<{
 function dial(target: URL): Socket {
   const secure = target.protocol === "https:";
   const port = Number(target.port === "" ? (secure ? 443 : 80) : target.port);
-  return secure ? connectTls({ host: target.hostname, port, servername: target.hostname }) : connectTcp({ host: target.hostname, port });
+  return secure
+    ? connectTls({ host: target.hostname, port, servername: target.hostname })
+    : connectTcp({ host: target.hostname, port });
 }
 
 async function listenPrivately(server: Server, socketPath: string): Promise<void> {

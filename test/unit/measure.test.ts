@@ -28,7 +28,7 @@ function client(up: Partial<PacketCounters>, down: Partial<PacketCounters> = {})
 describe("what clients felt", () => {
   it("sums both directions of every client and takes the longest gap of any", () => {
     const clients = [client({ lost: 2, longestGapMs: 40 }, { lost: 3 }), client({ duplicated: 1 }, { longestGapMs: 70 })];
-    const cost = felt({ sinceMs: 0, clients });
+    const cost = felt({ sinceMs: 0, countedToMs: 0, clients });
     assert.deepEqual(cost, { packetsSent: 400, packetsLost: 5, packetsDuplicated: 1, tcpBroken: 0, longestGapMs: 70 });
   });
 
@@ -36,7 +36,7 @@ describe("what clients felt", () => {
     const clients = [
       client({ longestGapMs: 300, longestGapEndedAtMs: 5_300 }, { longestGapMs: 320, longestGapEndedAtMs: 5_350 }),
     ];
-    assert.deepEqual(recoveries({ sinceMs: 0, clients }, 5_000, 100), [350]);
+    assert.deepEqual(recoveries({ sinceMs: 0, countedToMs: 0, clients }, 5_000, 100), [350]);
   });
 
   it("takes neither short gaps nor gaps from before the fault for its effect", () => {
@@ -44,7 +44,7 @@ describe("what clients felt", () => {
       client({ longestGapMs: 30, longestGapEndedAtMs: 5_300 }),
       client({ longestGapMs: 500, longestGapEndedAtMs: 4_900 }),
     ];
-    assert.deepEqual(recoveries({ sinceMs: 0, clients }, 5_000, 100), []);
+    assert.deepEqual(recoveries({ sinceMs: 0, countedToMs: 0, clients }, 5_000, 100), []);
   });
 });
 
