@@ -36,6 +36,11 @@ export function register(program: Command): void {
     .action(async (options: LabUpOptions, command: Command) => {
       process.exitCode = await labUp({ ...options, json: wantsJson(command) });
     });
+  registerEnd(lab);
+  registerFaults(lab);
+}
+
+function registerEnd(lab: Command): void {
   lab
     .command("down")
     .description("end the lab and everything it started")
@@ -44,6 +49,9 @@ export function register(program: Command): void {
     .command("status")
     .description("processes, addresses and members of the running lab")
     .action(async (_: object, command: Command) => print(command, await labStatus(), (status) => status.lines.join("\n")));
+}
+
+function registerFaults(lab: Command): void {
   lab
     .command("fault")
     .description(`break an endpoint: ${FAULT_KINDS.join(", ")}`)

@@ -17,6 +17,7 @@ import { until } from "./await.ts";
 import { removeCgroups } from "./cgroups.ts";
 import { labCommand } from "./enclosure.ts";
 import { writePrivateFile } from "./files.ts";
+import { startAfresh } from "./fresh-start.ts";
 import { KeptService } from "./kept-service.ts";
 import { LabClient } from "./lab-client.ts";
 import { type Provisioned, provision, VAULT_MOUNT } from "./provision.ts";
@@ -112,6 +113,7 @@ class Lab implements RunningLab {
     };
     onProgress("starting collector, control worker and the fleet's namespaces");
     await migrate(postgres.url);
+    await startAfresh(this.connection, this.#reflexDir);
     await this.#runWorker("collector", { socketPath: this.connection.sockets.collector, databaseUrl: postgres.url });
     await allOrFirstError([this.#runFleet(key), this.#runWorker("control", this.#controlConfig())]);
     await this.#registerPeers();
@@ -139,7 +141,7 @@ class Lab implements RunningLab {
     const { sockets } = this.connection;
     const reflexConfigFile = await this.#writeConfig("reflex", {
       socketPath: sockets.reflex,
-      stateDir: join(paths.home, "reflex"),
+      stateDir: this.#reflexDir,
       edgeDevice: "edge",
       serverDevice: "server",
       routerNetns: "/run/netns/router",
@@ -221,6 +223,10 @@ class Lab implements RunningLab {
     const file = this.#file(`${name}.json`);
     await writePrivateFile(file, `${JSON.stringify(config, null, 2)}\n`);
     return file;
+  }
+
+  get #reflexDir(): string {
+    return join(this.#options.paths.home, "reflex");
   }
 
   get #fleetDir(): string {

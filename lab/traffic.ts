@@ -97,7 +97,8 @@ export class Traffic {
   async #askClients<K extends Question["kind"]>(
     question: (client: Client) => Extract<Question, { kind: K }>,
   ): Promise<NonNullable<Answers[K]>> {
-    const answers = await Promise.all(this.#clients.map((client, at) => this.#senders[at]?.ask(question(client))));
+    const asked = this.#clients.map(async (client, at) => await this.#senders[at]?.ask(question(client)));
+    const answers = await Promise.all(asked);
     return Object.assign({}, ...answers);
   }
 }

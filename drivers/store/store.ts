@@ -1,6 +1,7 @@
 /**
  * The store on PostgreSQL: the `Store` port, and what the collector needs beyond it.
  */
+import type { Kysely } from "kysely";
 import type { Heartbeat } from "../../models/observation.ts";
 import type { Peer, SessionState } from "../../models/session.ts";
 import type { SwarmSpec } from "../../models/swarm-spec.ts";
@@ -18,11 +19,14 @@ import {
   listSessions,
   registerPeers,
 } from "./sessions.ts";
+import type { Tables } from "./tables.ts";
 import { deleteHeartbeatsBefore, insertHeartbeats, latestHeartbeats } from "./telemetry.ts";
 
 export interface PostgresStore extends Store {
   /** Clients that may connect; DUPLICATE_NAME when a key or an inner address is there twice. Answers how many were new or changed. */
   registerPeers(swarm: string, peers: readonly Peer[]): Promise<number>;
+  /** Peers, sessions and telemetry of a fleet that is gone for good; the audit trail stays. */
+  forgetFleet(swarm: string): Promise<void>;
   applyDeltas(deltas: SessionDeltas, shadowOf: ShadowOf): Promise<number>;
   designateShadows(swarm: string, shadowOf: ShadowOf): Promise<number>;
   changesAfter(swarm: string, after: number, limit: number): Promise<readonly ChangeLine[]>;
@@ -47,6 +51,7 @@ export function openStore(options: { databaseUrl: string; connectionsMax?: numbe
     peers: (swarm) => run((db) => listPeers(db, swarm)),
     sessions: (swarm): Promise<readonly SessionState[]> => run((db) => listSessions(db, swarm)),
     registerPeers: (swarm, peers) => run((db) => registerPeers(db, swarm, peers)),
+    forgetFleet: (swarm) => run((db) => forgetFleet(db, swarm)),
     applyDeltas: (deltas, shadowOf) => run((db) => applyDeltas(db, deltas, shadowOf)),
     designateShadows: (swarm, shadowOf) => run((db) => designateShadows(db, swarm, shadowOf)),
     changesAfter: (swarm, after, limit) => run((db) => changesAfter(db, swarm, after, limit)),
@@ -68,6 +73,14 @@ async function setStopSwitch({ run }: Database, request: Parameters<Store["setSt
     if (!on) return await db.deleteFrom("stop_switches").where("scope", "=", scope).execute();
     const insert = db.insertInto("stop_switches").values({ scope, by, reason });
     return await insert.onConflict((conflict) => conflict.column("scope").doNothing()).execute();
+  });
+}
+
+async function forgetFleet(db: Kysely<Tables>, swarm: string): Promise<void> {
+  await db.transaction().execute(async (tx) => {
+    for (const table of ["peers", "sessions", "latest_heartbeats"] as const) {
+      await tx.deleteFrom(table).where("swarm", "=", swarm).execute();
+    }
   });
 }
 

@@ -26,13 +26,13 @@ export async function startServer(dynamicConfig?: Record<string, number>): Promi
   try {
     service = await startTemporal({ home, run: join(home, "run"), ...(dynamicConfig === undefined ? {} : { dynamicConfig }) });
     const connection = await Connection.connect({ address: service.address });
-    const { address, stop } = service;
+    const running = service;
     return {
-      address,
+      address: running.address,
       client: new Client({ connection }),
       stop: async () => {
         await connection.close();
-        await stop();
+        await running.stop();
         await rm(home, { recursive: true, force: true });
       },
     };
