@@ -28,6 +28,8 @@ const BROWNOUT = {
 
 /** Faults that a repair from outside cures: the machine's processes go on, its links come up. */
 const CURED_BY_REPAIR: readonly FaultKind[] = ["freeze", "partition"];
+/** Over as soon as it has happened: what is left of it is for others to recover, and the next fault may come. */
+const MOMENTARY: readonly FaultKind[] = ["crash"];
 
 interface Active extends Fault {
   /** Undoes what can be undone. */
@@ -62,13 +64,14 @@ export class Faults {
       throw new ForeshiftError("INVALID_FIELD", { field: "endpoint", value: endpoint, detail });
     }
     const present = this.#active.get(endpoint);
-    if (present !== undefined) {
+    if (present !== undefined && !MOMENTARY.includes(present.kind)) {
       const detail = `it has a ${present.kind} already; take that back first`;
       throw new ForeshiftError("INVALID_FIELD", { field: "endpoint", value: endpoint, detail });
     }
     const expiry =
       seconds === undefined ? undefined : setTimeout(() => void this.heal(endpoint).catch(this.#logFailure), seconds * 1_000);
     const fault: Fault = { kind, endpoint, atMs: Date.now() };
+    clearTimeout(present?.expiry);
     // Noted before it takes effect, so that whoever ends the machine meanwhile also ends the fault.
     const effect = this.#effects[kind](endpoint);
     this.#active.set(endpoint, { ...fault, undo: effect.undo, expiry });
