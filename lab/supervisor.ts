@@ -117,12 +117,12 @@ class Lab implements RunningLab {
     await this.#runWorker("collector", { socketPath: this.connection.sockets.collector, databaseUrl: postgres.url });
     await allOrFirstError([this.#runFleet(key), this.#runWorker("control", this.#controlConfig())]);
     await this.#registerPeers();
-    await writePrivateFile(connectionFile(), `${JSON.stringify(this.#connection, null, 2)}\n`);
+    await writePrivateFile(connectionFile(paths.home), `${JSON.stringify(this.#connection, null, 2)}\n`);
   }
 
   /** Ends what was started, last first; what fails to end does not keep the rest from it. */
   async stop(): Promise<void> {
-    await rm(connectionFile(), { force: true });
+    await rm(connectionFile(this.#options.paths.home), { force: true });
     await Promise.allSettled(this.#processes.map((process) => process.stop()));
     await removeCgroups(this.#fleetDir).catch(() => undefined);
     await Promise.allSettled(this.#closers.map((close) => close()));

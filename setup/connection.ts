@@ -25,8 +25,8 @@ export const Connection = z.strictObject({
 export type Connection = z.infer<typeof Connection>;
 
 /** The file that a running lab keeps for the commands beside it; it holds the database's password, so mode 0600. */
-export function connectionFile(): string {
-  return join(paths().home, "config", "connection.json");
+export function connectionFile(home: string = paths().home): string {
+  return join(home, "config", "connection.json");
 }
 
 /** UNREACHABLE with the remedy when neither the environment nor a lab says where things are. */
