@@ -82,7 +82,21 @@ async function playRound(lab: BenchLab, kills: readonly { victim: Victim; afterR
   const lastKillAtMs = performance.now();
   await awaitGone(open, endpoint);
   await awaitWhole(open, { count: ENDPOINTS, ghosts: GHOSTS });
+  await awaitAtRest(lab);
   return performance.now() - lastKillAtMs;
+}
+
+/** The swarm's workflow knows of every member, and has no run under way. */
+async function awaitAtRest({ open }: BenchLab): Promise<void> {
+  await until(
+    async () => {
+      const { endpoints, runs } = await open.temporal.status(LAB_SWARM);
+      const known = new Set(endpoints.map(({ endpoint }) => endpoint));
+      const members = await open.balancer.health();
+      return runs.length === 0 && members.every(({ endpoint }) => known.has(endpoint)) ? true : undefined;
+    },
+    { what: "the end of every run", timeoutMs: LIMITS.story.phaseTimeoutMs },
+  );
 }
 
 /** The point in the move, counted in steps that the audit trail shows; a move that ended before has no such point. */
