@@ -66,13 +66,13 @@ export interface HandoverFigures {
 
 const ENDPOINTS = 3;
 const GHOSTS = 1;
-/** The bench asks for one disruption after another, which a budget for a fleet would rightly refuse. */
+/** The bench asks for one disruption after another, which a budget for a fleet would rightly refuse; so would growing ejections. */
 const BUDGET = { disruptedShareMaxPercent: 34, windowShareMaxPercent: 100, windowMs: 1_000, freezeUnhealthyPercent: 70 };
 
 export async function benchHandover(options: HandoverOptions): Promise<HandoverFigures> {
   const { clients, sessions, pps, onProgress } = options;
   const size = { clients, sessions, endpoints: ENDPOINTS, ghosts: GHOSTS, packetsPerSecond: pps };
-  const spec = { budget: BUDGET, thresholds: { coolDownMs: 0 }, outlier: { ejectionBaseMs: 1_000 } };
+  const spec = { budget: BUDGET, thresholds: { coolDownMs: 0 }, outlier: { ejectionBaseMs: 1_000, ejectionLongestMs: 2_000 } };
   return await withLab({ ...size, spec, onProgress }, async (lab) => {
     const planned = await plannedMoves(lab, options);
     const crash = await losses(lab, "crash", options.trials, onProgress);
