@@ -310,4 +310,8 @@ export const LIMITS = {
   bench: {
     countMax: 1_000_000,
   },
+  backtest: {
+    /** Of one file, unpacked. */
+    fileBytesMax: 512 * 1024 * 1024,
+  },
 } as const;
