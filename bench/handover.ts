@@ -37,6 +37,9 @@ export interface PlannedFigures {
   readonly tcpBroken: number;
   readonly gapMsP50: number | undefined;
   readonly gapMsP99: number | undefined;
+  /** The same of the clients that were not moved, in the same time: what the machine's own noise costs. */
+  readonly unmovedGapMsP50: number | undefined;
+  readonly unmovedGapMsP99: number | undefined;
   /** From the request to the end of the old machine. */
   readonly drainMsP50: number | undefined;
   readonly drainMsMax: number | undefined;
@@ -87,6 +90,7 @@ export async function benchHandover(options: HandoverOptions): Promise<HandoverF
 async function plannedMoves({ open }: BenchLab, options: HandoverOptions): Promise<PlannedFigures> {
   const sums = { moves: 0, drains: 0, packetsSent: 0, packetsLost: 0, packetsDuplicated: 0, tcpBroken: 0 };
   const gaps: number[] = [];
+  const unmovedGaps: number[] = [];
   const drains: number[] = [];
   while (sums.moves < options.moves) {
     await awaitWhole(open, { count: ENDPOINTS, ghosts: GHOSTS });
@@ -106,7 +110,8 @@ async function plannedMoves({ open }: BenchLab, options: HandoverOptions): Promi
     sums.packetsDuplicated += cost.packetsDuplicated;
     sums.tcpBroken += cost.tcpBroken;
     for (const client of traffic.clients) {
-      if (moved.has(client.publicKey)) gaps.push(Math.max(client.up.longestGapMs, client.down.longestGapMs));
+      const group = moved.has(client.publicKey) ? gaps : unmovedGaps;
+      group.push(Math.max(client.up.longestGapMs, client.down.longestGapMs));
     }
     options.onProgress(`${sums.moves} of ${options.moves} moves, ${sums.packetsLost} packets lost`);
   }
@@ -114,6 +119,8 @@ async function plannedMoves({ open }: BenchLab, options: HandoverOptions): Promi
     ...sums,
     gapMsP50: quantile(gaps, 0.5),
     gapMsP99: quantile(gaps, 0.99),
+    unmovedGapMsP50: quantile(unmovedGaps, 0.5),
+    unmovedGapMsP99: quantile(unmovedGaps, 0.99),
     drainMsP50: quantile(drains, 0.5),
     drainMsMax: quantile(drains, 1),
   };
