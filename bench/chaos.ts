@@ -42,6 +42,8 @@ const GHOSTS = 1;
 /** Audit rows that a move writes, about; kills are spread over them. */
 const STEPS_OF_A_MOVE = 14;
 const KILLS_PER_ROUND = 2;
+/** Once it is written, the move has no later point to kill at. */
+const LAST_STEP = "terminate the machine";
 const BUDGET = { disruptedShareMaxPercent: 34, windowShareMaxPercent: 100, windowMs: 1_000, freezeUnhealthyPercent: 70 };
 
 export async function benchChaos(options: ChaosOptions): Promise<ChaosFigures> {
@@ -49,12 +51,13 @@ export async function benchChaos(options: ChaosOptions): Promise<ChaosFigures> {
   const random = mulberry32(seed);
   const size = { clients: CLIENTS, sessions: CLIENTS, endpoints: ENDPOINTS, ghosts: GHOSTS, packetsPerSecond: 50 };
   return await withLab({ ...size, spec: { budget: BUDGET, thresholds: { coolDownMs: 0 } }, onProgress }, async (lab) => {
+    const deal = dealer(VICTIMS, random);
     const faults = { control: 0, collector: 0, postgres: 0, temporal: 0, reflex: 0 };
     const convergeMs: number[] = [];
     await lab.open.lab.resetTraffic();
     for (let round = 1; round <= rounds; round += 1) {
       const kills = Array.from({ length: KILLS_PER_ROUND }, () => ({
-        victim: VICTIMS[Math.floor(random() * VICTIMS.length)] ?? "control",
+        victim: deal(),
         afterRows: Math.floor(random() * STEPS_OF_A_MOVE),
       })).toSorted((a, b) => a.afterRows - b.afterRows);
       for (const { victim } of kills) faults[victim] += 1;
@@ -104,7 +107,7 @@ async function awaitRows(lab: BenchLab, firstSeq: number, rows: number): Promise
   await until(
     async () => {
       const trail = await lab.open.store.auditTrail({ swarm: LAB_SWARM, afterSeq: firstSeq, limit: LIMITS.story.newsRowsMax });
-      const over = trail.some(({ action }) => action === "terminate machine");
+      const over = trail.some(({ action }) => action === LAST_STEP);
       return trail.length >= rows || over ? true : undefined;
     },
     { what: `step ${rows} of the move`, timeoutMs: LIMITS.story.phaseTimeoutMs },
@@ -164,6 +167,15 @@ async function stepsTwice({ open, running }: BenchLab): Promise<number> {
 
 async function lastAuditSeq({ open }: BenchLab): Promise<number> {
   return (await open.store.auditTrail({ swarm: LAB_SWARM, limit: 1 })).at(-1)?.seq ?? 0;
+}
+
+/** Deals all cards in a random order before it deals one again, so that few rounds meet every kind. */
+function dealer<T>(cards: readonly [T, ...T[]], random: () => number): () => T {
+  let left: T[] = [];
+  return () => {
+    if (left.length === 0) left = [...cards];
+    return left.splice(Math.floor(random() * left.length), 1)[0] ?? cards[0];
+  };
 }
 
 /** Mulberry32, a 32-bit generator with one word of state (Tommy Ettinger, public domain); good enough for a schedule. */
