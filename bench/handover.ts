@@ -10,11 +10,13 @@ import {
   awaitWhole,
   busiestEndpoint,
   type LossTrial,
+  lastEventSeq,
   loseEndpoint,
   sessionsOf,
   settledTraffic,
 } from "../lab/trial.ts";
 import type { SwarmSpec } from "../models/swarm-spec.ts";
+import { explainLoss } from "./explain.ts";
 import { type BenchLab, machine, withLab } from "./with-lab.ts";
 
 export interface HandoverOptions {
@@ -96,6 +98,8 @@ async function plannedMoves({ open }: BenchLab, options: HandoverOptions): Promi
     await awaitWhole(open, { count: ENDPOINTS, ghosts: GHOSTS });
     const endpoint = await busiestEndpoint(open.balancer);
     const moved = new Set((await sessionsOf(open.balancer, endpoint)).map(({ publicKey }) => publicKey));
+    const auditSeq = (await open.store.auditTrail({ swarm: open.swarm, limit: 1 })).at(-1)?.seq ?? 0;
+    const since = { startedAtMs: Date.now(), eventSeq: await lastEventSeq(open.balancer), auditSeq };
     await open.lab.resetTraffic();
     const startedAtMs = performance.now();
     await open.temporal.replaceEndpoint({ swarm: open.swarm, endpoint, by: "bench" });
@@ -113,6 +117,7 @@ async function plannedMoves({ open }: BenchLab, options: HandoverOptions): Promi
       const group = moved.has(client.publicKey) ? gaps : unmovedGaps;
       group.push(Math.max(client.up.longestGapMs, client.down.longestGapMs));
     }
+    if (cost.packetsLost > 0) (await explainLoss(open, traffic, since)).forEach(options.onProgress);
     options.onProgress(`${sums.moves} of ${options.moves} moves, ${sums.packetsLost} packets lost`);
   }
   return {
