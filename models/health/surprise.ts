@@ -1,0 +1,64 @@
+/**
+ * How unusual a residual is against its own past, whatever its unit and distribution: minus log10 of the probability of one as
+ * large. Ranks say so for common residuals; beyond them a power-law tail is fitted (Hill 1975, as in peaks over threshold).
+ */
+import { SlidingOrder } from "./sliding-order.ts";
+
+const SURPRISE = {
+  /** Fewer residuals than this say nothing. */
+  residualsMin: 30,
+  /** Share of the largest residuals that the tail is fitted on, and the fewest. */
+  tailShare: 0.02,
+  tailSizeMin: 8,
+  /** Least tail index: with bounded or repeated residuals Hill's estimate goes to 0 and anything new to infinity. */
+  tailIndexMin: 0.1,
+  /** One in a hundred million; more is not more reason to act. */
+  surpriseMax: 8,
+} as const;
+
+export class SurpriseScale {
+  readonly #past: SlidingOrder;
+
+  constructor(historyLength: number) {
+    this.#past = new SlidingOrder(historyLength);
+  }
+
+  /** Surprise of `residual` (>= 0, any unit) in 0..8 before it joins the past. */
+  observe(residual: number): number {
+    const surprise = this.surprise(residual);
+    this.#past.push(residual);
+    return surprise;
+  }
+
+  surprise(residual: number): number {
+    const past = this.#past;
+    const count = past.size;
+    if (count < SURPRISE.residualsMin || residual <= 0) return 0;
+    const asLarge = count - past.countBelow(residual);
+    const wanted = Math.max(SURPRISE.tailSizeMin, Math.floor(SURPRISE.tailShare * count));
+    if (asLarge > wanted) return Math.log10((count + 1) / (asLarge + 1));
+    // Where most of the past is zero the tail is what is left of it.
+    const positive = count - past.countBelow(Number.MIN_VALUE);
+    if (positive === 0) return SURPRISE.surpriseMax;
+    const tailSize = Math.min(wanted, positive);
+    const start = tailSize < positive ? past.at(count - tailSize - 1) : past.at(count - tailSize);
+    const beyond = (Math.log(residual) - Math.log(start)) * Math.LOG10E;
+    const surprise = Math.log10((count + 1) / (tailSize + 1)) + Math.max(0, beyond) / this.#tailIndex(tailSize, start);
+    return Math.min(SURPRISE.surpriseMax, surprise);
+  }
+
+  /** Mean log excess of the largest `tailSize` residuals over `start`. */
+  #tailIndex(tailSize: number, start: number): number {
+    let sum = 0;
+    for (let rank = this.#past.size - tailSize; rank < this.#past.size; rank++) sum += Math.log(this.#past.at(rank));
+    return Math.max(SURPRISE.tailIndexMin, sum / tailSize - Math.log(start));
+  }
+
+  snapshot(): number[] {
+    return this.#past.arrivals();
+  }
+
+  restore(arrivals: readonly number[]): void {
+    for (const residual of arrivals) this.#past.push(residual);
+  }
+}
