@@ -4,6 +4,7 @@
  */
 import { createSocket } from "node:dgram";
 import { connect, type Socket } from "node:net";
+import { takeDataPathPriority } from "../drivers/priority.ts";
 import { DOWNLOAD_PORT, SERVER_INNER, STREAM_PORT_BASE } from "./addresses.ts";
 import { matchesPattern } from "./pattern.ts";
 import { type Received, ReceivedStream } from "./received-stream.ts";
@@ -85,6 +86,8 @@ interface Session {
   readonly send: (sequence: number) => void;
 }
 
+// What is measured is the path, not this process's wait for its turn.
+takeDataPathPriority();
 const config = JSON.parse(process.argv[2] ?? "{}") as TrafficConfig;
 const sessions = new Map(config.sessions.map(({ index, innerAddress }, at) => [index, openSession(index, innerAddress, at)]));
 

@@ -3,6 +3,7 @@
  */
 import { randomInt } from "node:crypto";
 import { readFileSync } from "node:fs";
+import { atDataPathPriority } from "../drivers/priority.ts";
 import { ForeshiftError } from "../models/errors.ts";
 import type { Peer } from "../models/session.ts";
 import { clientInner, clientOuter, INNER } from "./addresses.ts";
@@ -133,7 +134,7 @@ export class Clients {
     // Keys go in by standard input, so that they show in no list of processes.
     const as = this.#options.sessions > ONE_USER_SESSIONS_MAX && isRealRoot() ? asUser(FIRST_USER_ID + client.number) : "";
     const start = client.sessions.map(
-      ({ device }, k) => `${as} wireguard-go ${device} 2>/dev/null
+      ({ device }, k) => `${atDataPathPriority([as, "wireguard-go", device]).join(" ")} 2>/dev/null
 wg setconf ${device} /dev/stdin <<'END'\n${this.#config(keys[k], client)}\nEND`,
     );
     await runScript(

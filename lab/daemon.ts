@@ -6,6 +6,7 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Logger } from "pino";
+import { raiseSession } from "../drivers/priority.ts";
 import { readConfig } from "../workers/config.ts";
 import { serve } from "../workers/http-server.ts";
 import { runWorker } from "../workers/run-worker.ts";
@@ -24,6 +25,8 @@ import { Traffic } from "./traffic.ts";
 const REFLEX = fileURLToPath(new URL("../workers/reflex.ts", import.meta.url));
 
 await runWorker("lab", async (log) => {
+  // The fleet is many machines; the controllers that share this one with it must not slow them all down at once.
+  raiseSession("self");
   const config = await readConfig(process.argv[2], LabConfig);
   const startedAtMs = performance.now();
   await Promise.all(

@@ -17,7 +17,8 @@ const INIT = '"$@" & child=$!; trap "kill -TERM $child" TERM INT; wait $child; w
  * entered, because gaining capabilities clears it.
  */
 export function labCommand(options: { node: string; configFile: string; uid: number }): readonly [string, ...string[]] {
-  return enclosed([options.node, DAEMON, options.configFile], options.uid);
+  // A session of its own, because kernels share the CPU out among sessions.
+  return enclosed(["setsid", options.node, DAEMON, options.configFile], options.uid);
 }
 
 /** Any program in namespaces like the lab's. */

@@ -4,6 +4,7 @@
  */
 import { createSocket, type RemoteInfo, type Socket as UdpSocket } from "node:dgram";
 import { createServer, type Socket } from "node:net";
+import { takeDataPathPriority } from "../drivers/priority.ts";
 import { DOWNLOAD_PORT, ECHO_PORT, SERVER_INNER, STREAM_PORT_BASE } from "./addresses.ts";
 import { patternAt } from "./pattern.ts";
 import { type Received, ReceivedStream } from "./received-stream.ts";
@@ -23,6 +24,8 @@ interface Session {
   client: RemoteInfo | undefined;
 }
 
+// What is measured is the path, not this process's wait for its turn.
+takeDataPathPriority();
 const config = JSON.parse(process.argv[2] ?? "{}") as TrafficConfig;
 const sessions = new Map<number, Session>();
 const downloads = new Map<Socket, { offset: number }>();

@@ -1,4 +1,5 @@
 /** The reflex's process: `node workers/reflex.ts <config.json>`, in the network namespace of the balancer. */
+import { takeDataPathPriority } from "../drivers/priority.ts";
 import { readConfig } from "./config.ts";
 import { serve } from "./http-server.ts";
 import { reflexRoutes } from "./reflex/api.ts";
@@ -7,6 +8,8 @@ import { Reflex } from "./reflex/reflex.ts";
 import { runWorker } from "./run-worker.ts";
 
 await runWorker("reflex", async (log) => {
+  // A prober that waits for its turn takes an endpoint's answer for late.
+  takeDataPathPriority();
   const config = await readConfig(process.argv[2], ReflexConfig);
   const reflex = new Reflex(config, log);
   await reflex.load();

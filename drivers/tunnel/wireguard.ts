@@ -8,10 +8,14 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { ForeshiftError, messageOf } from "../../models/errors.ts";
 import { LIMITS } from "../../models/limits.ts";
+import { atDataPathPriority, raiseSession } from "../priority.ts";
 import { runCommand } from "../run-command.ts";
 import type { WireGuardDevice } from "./wireguard-device.ts";
 import { toolDevice } from "./wireguard-tool.ts";
 import { uapiDevice, uapiListens } from "./wireguard-uapi.ts";
+
+/** Exit status of a command that starts another one and finds none. */
+const COMMAND_NOT_FOUND = 127;
 
 const { startTimeoutMs, endTimeoutMs, pollMs, commandTimeoutMs } = LIMITS.wireguard;
 
@@ -97,20 +101,24 @@ async function createInKernel(options: InterfaceOptions): Promise<boolean> {
 async function createInUserspace(options: InterfaceOptions): Promise<WireGuardDevice> {
   await mkdir(options.stateDir, { recursive: true, mode: 0o700 });
   const env = { PATH: process.env.PATH ?? "", LOG_LEVEL: "error", WG_I_PREFER_BUGGY_USERSPACE_TO_POLISHED_KMOD: "1" };
-  const child = spawn("wireguard-go", ["-f", options.device], { detached: true, stdio: "ignore", env });
+  const [nice = "nice", ...args] = atDataPathPriority(["wireguard-go", "-f", options.device]);
+  const child = spawn(nice, args, { detached: true, stdio: "ignore", env });
   let ended: string | undefined;
   child.once("error", (error) => {
     ended = messageOf(error);
   });
+  let isMissing = false;
   child.once("exit", (status, signal) => {
+    isMissing = status === COMMAND_NOT_FOUND;
     ended ??= `it ended with ${signal ?? `status ${status}`}`;
   });
   child.unref();
+  if (child.pid !== undefined) raiseSession(child.pid);
   const device = uapiDevice(options.device);
   const deadline = Date.now() + startTimeoutMs;
   for (;;) {
     if (child.pid === undefined) await delay(0);
-    if (child.pid === undefined)
+    if (child.pid === undefined || isMissing)
       throw new ForeshiftError("MISSING_TOOL", { value: "wireguard-go", detail: ended ?? "it does not start" });
     if (ended !== undefined)
       throw new ForeshiftError("COMMAND_FAILED", { field: `wireguard-go ${options.device}`, detail: ended });
