@@ -160,6 +160,11 @@ function lossActivities(deps: ActivityDeps) {
   return {
     recoverWireguard(input: StepInput & { endpoint: string }): Promise<void> {
       return asStep(deps, input, "restart WireGuard in place", async () => {
+        // Sessions may have come back to it since it was decided; a restart would cut them off.
+        if (await isTrusted(deps, input.endpoint)) {
+          const text = `${input.endpoint} answers by itself, and the reflex sends it clients again; it is left alone`;
+          return { result: undefined, text, endpoint: input.endpoint, outcome: "already-done" };
+        }
         await (await agentFor(deps, input.swarm, input.endpoint)).recover({ operation: input.operation });
         return { result: undefined, text: `WireGuard runs again on ${input.endpoint}`, endpoint: input.endpoint };
       });
@@ -211,6 +216,12 @@ async function sessionsLastHeldBy(deps: ActivityDeps, swarm: string, endpoint: s
     if (session.endpoint === endpoint) held.set(session.publicKey, session);
   }
   return [...held.values()];
+}
+
+/** A member that has answered since it was ejected, if it ever was. */
+async function isTrusted(deps: ActivityDeps, endpoint: string): Promise<boolean> {
+  const probed = (await deps.balancer.health()).find((member) => member.endpoint === endpoint);
+  return probed !== undefined && !probed.ejected && probed.inner.missesInARow === 0;
 }
 
 async function isDead(deps: ActivityDeps, endpoint: string): Promise<boolean> {
