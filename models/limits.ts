@@ -27,6 +27,8 @@ export const LIMITS = {
     bucketsPerMemberMin: 128,
     /** A prober that judges a probe this much too late was held up, and so was perhaps the endpoint beside it. */
     proberLateMs: 25,
+    /** So many times the misses are needed while half of the other members miss probes as well. */
+    commonSilenceFactor: 2,
     /** After a miss the next probes come after this share of the interval. */
     probeHurryShare: 0.75,
     /** Outside the tunnel: a TCP connection to a port where nobody listens (tcpmux); its refusal is the answer. */
@@ -240,6 +242,13 @@ export const LIMITS = {
     /** Weight of an endpoint that has only just become degraded, as a share of its full weight. */
     degradedFirstSharePercent: 75,
     requestsQueuedMax: 512,
+  },
+  /** Decisions on predictions; thresholds and costs are policy and lie in the swarm file. */
+  foresight: {
+    /** A risk is elevated from this share of the failure threshold. */
+    elevatedShare: 0.5,
+    /** Pieces of evidence that a reason names. */
+    termsShown: 2,
   },
   /** Workflows and activities. A call's own timeout is shorter than its activity's, so that the error names the cause. */
   control: {

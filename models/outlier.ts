@@ -50,6 +50,7 @@ export type EjectionDecision =
 export function decideEjection(endpoint: string, members: readonly OutlierRecord[], policy: OutlierPolicy): EjectionDecision {
   const record = members.find((member) => member.endpoint === endpoint);
   if (record === undefined || record.ejectedAtMs !== undefined || !isSilent(record, policy)) return { kind: "none" };
+  if (record.missesInARow < missesNeeded(record, members, policy)) return { kind: "none" };
   const healthy = members.filter((member) => member.ejectedAtMs === undefined && !isSilent(member, policy)).length;
   if (healthy === 0 || healthy * 100 < members.length * policy.panicThresholdPercent) {
     const because = `only ${healthy} of ${members.length} members answer, below the panic threshold of ${policy.panicThresholdPercent} %`;
@@ -65,6 +66,14 @@ export function decideEjection(endpoint: string, members: readonly OutlierRecord
     };
   }
   return { kind: "eject" };
+}
+
+/** Members that fall silent together have more likely a prober in common than a fault: the silence has to last longer. */
+function missesNeeded(record: OutlierRecord, members: readonly OutlierRecord[], policy: OutlierPolicy): number {
+  const others = members.filter((member) => member !== record && member.proven && member.ejectedAtMs === undefined);
+  const missing = others.filter((member) => member.missesInARow > 0).length;
+  const isCommon = missing > 0 && missing * 2 >= others.length;
+  return policy.missesToEject * (isCommon ? LIMITS.reflex.commonSilenceFactor : 1);
 }
 
 function isSilent(record: OutlierRecord, policy: OutlierPolicy): boolean {

@@ -166,3 +166,24 @@ test("a returning member starts with a tenth of its weight and rises to all of i
   });
   holds(context, property, 200);
 });
+
+test("members that fall silent together are given longer, one that falls silent alone is not", () => {
+  const patient = { ...DEFAULTS, panicThresholdPercent: 20, ejectedShareMaxPercent: 67 };
+  const together = new Fleet(3, patient, true);
+  const rounds = (fleet: Fleet, count: number) => {
+    const seen: string[] = [];
+    for (let round = 0; round < count; round += 1) {
+      seen.push(fleet.probe("ep-1", false), fleet.probe("ep-2", false), fleet.probe("ep-3", true));
+    }
+    return seen;
+  };
+  assert.ok(
+    rounds(together, DEFAULTS.missesToEject).every((kind) => kind === "none"),
+    "as long as another is silent as well",
+  );
+  assert.equal(together.probe("ep-2", true), "none");
+  assert.equal(together.probe("ep-1", false), "eject", "the next miss once the others answer");
+
+  const dead = new Fleet(3, patient, true);
+  assert.ok(rounds(dead, DEFAULTS.missesToEject * 2).includes("eject"), "a silence that lasts is believed");
+});
