@@ -39,6 +39,43 @@ export const Thresholds = z.strictObject({
 });
 export type Thresholds = z.infer<typeof Thresholds>;
 
+const share = z.number().min(0).max(1);
+
+/** What may be done on the strength of a prediction. Costs are in units of one session out of service once. */
+export const ForesightPolicy = z.strictObject({
+  /** `off`: nothing is predicted. `advise`: it is shown what would be done. `act`: it is done, within the budget. */
+  mode: z.enum(["off", "advise", "act"]).default("advise"),
+  /** How far ahead the probability of failure looks. */
+  windowMs: z.number().int().min(1_000).default(600_000),
+  failureThreshold: share.default(0.7),
+  overloadThreshold: share.default(0.8),
+  /** A band that was entered at a threshold is left at this share of it. */
+  leaveShare: share.default(0.5),
+  /** So many of the newest `confirmationsOf` scores must agree. */
+  confirmations: z.number().int().min(1).max(16).default(2),
+  confirmationsOf: z.number().int().min(1).max(16).default(3),
+  /** A band is kept at least this long before a lower one. */
+  dwellMs: z.number().int().min(0).default(60_000),
+  /** With an interval wider than this, no machine is replaced: its weight is lowered first. */
+  uncertainWidth: share.default(0.6),
+  /** A score that is older than this counts for nothing. */
+  scoreStaleMs: z.number().int().min(1_000).default(60_000),
+  /** Share of the expected damage that moving in time avoids. */
+  efficacy: share.default(0.9),
+  /** How much an outage of this swarm's users weighs. */
+  slaWeight: z.number().min(0).max(1_000).default(1),
+  costs: z
+    .strictObject({
+      outagePerSession: z.number().min(0).default(1),
+      overloadPerSession: z.number().min(0).default(0.3),
+      movePerSession: z.number().min(0).default(0.02),
+      launch: z.number().min(0).default(1),
+      reweight: z.number().min(0).default(0.05),
+    })
+    .prefault({}),
+});
+export type ForesightPolicy = z.infer<typeof ForesightPolicy>;
+
 export const SwarmSpec = z.strictObject({
   apiVersion: z.literal("foreshift/v1"),
   kind: z.literal("Swarm"),
@@ -65,6 +102,7 @@ export const SwarmSpec = z.strictObject({
   budget: Budget.prefault({}),
   thresholds: Thresholds.prefault({}),
   outlier: OutlierPolicy.prefault({}),
+  foresight: ForesightPolicy.prefault({}),
   /** Try a restart in place before a replacement. */
   recoverInPlace: z.boolean().default(true),
 });

@@ -1,0 +1,130 @@
+/**
+ * From risk scores to what is wanted on their account: nothing, less weight, or another machine. Scores come one by one; what is
+ * believed of each endpoint is carried from one to the next, with confirmations, dwell and a lower bar for leaving than for entering,
+ * so that neither one odd score nor a value that hovers moves anybody.
+ */
+import { LIMITS } from "./limits.ts";
+import { type RiskScore, type Stakes, stakesOf, widthOf } from "./risk.ts";
+import type { ForesightPolicy } from "./swarm-spec.ts";
+
+/** `elevated`: new sessions go elsewhere in proportion. `high`: its sessions should leave before it fails. */
+export type RiskBand = "low" | "elevated" | "high";
+
+/** What is believed of one endpoint's future between two decisions. Plain JSON. */
+export interface RiskRecord {
+  readonly score: RiskScore;
+  /** Sessions it held when it was scored: what is at stake. */
+  readonly sessions: number;
+  readonly band: RiskBand;
+  readonly bandSinceMs: number;
+  /** The bands that the newest scores asked for by themselves, the newest last. */
+  readonly votes: readonly RiskBand[];
+}
+
+const ORDER: Readonly<Record<RiskBand, number>> = { low: 0, elevated: 1, high: 2 };
+
+/** The record after one more score. A score that is not newer than the last changes nothing, so that a repeated message is harmless. */
+export function takeScore(
+  before: RiskRecord | undefined,
+  score: RiskScore,
+  sessions: number,
+  policy: ForesightPolicy,
+  now: number,
+): RiskRecord {
+  if (before !== undefined && score.atMs <= before.score.atMs) return before;
+  const held = before?.band ?? "low";
+  const votes = [...(before?.votes ?? []), vote(score, sessions, policy, held)].slice(-policy.confirmationsOf);
+  const next = { score, sessions, votes };
+  const wanted = confirmed(votes, policy.confirmations);
+  const sinceMs = before?.bandSinceMs ?? now;
+  if (ORDER[wanted] > ORDER[held]) return { ...next, band: wanted, bandSinceMs: now };
+  if (ORDER[wanted] < ORDER[held] && now - sinceMs >= policy.dwellMs) return { ...next, band: wanted, bandSinceMs: now };
+  return { ...next, band: held, bandSinceMs: sinceMs };
+}
+
+/** The band that counts at this moment: an old score says nothing of the future. */
+export function bandAt(record: RiskRecord | undefined, policy: ForesightPolicy, now: number): RiskBand {
+  if (record === undefined || now - record.score.atMs > policy.scoreStaleMs) return "low";
+  return record.band;
+}
+
+/** In proportion to the risk, in whole steps, never above the full weight. */
+export function riskWeight(full: number, { score }: RiskRecord): number {
+  const { degradedWeightMin, weightStepMin } = LIMITS.members;
+  const risk = Math.max(score.failure.value, score.overload.value);
+  const exact = full * (1 - risk);
+  return Math.min(full, Math.max(degradedWeightMin, Math.floor(exact / weightStepMin) * weightStepMin));
+}
+
+/** One sentence: the figures, the thresholds and the cost comparison that the band follows from. */
+export function riskText(record: RiskRecord, policy: ForesightPolicy): string {
+  const { score, sessions } = record;
+  const stakes = stakesOf(score, sessions, policy);
+  const evidence = score.terms.slice(0, LIMITS.foresight.termsShown).map((term) => term.text);
+  const because = evidence.length === 0 ? "" : ` (${evidence.join("; ")})`;
+  const failure = `fails within ${span(policy.windowMs)} with probability ${interval(score.failure)}${because}`;
+  const overload = score.overload.value > 0 ? `, is overloaded with ${interval(score.overload)}` : "";
+  return `${failure}${overload}; leaving ${sessions} sessions there is expected to cost ${units(stakes.staying)}, moving them ${units(stakes.replacing)}`;
+}
+
+/**
+ * S2.6 with hysteresis: the shadow carries the session when the primary is above the threshold and the shadow is below it; it goes back
+ * when the primary is below half the threshold and not worse than the shadow. In all other cases it stays where it is.
+ */
+export function determineOptimalAppliance(
+  risks: { readonly primary: number; readonly shadow: number },
+  threshold: number,
+  current: "primary" | "shadow",
+): "primary" | "shadow" {
+  const { primary, shadow } = risks;
+  if (current === "primary") return primary > threshold && shadow < threshold && shadow < primary ? "shadow" : "primary";
+  return primary < threshold / 2 && primary <= shadow ? "primary" : "shadow";
+}
+
+/** What this score alone asks for. Entry is at the thresholds, leaving at a share of them. */
+function vote(score: RiskScore, sessions: number, policy: ForesightPolicy, held: RiskBand): RiskBand {
+  if (!score.carriesSignal) return "low";
+  const stakes = stakesOf(score, sessions, policy);
+  if (isHigh(score, stakes, policy, bar(held === "high", policy))) return "high";
+  return isElevated(score, stakes, policy, bar(held !== "low", policy)) ? "elevated" : "low";
+}
+
+/** Sure enough, likely enough, and worth its price. An uncertain score asks for the cheap and reversible step first. */
+function isHigh({ failure }: RiskScore, stakes: Stakes, policy: ForesightPolicy, share: number): boolean {
+  const isLikely = failure.value >= policy.failureThreshold * share;
+  const isSure = widthOf(failure) <= policy.uncertainWidth;
+  return isLikely && isSure && stakes.stayingLow >= stakes.replacing * share;
+}
+
+function isElevated({ failure, overload }: RiskScore, stakes: Stakes, policy: ForesightPolicy, share: number): boolean {
+  const elevatedAt = policy.failureThreshold * LIMITS.foresight.elevatedShare;
+  const isLikely = failure.value >= elevatedAt * share || overload.value >= policy.overloadThreshold * share;
+  return isLikely && stakes.staying >= stakes.reweighting * share;
+}
+
+function bar(isHeld: boolean, policy: ForesightPolicy): number {
+  return isHeld ? policy.leaveShare : 1;
+}
+
+/** The highest band that enough of the newest scores ask for, or exceed. */
+function confirmed(votes: readonly RiskBand[], needed: number): RiskBand {
+  const reaching = (band: RiskBand) => votes.filter((one) => ORDER[one] >= ORDER[band]).length;
+  if (reaching("high") >= needed) return "high";
+  return reaching("elevated") >= needed ? "elevated" : "low";
+}
+
+function interval({ value, low, high }: { value: number; low: number; high: number }): string {
+  return `${percent(value)} (${percent(low)} to ${percent(high)})`;
+}
+
+function percent(share: number): string {
+  return `${Math.round(share * 100)} %`;
+}
+
+function span(ms: number): string {
+  return ms >= 120_000 ? `${Math.round(ms / 60_000)} min` : `${Math.round(ms / 1_000)} s`;
+}
+
+function units(cost: number): string {
+  return String(Number(cost.toFixed(2)));
+}

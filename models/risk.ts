@@ -1,0 +1,84 @@
+/**
+ * How likely an endpoint is to fail its users soon: estimates with intervals, the terms they were made of, and what follows from
+ * their costs. Pure arithmetic; what is done about it is `foresight.ts`.
+ */
+import type { ForesightPolicy } from "./swarm-spec.ts";
+
+/** A probability, or a share, 0..1, with a 90 % interval around it. */
+export interface Estimate {
+  readonly value: number;
+  readonly low: number;
+  readonly high: number;
+}
+
+/** One piece of evidence: what it adds, and the sentence a person reads. */
+export interface RiskTerm {
+  readonly name: string;
+  /** 0..1: the probability of failure that this evidence alone would give. */
+  readonly value: number;
+  readonly text: string;
+}
+
+export interface RiskScore {
+  readonly endpoint: string;
+  /** Unix milliseconds of the newest measurement in it. */
+  readonly atMs: number;
+  /** That it fails its users within the policy's window, by itself or with its surroundings. */
+  readonly failure: Estimate;
+  /** That the sessions it will hold within the window are more than it can carry. */
+  readonly overload: Estimate;
+  /** False where there is too little telemetry to tell: then nothing is done on its account. */
+  readonly carriesSignal: boolean;
+  /** The strongest first. */
+  readonly terms: readonly RiskTerm[];
+}
+
+export const NO_RISK: Estimate = { value: 0, low: 0, high: 0 };
+
+/** That any of several independent things happens: 1 - (1-a)(1-b)…, for the value and for both bounds. */
+export function anyOf(estimates: readonly Estimate[]): Estimate {
+  const any = (part: (one: Estimate) => number) => 1 - estimates.reduce((none, one) => none * (1 - clamp(part(one))), 1);
+  return orderly({ value: any(({ value }) => value), low: any(({ low }) => low), high: any(({ high }) => high) });
+}
+
+/** The same estimate with its bounds in order and everything within 0..1; what is not a number counts as unknown: 0..1 around 0. */
+export function orderly({ value, low, high }: Estimate): Estimate {
+  const middle = clamp(value);
+  return {
+    value: middle,
+    low: Math.min(middle, clamp(low)),
+    high: Math.max(middle, Number.isFinite(high) ? clamp(high) : 1),
+  };
+}
+
+export function widthOf({ low, high }: Estimate): number {
+  return high - low;
+}
+
+/** One expected-cost comparison, in units of "one session out of service once". */
+export interface Stakes {
+  /** Expected cost of leaving the sessions where they are, at the lower bounds and at the values. */
+  readonly stayingLow: number;
+  readonly staying: number;
+  /** Of a launch or a wake, and of moving every session. */
+  readonly replacing: number;
+  /** Of sending new sessions elsewhere for a while. */
+  readonly reweighting: number;
+}
+
+/** Costs are those of the policy; `efficacy` of them is what acting saves. Grows with each probability and with the sessions. */
+export function stakesOf(score: RiskScore, sessions: number, policy: ForesightPolicy): Stakes {
+  const { costs, efficacy, slaWeight } = policy;
+  const harm = (failure: number, overload: number) =>
+    efficacy * slaWeight * sessions * (failure * costs.outagePerSession + overload * costs.overloadPerSession);
+  return {
+    stayingLow: harm(score.failure.low, score.overload.low),
+    staying: harm(score.failure.value, score.overload.value),
+    replacing: costs.launch + costs.movePerSession * sessions,
+    reweighting: costs.reweight,
+  };
+}
+
+function clamp(value: number): number {
+  return Number.isFinite(value) ? Math.min(1, Math.max(0, value)) : 0;
+}
