@@ -3,9 +3,11 @@
  * Every method takes an `operation` key where it changes something: asked twice with one key, the world changes once.
  */
 import type { Heartbeat, MachineState } from "../models/observation.ts";
+import type { OutsideEvent } from "../models/outside-events.ts";
 import type { Peer, SessionState } from "../models/session.ts";
 import type { MemberHealth, MemberLink, ReflexEvent, SteeringState } from "../models/steering.ts";
 import type { SwarmSpec } from "../models/swarm-spec.ts";
+import type { Rollup } from "../models/telemetry-rollup.ts";
 
 /** Names one step of one run, e.g. `drain/lab/ep-1/7f3a:launch`; makes the step idempotent. */
 export interface Operation {
@@ -101,6 +103,25 @@ export interface StopSwitch {
   readonly atMs: number;
 }
 
+export interface TelemetryQuery {
+  readonly swarm: string;
+  readonly endpoint?: string | undefined;
+  /** Name of a series (`pathRttMs:ep-2`) or of a metric with all its labels (`pathRttMs`); models/telemetry.ts. */
+  readonly metric?: string | undefined;
+  /** Unix milliseconds; from `sinceMs` on, before `untilMs`. */
+  readonly sinceMs: number;
+  readonly untilMs?: number | undefined;
+  /** From 300 s on read of five minutes, from 60 s on of minutes, below that of single heartbeats, which are kept the shortest. */
+  readonly stepMs: number;
+}
+
+export interface TelemetrySeries {
+  readonly endpoint: string;
+  readonly metric: string;
+  /** One for each step that has values, oldest first; `atMs` is the step's beginning. A p95 over several rollups is their mean. */
+  readonly points: readonly (Rollup & { readonly atMs: number })[];
+}
+
 /** The database: audit trail, stop switch, pages, swarm files, what agents reported. */
 export interface Store {
   /** Written once per `operation`; a second write with the same key changes nothing. */
@@ -124,6 +145,10 @@ export interface Store {
   specs(): Promise<readonly SwarmSpec[]>;
   /** Last heartbeat of each endpoint of the swarm. */
   heartbeats(swarm: string): Promise<readonly Heartbeat[]>;
+  /** How metrics lay over time, one series for each endpoint and metric that has values. */
+  telemetry(query: TelemetryQuery): Promise<readonly TelemetrySeries[]>;
+  /** Outside events whose window has some of [activeAtMs, activeAtMs + aheadMs] in it (models/outside-events.ts). */
+  outsideEvents(query: { activeAtMs: number; aheadMs?: number }): Promise<readonly OutsideEvent[]>;
   /** Clients that may connect. */
   peers(swarm: string): Promise<readonly Peer[]>;
   /** Sessions as agents reported them last. */

@@ -138,9 +138,6 @@ export const LIMITS = {
     shadowHeartbeatAgeMsMax: 10_000,
     shadowCheckMs: 500,
     migrateRetryMs: 1_000,
-    /** Telemetry is deleted after this, looked at this often. */
-    telemetryRetentionMs: 14 * 86_400_000,
-    retentionIntervalMs: 3_600_000,
   },
   /** The local APIs on unix sockets, both sides. */
   http: {
@@ -318,6 +315,77 @@ export const LIMITS = {
   },
   bench: {
     countMax: 1_000_000,
+  },
+  /** What agents measure and what the collector keeps of it. */
+  telemetry: {
+    seriesNameCharsMax: 96,
+    /** Gauges of one heartbeat, and counters of one. */
+    readingsMax: 256,
+    /** Between two readings of a counter: a shorter time makes the rate a matter of chance, a longer one is a gap. */
+    rateOverMsMin: 200,
+    gapMsMax: 3_500,
+    /** Behind the fastest heartbeats of the same clock. */
+    lateMsMax: 10_000,
+    /** As many late ones in a row are no late ones: the endpoint's clock was set. */
+    lateInARowMax: 5,
+    clockStepMs: 1_000,
+    /** What a clock may drift in its time, parts per million: beyond what a quartz does. */
+    clockDriftPpm: 200,
+    /** Sequence numbers remembered, to tell a duplicate from a latecomer. */
+    sequencesKeptMax: 64,
+    /** The live window: one value a second. */
+    windowMs: 900_000,
+    stepMs: 1_000,
+    endpointsMax: 2_048,
+    seriesPerEndpointMax: 320,
+    /** A rollup is made this long after its time is over: later than anything that is not too late. */
+    rollupDelayMs: 12_000,
+    rollupCheckMs: 1_000,
+    /** Rows of rollups that wait for the database; the oldest go first. */
+    rollupsQueuedMax: 500_000,
+    rollupBatchMax: 20_000,
+    minuteMs: 60_000,
+    fiveMinutesMs: 300_000,
+    /** Raw heartbeats, minutes, five minutes. */
+    rawRetentionMs: 3 * 86_400_000,
+    minuteRetentionMs: 30 * 86_400_000,
+    fiveMinuteRetentionMs: 400 * 86_400_000,
+    /** Partitions are made this many days ahead; looked at this often. */
+    partitionsAheadDays: 3,
+    partitionCheckMs: 3_600_000,
+    /** Points of one answer of the store. */
+    pointsPerAnswerMax: 500_000,
+    /** The online statistics forget half of what they know in this time. */
+    statisticsHalfLifeMs: 900_000,
+    /** CPU that crosses one of these is worth waking the watch for, less this to come back down. */
+    wakeCpuShares: [0.8, 0.95],
+    wakeHysteresisShare: 0.05,
+    wakeSilenceMs: 3_000,
+  },
+  /** Paths that agents measure: a connection that is refused at once, as the balancer's outer probe. */
+  paths: {
+    probeIntervalMs: 1_000,
+    probeTimeoutMs: 900,
+    probePort: 1,
+    /** Over the last so many probes of a path. */
+    probesKept: 30,
+    /** Endpoints that one endpoint measures the way to. */
+    peersMax: 4,
+    peersOfferedMax: 16,
+  },
+  outsideEvents: {
+    bytesMax: 4 * 1024 * 1024,
+    eventsMax: 10_000,
+    textCharsMax: 2_000,
+    idCharsMax: 200,
+    /** A window that is longer is taken for a slip of the pen. */
+    windowDaysMax: 400,
+    pollMsMin: 1_000,
+    pollMsDefault: 60_000,
+    fetchTimeoutMs: 10_000,
+    /** Refused entries that are named in the log of one poll. */
+    refusedNamedMax: 20,
+    retentionMs: 30 * 86_400_000,
   },
   backtest: {
     /** Of one file, unpacked. */

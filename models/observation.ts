@@ -3,6 +3,9 @@
  * the reflex's probes and the hypervisor's list of machines.
  */
 
+import type { StatedPlace } from "./outside-events.ts";
+import type { TelemetrySample } from "./telemetry.ts";
+
 /** State of a machine as its hypervisor reports it. */
 export type MachineState = "running" | "suspended" | "gone";
 
@@ -28,6 +31,12 @@ export interface Heartbeat {
   readonly txBytes: number;
   readonly rxDrops: number;
   readonly txDrops: number;
+  /** What else the agent measures; agents of the first version send none of what follows. */
+  readonly sample?: TelemetrySample | undefined;
+  /** Where the endpoint is, when its agent knows better than the swarm file. */
+  readonly place?: StatedPlace | undefined;
+  /** Address that other endpoints may measure the way to it by. */
+  readonly probeAddress?: string | undefined;
 }
 
 /** What is known of one endpoint. Loss is a share 0..1, times are milliseconds. */

@@ -2,6 +2,7 @@
  * The swarm file: what a person states of one swarm. Every number a decision depends on is here, as policy, with a default.
  */
 import { z } from "zod";
+import { PlaceLabel } from "./outside-events.ts";
 import { SecretRef } from "./session.ts";
 import { Algorithm, OutlierPolicy, SwarmName } from "./steering.ts";
 
@@ -80,6 +81,9 @@ export const SwarmSpec = z.strictObject({
   apiVersion: z.literal("foreshift/v1"),
   kind: z.literal("Swarm"),
   name: SwarmName,
+  /** Where its endpoints are, for events that reach a place (models/outside-events.ts); region `local` unless stated. */
+  region: PlaceLabel.optional(),
+  zone: PlaceLabel.optional(),
   vip: z.strictObject({ v4: z.ipv4(), v6: z.ipv6().optional(), port: z.number().int().min(1).max(65_535).default(51_820) }),
   algorithm: Algorithm.default("consistent-hash"),
   endpoints: z.strictObject({

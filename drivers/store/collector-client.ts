@@ -5,6 +5,7 @@
 import { LIMITS } from "../../models/limits.ts";
 import type { Heartbeat } from "../../models/observation.ts";
 import type { SessionState } from "../../models/session.ts";
+import type { RunningStatistics } from "../../models/telemetry-rollup.ts";
 import { RETRY_IDEMPOTENT, UnixHttpClient } from "../http-unix.ts";
 
 /** Milliseconds from an endpoint's observation of a session to its handling in the collector. */
@@ -16,9 +17,34 @@ export interface LagAnswer {
   readonly lagMsLast?: number;
 }
 
+export interface TelemetryWindowQuery {
+  readonly sinceMs: number;
+  readonly endpoint?: string | undefined;
+  /** Series by name (`pathRttMs:ep-2`), or metrics with all their labels (`pathRttMs`); undefined: all. */
+  readonly metrics?: readonly string[] | undefined;
+}
+
+/** All series have one value for each step from `fromMs` to before `untilMs` (Unix milliseconds). */
+export interface TelemetryWindow {
+  readonly swarm: string;
+  readonly stepMs: number;
+  readonly fromMs: number;
+  readonly untilMs: number;
+  /** By endpoint, then by name of the series. */
+  readonly endpoints: Readonly<Record<string, Readonly<Record<string, TelemetryWindowSeries>>>>;
+}
+
+export interface TelemetryWindowSeries {
+  /** `null` where there is none. */
+  readonly values: readonly (number | null)[];
+  readonly statistics: RunningStatistics;
+}
+
 export interface CollectorClient {
   /** Latest heartbeat of each endpoint. */
   telemetry(swarm: string): Promise<readonly Heartbeat[]>;
+  /** The last minutes of every series, one value a second; `sinceMs` is Unix milliseconds. */
+  window(swarm: string, query: TelemetryWindowQuery): Promise<TelemetryWindow>;
   sessions(swarm: string): Promise<readonly SessionState[]>;
   lag(): Promise<LagAnswer>;
   close(): Promise<void>;
@@ -29,6 +55,12 @@ export function collectorClient(options: { socketPath: string }): CollectorClien
   const call = { timeoutMs: LIMITS.http.requestTimeoutMs, retry: RETRY_IDEMPOTENT };
   return {
     telemetry: (swarm) => http.get(`/v1/telemetry?swarm=${encodeURIComponent(swarm)}`, call),
+    window: (swarm, { sinceMs, endpoint, metrics }) => {
+      const query = new URLSearchParams({ sinceMs: String(sinceMs) });
+      if (endpoint !== undefined) query.set("endpoint", endpoint);
+      if (metrics !== undefined) query.set("metric", metrics.join(","));
+      return http.get(`/v1/telemetry/${encodeURIComponent(swarm)}?${query.toString()}`, call);
+    },
     sessions: (swarm) => http.get(`/v1/sessions?swarm=${encodeURIComponent(swarm)}`, call),
     lag: () => http.get("/v1/lag", call),
     close: () => http.close(),

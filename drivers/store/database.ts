@@ -12,6 +12,8 @@ import type { Tables } from "./tables.ts";
 export interface Database {
   /** Runs `work`, again when the connection broke; UNREACHABLE, UNAUTHORISED or COMMAND_FAILED when it does not come through. */
   readonly run: <R>(work: (db: Kysely<Tables>) => Promise<R>) => Promise<R>;
+  /** The same with a connection of one's own, for what Kysely has no words for. */
+  readonly withClient: <R>(work: (client: pg.ClientBase) => Promise<R>) => Promise<R>;
   readonly close: () => Promise<void>;
 }
 
@@ -43,6 +45,7 @@ export function openDatabase(options: { databaseUrl: string; connectionsMax?: nu
   const db = new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) });
   return {
     run: (work) => withRetry(options.databaseUrl, () => work(db)),
+    withClient: (work) => withRetry(options.databaseUrl, () => onClient(pool, work)),
     close: () => db.destroy(),
   };
 }
@@ -74,6 +77,19 @@ export function checkedUrl(databaseUrl: string): string {
     value: "a value that is not shown",
     detail: "expected postgres://user:password@host:port/database",
   });
+}
+
+async function onClient<R>(pool: pg.Pool, work: (client: pg.ClientBase) => Promise<R>): Promise<R> {
+  const client = await pool.connect();
+  let broken = true;
+  try {
+    const result = await work(client);
+    broken = false;
+    return result;
+  } finally {
+    // What state it is in after a failure is not worth finding out.
+    client.release(broken);
+  }
 }
 
 async function withRetry<R>(databaseUrl: string, work: () => Promise<R>): Promise<R> {

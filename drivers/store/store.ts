@@ -2,12 +2,13 @@
  * The store on PostgreSQL: the `Store` port, and what the collector needs beyond it.
  */
 import type { Kysely } from "kysely";
-import type { Heartbeat } from "../../models/observation.ts";
+import type { OutsideEvent } from "../../models/outside-events.ts";
 import type { Peer, SessionState } from "../../models/session.ts";
 import type { SwarmSpec } from "../../models/swarm-spec.ts";
 import type { StopSwitch, Store } from "../ports.ts";
 import { readAudit, writeAudit, writePage } from "./audit.ts";
 import { type Database, openDatabase } from "./database.ts";
+import { deleteOutsideEventsBefore, readOutsideEvents, saveOutsideEvents } from "./outside-events.ts";
 import type { SessionDeltas, ShadowOf } from "./sessions.ts";
 import {
   applyDeltas,
@@ -20,7 +21,19 @@ import {
   registerPeers,
 } from "./sessions.ts";
 import type { Tables } from "./tables.ts";
-import { deleteHeartbeatsBefore, insertHeartbeats, latestHeartbeats } from "./telemetry.ts";
+import {
+  announceTelemetry,
+  type BelievedSample,
+  type Grain,
+  heartbeatsSince,
+  insertHeartbeats,
+  insertRollups,
+  latestHeartbeats,
+  readTelemetry,
+  type StoredHeartbeat,
+  type StoredRollup,
+  turnTelemetryDays,
+} from "./telemetry.ts";
 
 export interface PostgresStore extends Store {
   /** Clients that may connect; DUPLICATE_NAME when a key or an inner address is there twice. Answers how many were new or changed. */
@@ -31,14 +44,23 @@ export interface PostgresStore extends Store {
   designateShadows(swarm: string, shadowOf: ShadowOf): Promise<number>;
   changesAfter(swarm: string, after: number, limit: number): Promise<readonly ChangeLine[]>;
   headVersion(swarm: string): Promise<number>;
-  insertHeartbeats(heartbeats: readonly Heartbeat[]): Promise<void>;
-  deleteHeartbeatsBefore(beforeMs: number): Promise<number>;
+  insertHeartbeats(batch: readonly StoredHeartbeat[]): Promise<void>;
+  insertRollups(grain: Grain, batch: readonly StoredRollup[]): Promise<void>;
+  /** Values of the series by name, oldest first. */
+  heartbeatsSince(sinceMs: number): Promise<readonly BelievedSample[]>;
+  /** Makes the coming days' partitions and drops those that are past their retention; answers how many were dropped. */
+  turnTelemetryDays(nowMs: number): Promise<number>;
+  /** Wakes who waits for news of a swarm. */
+  announceTelemetry(news: Parameters<typeof announceTelemetry>[1]): Promise<void>;
+  /** Takes a feed's whole document; answers whether anything changed. */
+  saveOutsideEvents(feed: string, events: readonly OutsideEvent[]): Promise<boolean>;
+  deleteOutsideEventsBefore(beforeMs: number): Promise<void>;
 }
 
 /** Opens the store; the schema must be there (drivers/store/migrate.ts). Connects at the first call. */
 export function openStore(options: { databaseUrl: string; connectionsMax?: number }): PostgresStore {
   const database = openDatabase(options);
-  const { run } = database;
+  const { run, withClient } = database;
   return {
     audit: (entry) => run((db) => writeAudit(db, entry)),
     auditTrail: (query) => run((db) => readAudit(db, query)),
@@ -56,8 +78,15 @@ export function openStore(options: { databaseUrl: string; connectionsMax?: numbe
     designateShadows: (swarm, shadowOf) => run((db) => designateShadows(db, swarm, shadowOf)),
     changesAfter: (swarm, after, limit) => run((db) => changesAfter(db, swarm, after, limit)),
     headVersion: (swarm) => run((db) => headVersion(db, swarm)),
-    insertHeartbeats: (heartbeats) => run((db) => insertHeartbeats(db, heartbeats)),
-    deleteHeartbeatsBefore: (beforeMs) => run((db) => deleteHeartbeatsBefore(db, beforeMs)),
+    insertHeartbeats: (batch) => withClient((client) => insertHeartbeats(client, batch)),
+    insertRollups: (grain, batch) => withClient((client) => insertRollups(client, grain, batch)),
+    heartbeatsSince: (sinceMs) => run((db) => heartbeatsSince(db, sinceMs)),
+    turnTelemetryDays: (nowMs) => run((db) => turnTelemetryDays(db, nowMs)),
+    announceTelemetry: (news) => run((db) => announceTelemetry(db, news)),
+    telemetry: (query) => run((db) => readTelemetry(db, query)),
+    outsideEvents: (query) => run((db) => readOutsideEvents(db, query)),
+    saveOutsideEvents: (feed, events) => run((db) => saveOutsideEvents(db, feed, events)),
+    deleteOutsideEventsBefore: (beforeMs) => run((db) => deleteOutsideEventsBefore(db, beforeMs)),
     close: () => database.close(),
   };
 }

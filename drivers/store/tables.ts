@@ -3,6 +3,7 @@
  */
 import type { ColumnType, Generated } from "kysely";
 import type { Heartbeat } from "../../models/observation.ts";
+import type { OutsideEvent } from "../../models/outside-events.ts";
 import type { SwarmSpec } from "../../models/swarm-spec.ts";
 import type { AuditEntry } from "../ports.ts";
 
@@ -16,6 +17,7 @@ export interface Tables {
   sessions: SessionsTable;
   heartbeats: HeartbeatsTable;
   latest_heartbeats: { swarm: string; endpoint: string; at: Date; body: Json<Heartbeat> };
+  outside_events: OutsideEventsTable;
   audit: AuditTable;
   stop_switches: { scope: string; by: string; reason: string; at: Generated<Date> };
   pages: { operation: string; swarm: string; subject: string; text: string; at: Generated<Date> };
@@ -43,19 +45,29 @@ export interface SessionsTable extends PeersTable {
 
 interface HeartbeatsTable {
   at: Date;
+  received_at: Date;
   swarm: string;
   endpoint: string;
   sequence: number;
   started_at: Date;
-  cpu_share: number | null;
-  cpu_pressure: number | null;
-  memory_share: number | null;
   tunnel_up: boolean;
-  sessions: number;
-  rx_bytes: number;
-  tx_bytes: number;
-  rx_drops: number;
-  tx_drops: number;
+  sample: Json<Record<string, number>>;
+}
+
+interface OutsideEventsTable {
+  id: string;
+  source: string;
+  kind: OutsideEvent["kind"];
+  region: string;
+  zone: string | null;
+  starts_at: Date;
+  ends_at: Date;
+  severity: number;
+  confidence: number;
+  text: string;
+  feed: string;
+  seen_at: Generated<Date>;
+  withdrawn_at: Date | null;
 }
 
 interface AuditTable {

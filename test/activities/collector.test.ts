@@ -151,7 +151,17 @@ test("the database is killed: the collector stays up, keeps heartbeats, and its 
     await postgres.kill();
     await http.post("/v1/heartbeats", { ...CALL, body: heartbeatOf("ep-9", 1) });
     assert.ok((await http.get<Heartbeat[]>("/v1/telemetry?swarm=lab", CALL)).some(({ endpoint }) => endpoint === "ep-9"));
-    const during = http.post("/v1/sessions", { timeoutMs: 15_000, retry: NO_RETRY, body: deltas("database", "ep-1", 1, 1) });
+    const body = deltas("database", "ep-1", 1, 1);
+    // As agents do: again until it is taken.
+    const during = eventually(
+      "the delta is taken",
+      () =>
+        http.post("/v1/sessions", { timeoutMs: 15_000, retry: NO_RETRY, body }).then(
+          () => true,
+          () => false,
+        ),
+      20_000,
+    );
     await postgres.start();
     await during;
     await eventually("after", () => stream.last() === 2, 15_000);

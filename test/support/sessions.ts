@@ -1,4 +1,5 @@
 /** Sessions and heartbeats for tests: valid, distinct by number, and with nothing of chance in them. */
+import type { StoredHeartbeat } from "../../drivers/store/telemetry.ts";
 import type { Heartbeat } from "../../models/observation.ts";
 import type { Peer, SessionState } from "../../models/session.ts";
 
@@ -25,6 +26,14 @@ export function sessionOf(n: number, endpoint: string, over: Partial<SessionStat
     updatedAtMs: Date.now(),
     ...over,
   };
+}
+
+/** As the collector stores it: at the time it names, with its sessions as the one series. */
+export function storedOf(
+  heartbeat: Heartbeat,
+  values: Readonly<Record<string, number>> = { sessions: heartbeat.sessions },
+): StoredHeartbeat {
+  return { heartbeat, atMs: heartbeat.atMs, receivedAtMs: heartbeat.atMs, values: new Map(Object.entries(values)) };
 }
 
 export function heartbeatOf(endpoint: string, sequence: number, over: Partial<Heartbeat> = {}): Heartbeat {

@@ -279,6 +279,8 @@ export class World {
     saveSpec: (spec) => this.#read("store.saveSpec", () => this.#stored(() => void this.#specs.set(spec.name, spec))),
     specs: () => this.#read("store.specs", () => this.#stored(() => [...this.#specs.values()])),
     heartbeats: (swarm) => this.#read("store.heartbeats", () => this.#stored(() => this.#heartbeats(swarm))),
+    telemetry: () => this.#read("store.telemetry", () => this.#stored(() => [])),
+    outsideEvents: () => this.#read("store.outsideEvents", () => this.#stored(() => [])),
     peers: () => this.#read("store.peers", () => this.#stored(() => this.clients.map(asPeer))),
     sessions: () => this.#read("store.sessions", () => this.#stored(() => this.#allSessions())),
     close: () => Promise.resolve(),

@@ -6,11 +6,15 @@ import type { FastifyInstance } from "fastify";
 import { z } from "zod";
 import type { PostgresStore } from "../../drivers/store/store.ts";
 import { LIMITS } from "../../models/limits.ts";
+import { PlaceLabel } from "../../models/outside-events.ts";
 import { parseInput } from "../../models/parse.ts";
 import { PublicKey, SessionState } from "../../models/session.ts";
 import { shadowOf } from "../../models/shadow.ts";
 import { EndpointName, SwarmName } from "../../models/steering.ts";
+import { TelemetrySample } from "../../models/telemetry.ts";
 import type { Lag } from "./lag.ts";
+import type { OutsideFeed } from "./outside-feed.ts";
+import type { Rollups } from "./rollups.ts";
 import type { SessionHub } from "./session-hub.ts";
 import type { Telemetry } from "./telemetry.ts";
 
@@ -31,6 +35,9 @@ const HeartbeatBody = z.strictObject({
   txBytes: count,
   rxDrops: count,
   txDrops: count,
+  sample: TelemetrySample.optional(),
+  place: z.strictObject({ region: PlaceLabel.optional(), zone: PlaceLabel.optional() }).optional(),
+  probeAddress: z.union([z.ipv4(), z.ipv6()]).optional(),
 });
 const deltasMax = LIMITS.collector.sessionDeltasPerRequestMax;
 const SessionsBody = z.strictObject({
@@ -40,11 +47,20 @@ const SessionsBody = z.strictObject({
   removed: z.array(PublicKey).max(deltasMax),
 });
 const SwarmQuery = z.object({ swarm: SwarmName });
+const WindowParams = z.object({ swarm: SwarmName });
+const WindowQuery = z.object({
+  sinceMs: z.coerce.number().int().nonnegative().default(0),
+  endpoint: EndpointName.optional(),
+  /** Names with commas between. */
+  metric: z.string().min(1).optional(),
+});
 const StreamQuery = z.object({ swarm: SwarmName, after: z.coerce.number().int().nonnegative().default(0) });
 
 export interface CollectorParts {
   readonly store: PostgresStore;
   readonly telemetry: Telemetry;
+  readonly rollups: Rollups;
+  readonly feed: OutsideFeed | undefined;
   readonly hub: SessionHub;
   readonly lag: Lag;
 }
@@ -53,8 +69,10 @@ export function collectorRoutes(app: FastifyInstance, parts: CollectorParts): vo
   const { store, telemetry, hub, lag } = parts;
   app.post("/v1/heartbeats", (request, reply) => {
     const { cpuShare, cpuPressure, memoryShare, ...rest } = parseInput(HeartbeatBody, request.body, "body");
-    telemetry.take({ ...rest, cpuShare, cpuPressure, memoryShare });
-    return reply.code(202).send({ ok: true });
+    const receivedAtMs = Date.now();
+    telemetry.take({ ...rest, cpuShare, cpuPressure, memoryShare }, receivedAtMs);
+    const peers = telemetry.peersFor(rest.swarm, rest.endpoint, receivedAtMs);
+    return reply.code(202).send({ ok: true, receivedAtMs, peers, answeredAtMs: Date.now() });
   });
   app.post("/v1/sessions", async (request) => {
     const deltas = parseInput(SessionsBody, request.body, "body");
@@ -69,26 +87,79 @@ export function collectorRoutes(app: FastifyInstance, parts: CollectorParts): vo
     return reply.type("application/x-ndjson").send(out);
   });
   app.get("/v1/telemetry", (request) => telemetry.latest(parseInput(SwarmQuery, request.query, "query").swarm));
+  app.get("/v1/telemetry/:swarm", (request) => {
+    const { swarm } = parseInput(WindowParams, request.params, "path");
+    const { sinceMs, endpoint, metric } = parseInput(WindowQuery, request.query, "query");
+    return telemetry.window.read(swarm, { sinceMs, endpoint, metrics: metric?.split(",") }, Date.now());
+  });
+  app.get("/v1/outside-events", () => store.outsideEvents({ activeAtMs: Date.now() }));
   app.get("/v1/lag", () => lag.summary());
   app.get("/metrics", (_request, reply) => reply.type("text/plain; version=0.0.4").send(metricsText(parts)));
 }
 
-function metricsText({ telemetry, hub, lag }: CollectorParts): string {
-  const { received, written, dropped, queued } = telemetry.counts();
+interface MetricLine {
+  readonly name: string;
+  readonly kind: "counter" | "gauge";
+  /** By label, or the one value without any; undefined values are left out. */
+  readonly values: readonly (readonly [label: string, value: number | undefined])[];
+}
+
+function metricsText(parts: CollectorParts): string {
+  const { hub, lag } = parts;
   const { samples, lagMsP50, lagMsP99, lagMsMax } = lag.summary();
-  const lines: [name: string, kind: "counter" | "gauge", value: number | undefined][] = [
-    ["foreshift_heartbeats_received_total", "counter", received],
-    ["foreshift_heartbeats_written_total", "counter", written],
-    ["foreshift_heartbeats_dropped_total", "counter", dropped],
-    ["foreshift_heartbeats_queued", "gauge", queued],
-    ["foreshift_session_streams", "gauge", hub.subscribers],
-    ["foreshift_session_changes_replicated_total", "counter", samples],
-    ["foreshift_session_lag_p50_seconds", "gauge", inSeconds(lagMsP50)],
-    ["foreshift_session_lag_p99_seconds", "gauge", inSeconds(lagMsP99)],
-    ["foreshift_session_lag_max_seconds", "gauge", inSeconds(lagMsMax)],
+  const lines: MetricLine[] = [
+    ...telemetryLines(parts),
+    one("foreshift_session_streams", "gauge", hub.subscribers),
+    one("foreshift_session_changes_replicated_total", "counter", samples),
+    one("foreshift_session_lag_p50_seconds", "gauge", inSeconds(lagMsP50)),
+    one("foreshift_session_lag_p99_seconds", "gauge", inSeconds(lagMsP99)),
+    one("foreshift_session_lag_max_seconds", "gauge", inSeconds(lagMsMax)),
   ];
-  const known = lines.filter(([, , value]) => value !== undefined);
-  return known.map(([name, kind, value]) => `# TYPE ${name} ${kind}\n${name} ${value}\n`).join("");
+  return lines.map(textOf).join("");
+}
+
+function telemetryLines({ telemetry, rollups, feed }: CollectorParts): MetricLine[] {
+  const { received, written, dropped, queued, restarts, faults } = telemetry.counts();
+  const rolled = Object.entries(rollups.counts());
+  const outside = feed?.counts();
+  return [
+    one("foreshift_heartbeats_received_total", "counter", received),
+    one("foreshift_heartbeats_written_total", "counter", written),
+    one("foreshift_heartbeats_dropped_total", "counter", dropped),
+    one("foreshift_heartbeats_queued", "gauge", queued),
+    one("foreshift_agent_restarts_total", "counter", restarts),
+    {
+      name: "foreshift_telemetry_faults_total",
+      kind: "counter",
+      values: Object.entries(faults).map(([kind, value]) => [`{kind="${kind}"}`, value]),
+    },
+    one("foreshift_telemetry_series", "gauge", telemetry.window.size),
+    one("foreshift_telemetry_values_refused_total", "counter", telemetry.window.refused),
+    {
+      name: "foreshift_rollups_written_total",
+      kind: "counter",
+      values: rolled.map(([grain, counts]) => [`{grain="${grain}"}`, counts.written]),
+    },
+    {
+      name: "foreshift_rollups_dropped_total",
+      kind: "counter",
+      values: rolled.map(([grain, counts]) => [`{grain="${grain}"}`, counts.dropped]),
+    },
+    one("foreshift_outside_events", "gauge", outside?.events),
+    one("foreshift_outside_events_refused_total", "counter", outside?.refusedTotal),
+    one("foreshift_outside_feed_reads_total", "counter", outside?.read),
+    one("foreshift_outside_feed_failures_total", "counter", outside?.failed),
+  ];
+}
+
+function one(name: string, kind: MetricLine["kind"], value: number | undefined): MetricLine {
+  return { name, kind, values: [["", value]] };
+}
+
+function textOf({ name, kind, values }: MetricLine): string {
+  const known = values.filter(([, value]) => value !== undefined);
+  if (known.length === 0) return "";
+  return `# TYPE ${name} ${kind}\n${known.map(([label, value]) => `${name}${label} ${value}\n`).join("")}`;
 }
 
 function inSeconds(ms: number | undefined): number | undefined {

@@ -14,11 +14,18 @@ import { LIMITS } from "../../models/limits.ts";
 import { type Served, serve } from "../http-server.ts";
 import { type CollectorParts, collectorRoutes } from "./api.ts";
 import { Lag } from "./lag.ts";
+import { OutsideFeed, OutsideFeedConfig } from "./outside-feed.ts";
+import { Rollups } from "./rollups.ts";
 import { SessionHub } from "./session-hub.ts";
 import { Shadows } from "./shadows.ts";
 import { Telemetry } from "./telemetry.ts";
 
-export const CollectorConfig = z.strictObject({ socketPath: z.string().min(1), databaseUrl: z.string().min(1) });
+export const CollectorConfig = z.strictObject({
+  socketPath: z.string().min(1),
+  databaseUrl: z.string().min(1),
+  /** Where outside events are read (docs/operations.md); absent: nowhere. */
+  outsideEvents: OutsideFeedConfig.optional(),
+});
 export type CollectorConfig = z.infer<typeof CollectorConfig>;
 
 const Notice = z.object({ swarm: z.string(), version: z.number() });
@@ -30,14 +37,15 @@ export async function startCollector(config: CollectorConfig, log: Logger): Prom
   const telemetry = new Telemetry({ store, log });
   const hub = new SessionHub({ store, lag, log });
   const stop = new AbortController();
-  const parts: CollectorParts = { store, telemetry, hub, lag };
+  const rollups = new Rollups({ window: telemetry.window, store, log, nowMs: Date.now() });
+  const feed = config.outsideEvents === undefined ? undefined : outsideFeed(config.outsideEvents, store, telemetry, log);
+  const parts: CollectorParts = { store, telemetry, rollups, feed, hub, lag };
   const served: Served = await serve({ socketPath: config.socketPath, log, routes: (app) => collectorRoutes(app, parts) });
   const keepAlive = setInterval(() => hub.keepAlive(), LIMITS.collector.streamKeepAliveMs);
   const shadows = new Shadows({ store, telemetry, log });
   const loops = [
-    migrateThenListen(config, hub, log, stop.signal),
+    migrateThenWork({ config, store, telemetry, rollups, feed, hub, log, signal: stop.signal }),
     nameShadows(shadows, stop.signal),
-    retainTelemetry(store, log, stop.signal),
   ];
   return async () => {
     clearInterval(keepAlive);
@@ -46,11 +54,25 @@ export async function startCollector(config: CollectorConfig, log: Logger): Prom
     await served.close();
     await Promise.all(loops);
     await telemetry.close();
+    await rollups.close(Date.now());
     await store.close();
   };
 }
 
-async function migrateThenListen(config: CollectorConfig, hub: SessionHub, log: Logger, signal: AbortSignal): Promise<void> {
+interface Work {
+  readonly config: CollectorConfig;
+  readonly store: PostgresStore;
+  readonly telemetry: Telemetry;
+  readonly rollups: Rollups;
+  readonly feed: OutsideFeed | undefined;
+  readonly hub: SessionHub;
+  readonly log: Logger;
+  readonly signal: AbortSignal;
+}
+
+/** Everything that stands on the schema. */
+async function migrateThenWork(work: Work): Promise<void> {
+  const { config, feed, log, signal } = work;
   while (!signal.aborted) {
     try {
       const applied = await migrate(config.databaseUrl);
@@ -61,6 +83,10 @@ async function migrateThenListen(config: CollectorConfig, hub: SessionHub, log: 
       await delay(LIMITS.collector.migrateRetryMs, undefined, { signal }).catch(() => undefined);
     }
   }
+  await Promise.all([listenToSessions(work), turnDays(work), keepRollups(work), feed?.follow(signal)]);
+}
+
+async function listenToSessions({ config, hub, log, signal }: Work): Promise<void> {
   await listen({
     databaseUrl: config.databaseUrl,
     channel: SESSIONS_CHANNEL,
@@ -72,6 +98,13 @@ async function migrateThenListen(config: CollectorConfig, hub: SessionHub, log: 
     onBreak: (thrown) => log.warn({ event: "listening-broken", detail: messageOf(thrown) }),
     signal,
   });
+}
+
+function outsideFeed(config: OutsideFeedConfig, store: PostgresStore, telemetry: Telemetry, log: Logger): OutsideFeed {
+  const onChange = () => {
+    for (const swarm of telemetry.swarms()) telemetry.announce("outside-events", swarm);
+  };
+  return new OutsideFeed({ config, store, log, onChange });
 }
 
 /** Undefined, which stands for all, when somebody else wrote to the channel. */
@@ -90,16 +123,31 @@ async function nameShadows(shadows: Shadows, signal: AbortSignal): Promise<void>
   }
 }
 
-async function retainTelemetry(store: PostgresStore, log: Logger, signal: AbortSignal): Promise<void> {
-  const { retentionIntervalMs, telemetryRetentionMs } = LIMITS.collector;
+/** First what another life of this process left, so that the window is full at once; then what comes. */
+async function keepRollups({ store, telemetry, rollups, log, signal }: Work): Promise<void> {
+  try {
+    const sinceMs = Date.now() - LIMITS.telemetry.windowMs;
+    for (const { swarm, endpoint, atMs, sample } of await store.heartbeatsSince(sinceMs))
+      telemetry.window.put(swarm, endpoint, atMs, Object.entries(sample));
+  } catch (thrown) {
+    log.warn({ event: "window-not-restored", detail: messageOf(thrown) });
+  }
   while (!signal.aborted) {
-    await delay(retentionIntervalMs, undefined, { signal }).catch(() => undefined);
+    await delay(LIMITS.telemetry.rollupCheckMs, undefined, { signal }).catch(() => undefined);
     if (signal.aborted) return;
+    telemetry.checkSilence(Date.now());
+    await rollups.check(Date.now());
+  }
+}
+
+async function turnDays({ store, log, signal }: Work): Promise<void> {
+  while (!signal.aborted) {
     try {
-      const deleted = await store.deleteHeartbeatsBefore(Date.now() - telemetryRetentionMs);
-      log.info({ event: "telemetry-deleted", deleted });
+      const dropped = await store.turnTelemetryDays(Date.now());
+      if (dropped > 0) log.info({ event: "telemetry-dropped", partitions: dropped });
     } catch (thrown) {
-      log.warn({ event: "telemetry-not-deleted", detail: messageOf(thrown) });
+      log.warn({ event: "telemetry-days-not-turned", detail: messageOf(thrown) });
     }
+    await delay(LIMITS.telemetry.partitionCheckMs, undefined, { signal }).catch(() => undefined);
   }
 }

@@ -1,116 +1,170 @@
 /**
- * Heartbeats on their way to the database: the latest at hand in memory, the rest in a bounded queue that is written in batches.
+ * Heartbeats as they come: cleaned, the latest of each endpoint and the last minutes at hand in memory, all of it on its way to the
+ * database, and word to whoever waits when something changed that matters.
  */
 import type { Logger } from "pino";
 import type { PostgresStore } from "../../drivers/store/store.ts";
+import type { StoredHeartbeat } from "../../drivers/store/telemetry.ts";
 import { messageOf } from "../../models/errors.ts";
 import { LIMITS } from "../../models/limits.ts";
 import type { Heartbeat } from "../../models/observation.ts";
+import { type CleanState, cleanHeartbeat, TELEMETRY_FAULTS, type TelemetryFault } from "../../models/telemetry-clean.ts";
+import { newsOf, type TelemetryNews, type Told } from "../../models/telemetry-news.ts";
+import { LiveWindow } from "./live-window.ts";
+import { Writer, type WriterCounts } from "./writer.ts";
 
-export interface TelemetryCounts {
+export interface TelemetryCounts extends WriterCounts {
   readonly received: number;
-  readonly written: number;
-  /** Lost because the queue was full: the oldest go first. */
-  readonly dropped: number;
-  readonly queued: number;
+  readonly restarts: number;
+  readonly faults: Readonly<Record<TelemetryFault, number>>;
+}
+
+/** The other end of a path that an agent may measure. */
+export interface OfferedPeer {
+  readonly endpoint: string;
+  readonly address: string;
+}
+
+interface Known {
+  heartbeat: Heartbeat;
+  receivedAtMs: number;
+  /** Undefined of an endpoint that has not been heard since this process started. */
+  clean: CleanState | undefined;
+  told: Told | undefined;
 }
 
 export class Telemetry {
+  readonly window = new LiveWindow();
   readonly #store: PostgresStore;
   readonly #log: Logger;
-  readonly #latest = new Map<string, Map<string, Heartbeat>>();
+  readonly #known = new Map<string, Map<string, Known>>();
   readonly #loaded = new Set<string>();
-  #queue: Heartbeat[] = [];
+  readonly #writer: Writer<StoredHeartbeat>;
+  readonly #faults = new Map<TelemetryFault, number>(TELEMETRY_FAULTS.map((fault) => [fault, 0]));
+  /** Endpoints that can be measured, in the order of a ring, by swarm. */
+  readonly #ring = new Map<string, { readonly madeAtMs: number; readonly peers: readonly OfferedPeer[] }>();
   #received = 0;
-  #written = 0;
-  #dropped = 0;
-  #failing = false;
-  #timer: NodeJS.Timeout | undefined;
-  #flushing: Promise<void> = Promise.resolve();
-  #closed = false;
+  #restarts = 0;
 
   constructor(parts: { store: PostgresStore; log: Logger }) {
     this.#store = parts.store;
     this.#log = parts.log;
+    this.#writer = new Writer({
+      name: "telemetry",
+      queuedMax: LIMITS.collector.heartbeatsQueuedMax,
+      batchMax: LIMITS.collector.heartbeatBatchMax,
+      flushMs: LIMITS.collector.heartbeatFlushMs,
+      write: (batch) => this.#store.insertHeartbeats(batch),
+      log: this.#log,
+    });
   }
 
   counts(): TelemetryCounts {
-    return { received: this.#received, written: this.#written, dropped: this.#dropped, queued: this.#queue.length };
+    const faults = Object.fromEntries(this.#faults) as Record<TelemetryFault, number>;
+    return { received: this.#received, restarts: this.#restarts, faults, ...this.#writer.counts() };
   }
 
-  take(heartbeat: Heartbeat): void {
+  take(heartbeat: Heartbeat, receivedAtMs: number): void {
     this.#received += 1;
-    this.#remember(heartbeat);
-    this.#queue.push(heartbeat);
-    this.#bound();
-    this.#timer ??= setTimeout(() => this.#flushSoon(), LIMITS.collector.heartbeatFlushMs);
+    const known = this.#remember(heartbeat, receivedAtMs);
+    const { state, atMs, values, faults, restarted } = cleanHeartbeat(known.clean, heartbeat, receivedAtMs);
+    known.clean = state;
+    if (restarted) this.#restarts += 1;
+    for (const fault of TELEMETRY_FAULTS) {
+      const count = faults[fault];
+      if (count !== undefined) this.#faults.set(fault, (this.#faults.get(fault) ?? 0) + count);
+    }
+    if (atMs === undefined) return;
+    this.window.put(heartbeat.swarm, heartbeat.endpoint, atMs, values);
+    this.#writer.add([{ heartbeat, atMs, receivedAtMs, values }]);
+    const { told, news } = newsOf(known.told, heartbeat);
+    known.told = told;
+    if (news !== undefined) this.announce(news, heartbeat.swarm, heartbeat.endpoint);
   }
 
   /** Latest of each endpoint; those from before this process started come from the database. */
   async latest(swarm: string): Promise<readonly Heartbeat[]> {
     if (!this.#loaded.has(swarm)) {
-      for (const heartbeat of await this.#store.heartbeats(swarm)) this.#remember(heartbeat);
+      for (const heartbeat of await this.#store.heartbeats(swarm)) this.#remember(heartbeat, heartbeat.atMs);
       this.#loaded.add(swarm);
     }
-    return [...(this.#latest.get(swarm)?.values() ?? [])];
+    return [...(this.#known.get(swarm)?.values() ?? [])].map(({ heartbeat }) => heartbeat);
   }
 
   swarms(): readonly string[] {
-    return [...this.#latest.keys()];
+    return [...this.#known.keys()];
   }
 
   /** Endpoints that could take sessions over, as far as their heartbeats tell. */
   candidates(swarm: string, nowMs: number): readonly string[] {
-    const oldest = nowMs - LIMITS.collector.shadowHeartbeatAgeMsMax;
-    const fit = [...(this.#latest.get(swarm)?.values() ?? [])].filter(({ atMs, tunnelUp }) => tunnelUp && atMs >= oldest);
-    return fit.map(({ endpoint }) => endpoint);
+    return this.#fit(swarm, nowMs).map(({ endpoint }) => endpoint);
   }
 
-  /** Writes what is queued, once. */
-  async close(): Promise<void> {
-    this.#closed = true;
-    clearTimeout(this.#timer);
-    await this.#flushing;
-    await this.#flush();
+  /** Endpoints that one endpoint may measure the way to: those after it in a ring of all, so that every one is measured by some. */
+  peersFor(swarm: string, endpoint: string, nowMs: number): readonly OfferedPeer[] {
+    let ring = this.#ring.get(swarm);
+    if (ring === undefined || nowMs - ring.madeAtMs >= LIMITS.collector.shadowCheckMs) {
+      const peers = this.#fit(swarm, nowMs).flatMap(({ endpoint: name, probeAddress: address }) =>
+        address === undefined ? [] : [{ endpoint: name, address }],
+      );
+      ring = { madeAtMs: nowMs, peers: peers.toSorted((one, other) => (one.endpoint < other.endpoint ? -1 : 1)) };
+      this.#ring.set(swarm, ring);
+    }
+    const { peers } = ring;
+    const after = peers.findIndex(({ endpoint: name }) => name > endpoint);
+    const from = after < 0 ? 0 : after;
+    const turned = [...peers.slice(from), ...peers.slice(0, from)].filter((peer) => peer.endpoint !== endpoint);
+    return turned.slice(0, LIMITS.paths.peersOfferedMax);
   }
 
-  #remember(heartbeat: Heartbeat): void {
-    const endpoints = this.#latest.get(heartbeat.swarm) ?? new Map<string, Heartbeat>();
-    this.#latest.set(heartbeat.swarm, endpoints);
-    const held = endpoints.get(heartbeat.endpoint);
-    if (held === undefined || held.atMs <= heartbeat.atMs) endpoints.set(heartbeat.endpoint, heartbeat);
-  }
-
-  #bound(): void {
-    const over = this.#queue.length - LIMITS.collector.heartbeatsQueuedMax;
-    if (over <= 0) return;
-    this.#queue.splice(0, over);
-    this.#dropped += over;
-  }
-
-  #flushSoon(): void {
-    this.#flushing = this.#flush().finally(() => {
-      this.#timer = undefined;
-      if (this.#queue.length === 0 || this.#closed) return;
-      this.#timer = setTimeout(() => this.#flushSoon(), LIMITS.collector.heartbeatFlushMs);
-    });
-  }
-
-  async #flush(): Promise<void> {
-    while (this.#queue.length > 0) {
-      const batch = this.#queue.splice(0, LIMITS.collector.heartbeatBatchMax);
-      try {
-        await this.#store.insertHeartbeats(batch);
-        this.#written += batch.length;
-        if (this.#failing) this.#log.info({ event: "telemetry-restored" });
-        this.#failing = false;
-      } catch (thrown) {
-        if (!this.#failing) this.#log.warn({ event: "telemetry-failing", detail: messageOf(thrown) });
-        this.#failing = true;
-        this.#queue = [...batch, ...this.#queue];
-        this.#bound();
-        return;
+  /** Tells of endpoints that were heard and are not heard any more. */
+  checkSilence(nowMs: number): void {
+    for (const [swarm, endpoints] of this.#known) {
+      for (const [endpoint, known] of endpoints) {
+        if (known.told === undefined || known.told.silent) continue;
+        if (nowMs - known.receivedAtMs < LIMITS.telemetry.wakeSilenceMs) continue;
+        known.told = { ...known.told, silent: true };
+        this.announce("silent", swarm, endpoint);
       }
     }
   }
+
+  announce(what: TelemetryNews, swarm: string, endpoint?: string): void {
+    this.#store.announceTelemetry({ swarm, endpoint, what }).catch((thrown: unknown) => {
+      // Those who wait look for themselves before long.
+      this.#log.debug({ event: "telemetry-not-announced", swarm, what, detail: messageOf(thrown) });
+    });
+  }
+
+  /** Writes what is queued, once. */
+  close(): Promise<void> {
+    return this.#writer.close();
+  }
+
+  #fit(swarm: string, nowMs: number): readonly Heartbeat[] {
+    const oldest = nowMs - LIMITS.collector.shadowHeartbeatAgeMsMax;
+    const fit = [...(this.#known.get(swarm)?.values() ?? [])].filter(
+      ({ heartbeat, receivedAtMs }) => heartbeat.tunnelUp && receivedAtMs >= oldest,
+    );
+    return fit.map(({ heartbeat }) => heartbeat);
+  }
+
+  #remember(heartbeat: Heartbeat, receivedAtMs: number): Known {
+    const endpoints = this.#known.get(heartbeat.swarm) ?? new Map<string, Known>();
+    this.#known.set(heartbeat.swarm, endpoints);
+    const held = endpoints.get(heartbeat.endpoint);
+    if (held === undefined) {
+      const known = { heartbeat, receivedAtMs, clean: undefined, told: undefined };
+      endpoints.set(heartbeat.endpoint, known);
+      return known;
+    }
+    if (isNewer(heartbeat, held.heartbeat)) Object.assign(held, { heartbeat, receivedAtMs });
+    return held;
+  }
+}
+
+/** By the agent's life and its count of heartbeats: its clock may be set back. */
+function isNewer(one: Heartbeat, other: Heartbeat): boolean {
+  if (one.startedAtMs !== other.startedAtMs) return one.startedAtMs > other.startedAtMs;
+  return one.sequence > other.sequence;
 }
