@@ -7,6 +7,7 @@ import { Draft } from "./draft.ts";
 import { LIMITS } from "./limits.ts";
 import type { EndpointObservation, Observation } from "./observation.ts";
 import { wantedPages } from "./pages.ts";
+import { predictedMoves, predictedWeight, riskOf } from "./predicted.ts";
 import type { Reading } from "./signals.ts";
 import type { Decision, Step } from "./step.ts";
 import type { EndpointRecord, SwarmState } from "./swarm-state.ts";
@@ -30,9 +31,11 @@ export function chooseSteps(
       { chosen: true },
     );
   }
+  for (const step of predictedMoves(state, beliefs, now)) draft.predicted(step);
   for (const belief of beliefs) {
     const step = weightStep(belief, state, now);
     if (step !== undefined) draft.setWeight(step);
+    else if (isSteady(belief)) draft.predicted(predictedWeight(belief, state, now));
   }
   chooseLaunches(draft, state, observation);
   return draft.decision();
@@ -129,9 +132,16 @@ function weightStep(
     return { kind: "set-weight", endpoint, weight: target, reason };
   }
   const healthyMs = now - record.signalSinceMs;
+  if ((riskOf(state, endpoint, now)?.band ?? "low") !== "low") return undefined;
   if (record.signal !== "healthy" || weight === full || healthyMs < recoverAfterMs) return undefined;
   const reason = `${endpoint} has been healthy for ${seconds(healthyMs)} (believed after ${seconds(recoverAfterMs)}). Weight ${weight} becomes ${full}.`;
   return { kind: "set-weight", endpoint, weight: full, reason };
+}
+
+/** It serves, and nothing is wrong with it yet. */
+function isSteady({ record, seen, reading }: Belief): boolean {
+  const serves = record.phase === "active" || record.phase === "degraded";
+  return serves && !isOut(seen) && reading !== undefined && record.signal === "healthy";
 }
 
 /** In whole steps, so that a small change of severity changes nothing. */

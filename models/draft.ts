@@ -97,6 +97,15 @@ export class Draft {
     this.#records.set(step.endpoint, { ...record, weight: step.weight, lastActionAtMs: this.#now });
   }
 
+  /** As chosen by automation where the policy lets predictions act; else it is shown what would be done. */
+  predicted(step: DrainStep | WeightStep | undefined): void {
+    if (step === undefined || this.#isTaken(step.endpoint)) return;
+    if (this.#state.spec.foresight.mode !== "act") {
+      this.#withheld.push({ step, because: "advice only: foresight.mode of the swarm file is not `act`" });
+    } else if (step.kind === "set-weight") this.setWeight(step);
+    else this.drain(step, { chosen: true });
+  }
+
   /** Asks for the machines that are missing; while a run of that kind is under way, for no more. */
   launch(kind: PendingLaunch["kind"], missing: number, reason: string): void {
     if (missing <= 0 || this.#pending.some((one) => one.kind === kind)) return;

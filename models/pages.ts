@@ -1,6 +1,7 @@
 /** What a person should be told of now, because nothing here will or should act on it. */
 import type { Belief } from "./belief.ts";
 import { LIMITS } from "./limits.ts";
+import { isCommon } from "./predicted.ts";
 import { dataPathIsFine } from "./signals.ts";
 import type { SwarmState } from "./swarm-state.ts";
 import { countUnhealthy } from "./unhealthy.ts";
@@ -17,6 +18,7 @@ export function wantedPages(state: SwarmState, beliefs: readonly Belief[], now: 
     ...reflexPage(state, now),
     ...beliefs.flatMap((belief) => endpointPages(belief, state, now)),
     ...launchPages(state, now),
+    ...predictionPage(state, beliefs, now),
   ];
 }
 
@@ -61,6 +63,13 @@ function launchPages(state: SwarmState, now: number): WantedPage[] {
       const reason = `${one.count} ${one.kind}(s) were asked for ${seconds(now - one.sinceMs)} ago and are not there. Look at the hypervisor.`;
       return { subject: `launch/${one.kind}`, reason };
     });
+}
+
+function predictionPage(state: SwarmState, beliefs: readonly Belief[], now: number): WantedPage[] {
+  if (!isCommon(state, beliefs, now)) return [];
+  const reason =
+    "Half of the endpoints or more are expected to fail soon: nobody is moved on that account. Look for a common cause.";
+  return [{ subject: "predicted-common", reason }];
 }
 
 function seconds(ms: number): string {

@@ -7,7 +7,7 @@ import { isWithin } from "./budget.ts";
 import { chooseSteps } from "./choose.ts";
 import type { Observation } from "./observation.ts";
 import type { Step, Withheld } from "./step.ts";
-import type { SwarmState } from "./swarm-state.ts";
+import { isPredictable, type SwarmState } from "./swarm-state.ts";
 import { isFrozen } from "./unhealthy.ts";
 import { nextDecisionAtMs } from "./wake.ts";
 
@@ -22,6 +22,7 @@ export {
   requestReplace,
   resume,
   stop,
+  takeScores,
 } from "./swarm-state.ts";
 
 export type { Step, Withheld };
@@ -47,12 +48,14 @@ export function plan(state: SwarmState, observation: Observation, now: number): 
 function withBeliefs(state: SwarmState, beliefs: readonly Belief[], observation: Observation, now: number): SwarmState {
   const endpoints = beliefs.map((belief) => belief.record);
   const names = new Set(endpoints.filter((record) => record.phase !== "retired").map((record) => record.endpoint));
+  const predictable = new Set(endpoints.filter(isPredictable).map((record) => record.endpoint));
   const { windowMs } = state.spec.budget;
   return {
     ...state,
     endpoints,
     disruptions: state.disruptions.filter((one) => isWithin(one, windowMs, now)),
     requested: state.requested.filter((one) => names.has(one.endpoint)),
+    ...(state.risks === undefined ? {} : { risks: state.risks.filter(({ score }) => predictable.has(score.endpoint)) }),
     frozenSinceMs: observation.reflexAnswers
       ? isFrozen(state.spec, beliefs, now)
         ? (state.frozenSinceMs ?? now)

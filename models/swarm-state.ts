@@ -3,7 +3,9 @@
  * the stop switch, the end of a disruption. Plain JSON: a field that is undefined and one that is absent mean the same.
  */
 import { ForeshiftError } from "./errors.ts";
+import { type RiskRecord, takeScore } from "./foresight.ts";
 import { LIMITS } from "./limits.ts";
+import type { RiskScore } from "./risk.ts";
 import type { SwarmSpec } from "./swarm-spec.ts";
 
 export type Signal = "healthy" | "degraded" | "critical";
@@ -77,6 +79,8 @@ export interface SwarmState {
   readonly paged: readonly { readonly subject: string; readonly atMs: number }[];
   readonly reflexSilentSinceMs: number | undefined;
   readonly reflexSeq: number;
+  /** What is predicted of its endpoints; absent before the first prediction. */
+  readonly risks?: readonly RiskRecord[] | undefined;
 }
 
 /**
@@ -196,6 +200,26 @@ function afterDisruption(record: EndpointRecord, outcome: DisruptionOutcome, now
         reason: "The last attempt to move its sessions failed and was undone.",
       };
   }
+}
+
+/** What the newest scores make of what is believed of the endpoints' future. `sessions`: what each holds. */
+export function takeScores(
+  state: SwarmState,
+  scores: readonly { readonly score: RiskScore; readonly sessions: number }[],
+  now: number,
+): SwarmState {
+  const held = new Map((state.risks ?? []).map((record) => [record.score.endpoint, record]));
+  const known = new Set(state.endpoints.filter(isPredictable).map((record) => record.endpoint));
+  for (const { score, sessions } of scores) {
+    const { endpoint } = score;
+    if (known.has(endpoint)) held.set(endpoint, takeScore(held.get(endpoint), score, sessions, state.spec.foresight, now));
+  }
+  return { ...state, risks: [...held.values()] };
+}
+
+/** In a run's hands, or done with, an endpoint has no future to predict; one that comes back is judged anew. */
+export function isPredictable({ phase }: EndpointRecord): boolean {
+  return phase === "active" || phase === "degraded" || phase === "joining";
 }
 
 /** To be called when the run of `replenish-ghosts` or `add-endpoints` has ended, well or not. */

@@ -9,6 +9,9 @@ export function nextDecisionAtMs(state: SwarmState, observation: Observation, no
     ...state.endpoints.flatMap((record) => endpointMoments(record, state, observation, now)),
     ...state.pending.map((one) => one.sinceMs + LIMITS.plan.launchTimeoutMs),
   ];
+  for (const { band, score } of state.risks ?? []) {
+    if (band !== "low") moments.push(score.atMs + state.spec.foresight.scoreStaleMs + 1);
+  }
   if (hasWaiting(state)) {
     moments.push(...state.disruptions.flatMap((one) => later(one.endedAtMs, state.spec.budget.windowMs)));
   }
@@ -18,7 +21,8 @@ export function nextDecisionAtMs(state: SwarmState, observation: Observation, no
 }
 
 function hasWaiting(state: SwarmState): boolean {
-  return state.requested.length > 0 || state.endpoints.some((record) => record.signal !== "healthy");
+  const isPredicted = (state.risks ?? []).some(({ band }) => band === "high");
+  return isPredicted || state.requested.length > 0 || state.endpoints.some((record) => record.signal !== "healthy");
 }
 
 function endpointMoments(record: EndpointRecord, state: SwarmState, observation: Observation, now: number): readonly number[] {
@@ -29,7 +33,8 @@ function endpointMoments(record: EndpointRecord, state: SwarmState, observation:
   if (record.phase === "joining") moments.push(record.seenAtMs + LIMITS.plan.launchTimeoutMs);
   if (typeof seen?.heartbeatAgeMs === "number") moments.push(now - seen.heartbeatAgeMs + LIMITS.plan.heartbeatLostPageMs);
   const isSettled = record.signal === "healthy" && record.weight === state.spec.endpoints.weight && record.phase === "active";
-  if (isSettled) return moments;
+  const risk = state.risks?.find(({ score }) => score.endpoint === record.endpoint);
+  if (isSettled && (risk?.band ?? "low") === "low") return moments;
   moments.push(record.signalSinceMs + holdMs, record.signalSinceMs + recoverAfterMs);
   moments.push(...later(record.unhealthySinceMs, holdMs), ...later(record.unhealthySinceMs, replaceAfterMs));
   moments.push(...later(record.lastActionAtMs, coolDownMs), ...later(record.lastActionAtMs, LIMITS.plan.weightSettleMs));

@@ -3,7 +3,7 @@ import type { EndpointObservation, Observation } from "../../models/observation.
 import { SwarmSpec } from "../../models/swarm-spec.ts";
 
 export type SpecChange = {
-  [Key in "endpoints" | "budget" | "thresholds" | "outlier"]?: Record<string, number>;
+  [Key in "endpoints" | "budget" | "thresholds" | "outlier" | "foresight"]?: Record<string, unknown>;
 };
 
 export function specOf(change: SpecChange = {}): SwarmSpec {

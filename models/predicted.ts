@@ -1,0 +1,64 @@
+/** What is wanted on account of predictions: machines to leave before they fail, and weights to lower meanwhile. */
+import type { Belief } from "./belief.ts";
+import { bandAt, type RiskBand, type RiskRecord, riskText, riskWeight } from "./foresight.ts";
+import { LIMITS } from "./limits.ts";
+import type { Step } from "./step.ts";
+import type { SwarmState } from "./swarm-state.ts";
+
+type MoveStep = Extract<Step, { kind: "drain-and-replace" }>;
+type WeightStep = Extract<Step, { kind: "set-weight" }>;
+
+/** The risk that counts of an endpoint now; undefined when nothing is predicted of it. */
+export function riskOf(state: SwarmState, endpoint: string, now: number): { band: RiskBand; record: RiskRecord } | undefined {
+  const policy = state.spec.foresight;
+  if (policy === undefined || policy.mode === "off") return undefined;
+  const record = (state.risks ?? []).find(({ score }) => score.endpoint === endpoint);
+  return record === undefined ? undefined : { band: bandAt(record, policy, now), record };
+}
+
+/** The surest first. Nobody is moved when half of the swarm looks the same: then a common cause, or the model, is doubted. */
+export function predictedMoves(state: SwarmState, beliefs: readonly Belief[], now: number): readonly MoveStep[] {
+  if (isCommon(state, beliefs, now)) return [];
+  return highRisks(state, beliefs, now)
+    .toSorted((a, b) => b.record.score.failure.low - a.record.score.failure.low)
+    .map(({ endpoint, record }) => {
+      const reason = `${endpoint} ${riskText(record, state.spec.foresight)}.`;
+      return { kind: "drain-and-replace", endpoint, mode: "replace", cause: predictedCause(record), reason };
+    });
+}
+
+/** Lower than the present weight by a step at least; undefined otherwise. */
+export function predictedWeight({ record: belief }: Belief, state: SwarmState, now: number): WeightStep | undefined {
+  const risk = riskOf(state, belief.endpoint, now);
+  if (risk === undefined || risk.band === "low") return undefined;
+  const weight = riskWeight(state.spec.endpoints.weight, risk.record);
+  if (weight > belief.weight - LIMITS.members.weightStepMin) return undefined;
+  const reason = `${belief.endpoint} ${riskText(risk.record, state.spec.foresight)}. Weight ${belief.weight} becomes ${weight}.`;
+  return { kind: "set-weight", endpoint: belief.endpoint, weight, reason };
+}
+
+/** More than one, and at least half of those that serve, are at high risk at once. */
+export function isCommon(state: SwarmState, beliefs: readonly Belief[], now: number): boolean {
+  const high = highRisks(state, beliefs, now).length;
+  const members = beliefs.filter(({ record }) => isServed(record)).length;
+  return high > 1 && high * 100 >= members * LIMITS.plan.doubtSharePercent;
+}
+
+function highRisks(
+  state: SwarmState,
+  beliefs: readonly Belief[],
+  now: number,
+): readonly { endpoint: string; record: RiskRecord }[] {
+  return beliefs.flatMap(({ record: { endpoint, phase } }) => {
+    const risk = isServed({ phase }) ? riskOf(state, endpoint, now) : undefined;
+    return risk?.band === "high" ? [{ endpoint, record: risk.record }] : [];
+  });
+}
+
+function isServed({ phase }: Pick<Belief["record"], "phase">): boolean {
+  return phase === "active" || phase === "degraded";
+}
+
+function predictedCause({ score }: RiskRecord): string {
+  return `predicted-${score.terms[0]?.name ?? "failure"}`;
+}

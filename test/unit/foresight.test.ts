@@ -1,0 +1,192 @@
+/** Predictions: what scores make of the belief in an endpoint's future, and what the decision does about it. */
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import fc from "fast-check";
+import { bandAt, determineOptimalAppliance, type RiskRecord, riskText, riskWeight, takeScore } from "../../models/foresight.ts";
+import { initialState, type Plan, plan, recordDisruptionEnd, type SwarmState, takeScores } from "../../models/plan.ts";
+import { anyOf, type Estimate, NO_RISK, orderly, type RiskScore, stakesOf } from "../../models/risk.ts";
+import { ForesightPolicy } from "../../models/swarm-spec.ts";
+import { holds } from "../support/property.ts";
+import { observationOf, specOf, swarmOf } from "./fixtures.ts";
+
+const START = 1_000_000;
+const STEP_MS = 5_000;
+const POLICY = ForesightPolicy.parse({ mode: "act", dwellMs: 20_000 });
+
+function scoreOf(failure: number | Estimate, change: Partial<RiskScore> = {}): RiskScore {
+  const estimate = typeof failure === "number" ? orderly({ value: failure, low: failure - 0.1, high: failure + 0.1 }) : failure;
+  const terms = [{ name: "memory", value: estimate.value, text: "memory is full in 40 s at this rate" }];
+  return { endpoint: "ep-1", atMs: START, failure: estimate, overload: NO_RISK, carriesSignal: true, terms, ...change };
+}
+
+/** Scores one after the other, STEP_MS apart. */
+function scored(failures: readonly (number | Estimate)[], sessions = 100, policy = POLICY): RiskRecord | undefined {
+  let record: RiskRecord | undefined;
+  failures.forEach((failure, index) => {
+    const atMs = START + index * STEP_MS;
+    record = takeScore(record, scoreOf(failure, { atMs }), sessions, policy, atMs);
+  });
+  return record;
+}
+
+describe("a band", () => {
+  test("needs two of three scores, and one odd score changes nothing", () => {
+    assert.equal(scored([0.9])?.band, "low");
+    assert.equal(scored([0.9, 0.1])?.band, "low");
+    assert.equal(scored([0.9, 0.1, 0.9])?.band, "high");
+    assert.equal(scored([0.9, 0.1, 0.1, 0.9])?.band, "low");
+  });
+
+  test("is left at half of what it was entered at, and not before its dwell", () => {
+    const hovering = scored([0.9, 0.9, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]);
+    assert.equal(hovering?.band, "high", "0.5 is above half of 0.7");
+    const falling = [0.9, 0.9, 0.01, 0.01];
+    assert.equal(scored(falling)?.band, "high", "the dwell has not passed");
+    assert.equal(scored([...falling, 0.01, 0.01])?.band, "low");
+  });
+
+  test("is not high while the interval is wide, nor where moving costs more than what it saves", () => {
+    assert.equal(scored(Array(3).fill({ value: 0.8, low: 0.1, high: 1 }))?.band, "elevated");
+    assert.equal(scored([0.9, 0.9, 0.9], 1)?.band, "elevated", "one session is not worth a machine");
+    assert.equal(scored([0.9, 0.9, 0.9], 0)?.band, "low", "nobody is there");
+  });
+
+  test("counts for nothing once its score is old, and without signal", () => {
+    const record = scored([0.9, 0.9]);
+    assert.equal(bandAt(record, POLICY, START + STEP_MS), "high");
+    assert.equal(bandAt(record, POLICY, START + STEP_MS + POLICY.scoreStaleMs + 1), "low");
+    let deaf: RiskRecord | undefined;
+    for (let at = 0; at < 5; at += 1) {
+      deaf = takeScore(deaf, scoreOf(0.99, { atMs: START + at, carriesSignal: false }), 100, POLICY, START + at);
+    }
+    assert.equal(deaf?.band, "low");
+  });
+
+  test("does not count the same score twice", () => {
+    const once = takeScore(undefined, scoreOf(0.9), 100, POLICY, START);
+    assert.equal(takeScore(once, scoreOf(0.9), 100, POLICY, START + 1), once);
+  });
+});
+
+describe("risk arithmetic", () => {
+  const any = fc.oneof(fc.double(), fc.double({ min: -2, max: 2, noNaN: true }));
+  const anyEstimate = fc.record({ value: any, low: any, high: any });
+
+  test("is finite and in order for any input", (context) => {
+    const property = fc.property(fc.array(anyEstimate, { maxLength: 6 }), fc.nat({ max: 10_000 }), (estimates, sessions) => {
+      const failure = anyOf(estimates);
+      assert.ok(failure.low <= failure.value && failure.value <= failure.high);
+      assert.ok(failure.low >= 0 && failure.high <= 1);
+      const record = takeScore(undefined, scoreOf(failure), sessions, POLICY, START);
+      for (const stake of Object.values(stakesOf(record.score, sessions, POLICY))) assert.ok(Number.isFinite(stake));
+      const weight = riskWeight(100, record);
+      assert.ok(weight >= 10 && weight <= 100);
+      assert.ok(!riskText(record, POLICY).includes("NaN"));
+    });
+    holds(context, property, 500);
+  });
+
+  const RANK = { low: 0, elevated: 1, high: 2 };
+  test("a greater risk never leads to a lower band or a higher weight", (context) => {
+    const share = fc.double({ min: 0, max: 1, noNaN: true });
+    const property = fc.property(share, share, fc.nat({ max: 1_000 }), (a, b, sessions) => {
+      const [less, more] = [Math.min(a, b), Math.max(a, b)].map((value) =>
+        scored(Array(3).fill({ value, low: value * 0.8, high: value }), sessions),
+      );
+      assert.ok(less !== undefined && more !== undefined);
+      assert.ok(RANK[less.band] <= RANK[more.band]);
+      assert.ok(riskWeight(100, less) >= riskWeight(100, more));
+    });
+    holds(context, property, 500);
+  });
+
+  test("does not depend on the unit of the costs", (context) => {
+    const property = fc.property(
+      fc.double({ min: 0, max: 1, noNaN: true }),
+      fc.nat({ max: 1_000 }),
+      fc.constantFrom(0.25, 4, 1_024),
+      (value, sessions, factor) => {
+        const costs = Object.fromEntries(Object.entries(POLICY.costs).map(([name, cost]) => [name, cost * factor]));
+        const other = ForesightPolicy.parse({ ...POLICY, costs });
+        assert.equal(scored([value, value], sessions)?.band, scored([value, value], sessions, other)?.band);
+      },
+    );
+    holds(context, property, 300);
+  });
+
+  test("the shadow carries when the primary is above the threshold and the shadow below, with hysteresis", () => {
+    const at = (primary: number, shadow: number, current: "primary" | "shadow") =>
+      determineOptimalAppliance({ primary, shadow }, 0.7, current);
+    assert.equal(at(0.8, 0.2, "primary"), "shadow");
+    assert.equal(at(0.8, 0.75, "primary"), "primary");
+    assert.equal(at(0.6, 0.2, "primary"), "primary");
+    assert.equal(at(0.6, 0.2, "shadow"), "shadow", "half of the threshold is not reached yet");
+    assert.equal(at(0.3, 0.2, "shadow"), "shadow", "the shadow is still the better one");
+    assert.equal(at(0.1, 0.2, "shadow"), "primary");
+  });
+});
+
+describe("the decision", () => {
+  const spec = (mode: string) => specOf({ endpoints: { count: 4 }, foresight: { ...POLICY, mode } });
+  const seen = () => observationOf(swarmOf(4, { "ep-1": { sessions: 100 } }));
+  const settled = (mode: string): SwarmState => plan(initialState(spec(mode)), seen(), START).state;
+  const told = (state: SwarmState, failure: number, times: number, endpoints = ["ep-1"]): SwarmState => {
+    let next = state;
+    for (let time = 0; time < times; time += 1) {
+      const atMs = START + time * STEP_MS;
+      const scores = endpoints.map((endpoint) => ({ score: scoreOf(failure, { endpoint, atMs }), sessions: 100 }));
+      next = takeScores(next, scores, atMs);
+    }
+    return next;
+  };
+  const now = START + STEP_MS;
+  const kinds = (made: Plan) => made.steps.map((step) => step.kind);
+
+  test("leaves a machine that is sure enough to fail, once", () => {
+    const made = plan(told(settled("act"), 0.9, 2), seen(), now);
+    assert.deepEqual(kinds(made), ["drain-and-replace"]);
+    const [step] = made.steps;
+    assert.ok(step?.kind === "drain-and-replace");
+    assert.equal(step.cause, "predicted-memory");
+    assert.match(step.reason, /ep-1 fails within 10 min with probability 90 %.*memory is full in 40 s/);
+    assert.deepEqual(kinds(plan(made.state, seen(), now + 1_000)), [], "the run has it in its hands");
+    const undone = recordDisruptionEnd(made.state, "ep-1", "failed", now + 2_000);
+    const again = plan(undone, seen(), now + 120_000);
+    assert.deepEqual(kinds(again), [], "the old scores do not move it a second time");
+  });
+
+  test("lowers the weight in proportion while the risk is elevated, and raises it when it is over", () => {
+    const made = plan(told(settled("act"), 0.4, 2), seen(), now);
+    assert.deepEqual(
+      made.steps.map((step) => (step.kind === "set-weight" ? step.weight : step.kind)),
+      [60],
+    );
+    const lowered = observationOf(swarmOf(4, { "ep-1": { sessions: 100, weight: 60 } }));
+    const held = plan(made.state, lowered, now + 30_000);
+    assert.deepEqual(kinds(held), [], "it stays low as long as the risk does");
+    const over = told(held.state, 0.01, 20);
+    assert.deepEqual(kinds(plan(over, lowered, START + 200_000)), ["set-weight"]);
+  });
+
+  test("only says what it would do where predictions may not act, and nothing where they are off", () => {
+    const advised = plan(told(settled("advise"), 0.9, 2), seen(), now);
+    assert.deepEqual(kinds(advised), []);
+    assert.match(advised.withheld[0]?.because ?? "", /advice only/);
+    assert.deepEqual(plan(told(settled("off"), 0.9, 2), seen(), now).withheld, []);
+  });
+
+  test("moves nobody, and pages, when half of the swarm looks the same", () => {
+    const made = plan(told(settled("act"), 0.9, 2, ["ep-1", "ep-2"]), seen(), now);
+    assert.deepEqual(
+      kinds(made).filter((kind) => kind !== "set-weight"),
+      ["page"],
+    );
+  });
+
+  test("obeys the stop switch", () => {
+    const stopped = { by: "ada", reason: "maintenance", atMs: START };
+    const made = plan({ ...told(settled("act"), 0.9, 2), stopped }, seen(), now);
+    assert.deepEqual(kinds(made), []);
+    assert.match(made.withheld[0]?.because ?? "", /stopped by ada/);
+  });
+});
