@@ -6,8 +6,9 @@ import { ForeshiftError } from "../models/errors.ts";
 import { LIMITS } from "../models/limits.ts";
 import type { SteeringState } from "../models/steering.ts";
 import type { SwarmSpec } from "../models/swarm-spec.ts";
+import { counted } from "../models/words.ts";
 import { type ActivityDeps, asActivity, asStep, pause, type StepInput } from "./deps.ts";
-import { agentFor, linkOf } from "./links.ts";
+import { agentFor, linkOf, sessionsOn } from "./links.ts";
 
 export interface MemberStatus {
   readonly member: boolean;
@@ -97,12 +98,10 @@ function moveActivities(deps: ActivityDeps) {
     pinSessions(input: StepInput & { from: string; to: string; publicKeys: readonly string[] }): Promise<{ sinceMs: number }> {
       return asStep(deps, input, "pin sessions", async () => {
         const wanted = new Set(input.publicKeys);
-        const [source, target] = await Promise.all([
-          agentFor(deps, input.swarm, input.from),
-          agentFor(deps, input.swarm, input.to),
-        ]);
+        const target = await agentFor(deps, input.swarm, input.to);
         const { clockMs } = await target.status();
-        const sessions = (await source.sessions()).filter((session) => wanted.has(session.publicKey));
+        const held = await sessionsOn(deps, input.swarm, input.from);
+        const sessions = held.filter((session) => wanted.has(session.publicKey));
         const clients = new Set(sessions.map((session) => session.outerAddress));
         const changed = await changeSteering(deps, input.operation, (state) => ({
           ...state,
@@ -111,7 +110,7 @@ function moveActivities(deps: ActivityDeps) {
             ...[...clients].map((client) => ({ client, endpoint: input.to })),
           ],
         }));
-        const text = `${clients.size} clients' handshakes go to ${input.to}`;
+        const text = `The handshakes of ${counted(clients.size, "client")} go to ${input.to}`;
         return { result: { sinceMs: clockMs }, text, endpoint: input.from, outcome: outcomeOf(changed) };
       });
     },
@@ -130,21 +129,28 @@ function moveActivities(deps: ActivityDeps) {
             ...[...addresses].map((innerAddress) => ({ innerAddress, endpoint: input.to })),
           ],
         }));
-        const text = `${addresses.size} inner addresses return through ${input.to}`;
+        const text = `The way back of ${counted(addresses.size, "client address")} leads through ${input.to}`;
         return { result: undefined, text, endpoint: input.to, outcome: outcomeOf(changed) };
       });
     },
 
-    /** The move is over: what the balancer and the router have learned by now carries on without pins and explicit routes. */
-    unpinSessions(input: StepInput & { to: string }): Promise<void> {
+    /**
+     * The move is over: what the balancer and the router have learned by now carries on without pins and explicit routes. Those of a
+     * client that another endpoint than these two holds belong to another move, and stay.
+     */
+    unpinSessions(input: StepInput & { from: string; to: string }): Promise<void> {
       return asStep(deps, input, "unpin sessions", async () => {
+        const { from, to } = input;
+        const others = (await deps.balancer.sessions()).filter(({ endpoint }) => endpoint !== from && endpoint !== to);
+        const clients = new Set(others.map((session) => session.outerAddress));
+        const addresses = new Set(others.flatMap((session) => session.innerAddresses));
         const changed = await changeSteering(deps, input.operation, (state) => ({
           ...state,
-          pins: state.pins.filter((pin) => pin.endpoint !== input.to),
-          returnRoutes: state.returnRoutes.filter((route) => route.endpoint !== input.to),
+          pins: state.pins.filter((pin) => pin.endpoint !== to || clients.has(pin.client)),
+          returnRoutes: state.returnRoutes.filter((route) => route.endpoint !== to || addresses.has(route.innerAddress)),
         }));
-        const text = `No pins to ${input.to} are left`;
-        return { result: undefined, text, endpoint: input.to, outcome: outcomeOf(changed) };
+        const text = `No pins from ${from} to ${to} are left`;
+        return { result: undefined, text, endpoint: to, outcome: outcomeOf(changed) };
       });
     },
   };

@@ -1,8 +1,9 @@
 /**
- * How an endpoint is reached, whether it is a member of the balancer already or a machine that joins.
+ * How an endpoint is reached, whether it is a member of the balancer already or a machine that joins, and when it is dead.
  */
 import type { EndpointAgent } from "../drivers/ports.ts";
 import { ForeshiftError } from "../models/errors.ts";
+import type { SessionState } from "../models/session.ts";
 import type { MemberLink } from "../models/steering.ts";
 import type { ActivityDeps } from "./deps.ts";
 
@@ -19,4 +20,27 @@ export async function linkOf(deps: ActivityDeps, swarm: string, endpoint: string
 
 export async function agentFor(deps: ActivityDeps, swarm: string, endpoint: string): Promise<EndpointAgent> {
   return deps.agentOf(await linkOf(deps, swarm, endpoint));
+}
+
+/** What the endpoint holds that sessions move from. ENDPOINT_LOST when it is dead: asking again is of no use. */
+export async function sessionsOn(deps: ActivityDeps, swarm: string, endpoint: string): Promise<readonly SessionState[]> {
+  try {
+    return await (await agentFor(deps, swarm, endpoint)).sessions();
+  } catch (thrown) {
+    if (!isGone(thrown) || !(await isDead(deps, endpoint))) throw thrown;
+    throw new ForeshiftError("ENDPOINT_LOST", {
+      value: endpoint,
+      detail: "its agent is silent, and the reflex has ejected it",
+    });
+  }
+}
+
+/** An agent alone may be away while the data path is fine: only the reflex's word makes an endpoint dead. */
+export async function isDead(deps: ActivityDeps, endpoint: string): Promise<boolean> {
+  const health = await deps.balancer.health();
+  return health.find((member) => member.endpoint === endpoint)?.ejected ?? true;
+}
+
+export function isGone(thrown: unknown): boolean {
+  return thrown instanceof ForeshiftError && (thrown.code === "UNREACHABLE" || thrown.code === "UNKNOWN_ENDPOINT");
 }

@@ -6,8 +6,10 @@ import type { EndpointAgent } from "../drivers/ports.ts";
 import { ForeshiftError } from "../models/errors.ts";
 import { LIMITS } from "../models/limits.ts";
 import type { SessionState } from "../models/session.ts";
+import { type Share, spreadSessions } from "../models/spread.ts";
+import { counted } from "../models/words.ts";
 import { type ActivityDeps, asActivity, asStep, pause, type StepInput, type StepReport } from "./deps.ts";
-import { agentFor } from "./links.ts";
+import { agentFor, isDead, isGone, sessionsOn } from "./links.ts";
 
 export interface SessionListing {
   /** False when the endpoint is dead: its agent does not answer, and the reflex has ejected it or never knew it. */
@@ -56,7 +58,6 @@ function lookActivities(deps: ActivityDeps) {
           await pause(LIMITS.control.trafficSampleMs);
           [second, { clockMs }] = await Promise.all([agent.sessions(), agent.status()]);
         } catch (thrown) {
-          // An agent alone may be away while the data path is fine; only the reflex's word makes an endpoint dead.
           if (!isGone(thrown) || !(await isDead(deps, input.endpoint))) throw thrown;
           return { reachable: false, active: [], quiet: [] };
         }
@@ -69,6 +70,25 @@ function lookActivities(deps: ActivityDeps) {
           active: live.filter(isActive).map((session) => session.publicKey),
           quiet: live.filter((session) => !isActive(session)).map((session) => session.publicKey),
         };
+      });
+    },
+
+    /**
+     * Which of the members that remain takes each of these sessions of `from`. CAPACITY_EXCEEDED when they cannot carry them,
+     * `capacitySessions` being what one carries at weight 100.
+     */
+    shareSessions(input: {
+      swarm: string;
+      from: string;
+      publicKeys: readonly string[];
+      capacitySessions: number;
+    }): Promise<readonly Share[]> {
+      return asActivity(async () => {
+        const [sessions, health] = await Promise.all([sessionsOn(deps, input.swarm, input.from), deps.balancer.health()]);
+        const named = new Map(sessions.map((session) => [session.publicKey, session.shadow]));
+        const wanted = input.publicKeys.map((publicKey) => ({ publicKey, shadow: named.get(publicKey) }));
+        const members = health.filter((member) => !member.ejected && !member.draining);
+        return spreadSessions(input.from, wanted, members, input.capacitySessions);
       });
     },
 
@@ -111,7 +131,7 @@ function moveActivities(deps: ActivityDeps) {
       return asStep(deps, input, "shadow sessions", async () => {
         const [peers, agent] = await Promise.all([deps.store.peers(input.swarm), agentFor(deps, input.swarm, input.to)]);
         await agent.prepare({ operation: input.operation, peers });
-        const text = `${input.to} knows ${peers.length} clients`;
+        const text = `${input.to} knows ${counted(peers.length, "client")}`;
         return { result: undefined, text, endpoint: input.to, details: { peers: peers.length } };
       });
     },
@@ -120,8 +140,7 @@ function moveActivities(deps: ActivityDeps) {
     adoptSessions(input: StepInput & Move): Promise<void> {
       return asStep(deps, input, "adopt sessions", async () => {
         const target = await agentFor(deps, input.swarm, input.to);
-        const source = await agentFor(deps, input.swarm, input.from);
-        const sessions = pick(await source.sessions(), input.publicKeys);
+        const sessions = pick(await sessionsOn(deps, input.swarm, input.from), input.publicKeys);
         const newestMs = Math.max(0, ...sessions.map((session) => session.lastHandshakeMs));
         const { clockMs } = await target.status();
         if (clockMs < newestMs) {
@@ -129,7 +148,7 @@ function moveActivities(deps: ActivityDeps) {
           throw new ForeshiftError("CLOCK_BEHIND", { value: input.to, detail });
         }
         await target.adopt({ operation: input.operation, sessions });
-        const text = `${input.to} started ${sessions.length} handshakes`;
+        const text = `${input.to} started ${counted(sessions.length, "handshake")}`;
         return { result: undefined, text, endpoint: input.to, details: { from: input.from, sessions: sessions.length } };
       });
     },
@@ -149,7 +168,7 @@ function moveActivities(deps: ActivityDeps) {
             outcome: "already-done",
           };
         }
-        const text = `${endpoint} forgot ${publicKeys.length} sessions`;
+        const text = `${endpoint} forgot ${counted(publicKeys.length, "session")}`;
         return { result: undefined, text, endpoint, details: { sessions: publicKeys.length } };
       });
     },
@@ -158,39 +177,46 @@ function moveActivities(deps: ActivityDeps) {
 
 function lossActivities(deps: ActivityDeps) {
   return {
-    recoverWireguard(input: StepInput & { endpoint: string }): Promise<void> {
+    /** `adopts`: the endpoint calls the clients that no other endpoint has taken. */
+    recoverWireguard(input: StepInput & { endpoint: string; adopts: boolean }): Promise<void> {
       return asStep(deps, input, "restart WireGuard in place", async () => {
         // Sessions may have come back to it since it was decided; a restart would cut them off.
         if (await isTrusted(deps, input.endpoint)) {
           const text = `${input.endpoint} answers by itself, and the reflex sends it clients again; it is left alone`;
           return { result: undefined, text, endpoint: input.endpoint, outcome: "already-done" };
         }
-        await (await agentFor(deps, input.swarm, input.endpoint)).recover({ operation: input.operation });
+        const { adopts, operation } = input;
+        await (await agentFor(deps, input.swarm, input.endpoint)).recover({ operation, adopts });
         return { result: undefined, text: `WireGuard runs again on ${input.endpoint}`, endpoint: input.endpoint };
       });
     },
 
     /**
-     * What became of the sessions of a lost endpoint: the reflex has moved them; those that no other member holds are adopted again by
-     * their shadow, or by the member with the fewest sessions.
+     * What became of the sessions of a lost endpoint: the reflex has moved them. With `adopts`, those that no other member holds are
+     * adopted again by their shadow, or by the member with the fewest sessions. Without, the clients are given the time that stock
+     * WireGuard needs to find out by itself.
      */
-    confirmTakeover(input: StepInput & { endpoint: string }): Promise<LossReport> {
+    confirmTakeover(input: StepInput & { endpoint: string; adopts: boolean }): Promise<LossReport> {
       return asStep(deps, input, "confirm the takeover", () => confirmTakeover(deps, input));
     },
   };
 }
 
-async function confirmTakeover(deps: ActivityDeps, input: StepInput & { endpoint: string }): Promise<StepReport<LossReport>> {
-  const { endpoint, operation, swarm } = input;
+type Confirmation = StepInput & { endpoint: string; adopts: boolean };
+
+async function confirmTakeover(deps: ActivityDeps, input: Confirmation): Promise<StepReport<LossReport>> {
+  const { endpoint, operation, swarm, adopts } = input;
   const healthy = (await deps.balancer.health()).filter((member) => !member.ejected && member.endpoint !== endpoint);
   const agents = new Map<string, EndpointAgent>();
   for (const member of healthy) agents.set(member.endpoint, await agentFor(deps, swarm, member.endpoint));
   const held = await sessionsLastHeldBy(deps, swarm, endpoint);
-  const aliveElsewhere = new Set<string>();
-  for (const agent of agents.values()) {
-    for (const session of await agent.sessions()) aliveElsewhere.add(session.publicKey);
+  const deadlineMs = Date.now() + (adopts ? 0 : LIMITS.control.clientsFindOutMs);
+  let stranded = await strandedOf(held, agents.values());
+  while (stranded.length > 0 && Date.now() < deadlineMs) {
+    await pause(LIMITS.control.takeoverPollMs);
+    stranded = await strandedOf(held, agents.values());
   }
-  const stranded = held.filter((session) => !aliveElsewhere.has(session.publicKey));
+  if (!adopts) return lossReport(endpoint, held.length, stranded.length, 0);
   const fewestFirst = [...healthy].sort((a, b) => a.sessions - b.sessions);
   const byTarget = new Map<string, SessionState[]>();
   for (const session of stranded) {
@@ -200,8 +226,20 @@ async function confirmTakeover(deps: ActivityDeps, input: StepInput & { endpoint
   for (const [target, sessions] of byTarget) {
     await agents.get(target)?.adopt({ operation: `${operation}:${target}`, sessions });
   }
-  const report = { held: held.length, alive: held.length - stranded.length, adopted: stranded.length };
-  const text = `Of ${report.held} sessions of ${endpoint}, ${report.alive} live elsewhere; ${report.adopted} were called again`;
+  return lossReport(endpoint, held.length, stranded.length, stranded.length);
+}
+
+/** Of these sessions, those that none of the agents holds. */
+async function strandedOf(held: readonly SessionState[], agents: Iterable<EndpointAgent>): Promise<readonly SessionState[]> {
+  const alive = new Set<string>();
+  for (const agent of agents) for (const session of await agent.sessions()) alive.add(session.publicKey);
+  return held.filter((session) => !alive.has(session.publicKey));
+}
+
+function lossReport(endpoint: string, held: number, stranded: number, adopted: number): StepReport<LossReport> {
+  const report = { held, alive: held - stranded, adopted };
+  const rest = adopted === stranded ? `${adopted} called again` : `${stranded} left to the clients`;
+  const text = `Of ${counted(held, "session")} of ${endpoint}, ${report.alive} found elsewhere; ${rest}`;
   return { result: report, text, endpoint, details: { ...report } };
 }
 
@@ -224,16 +262,7 @@ async function isTrusted(deps: ActivityDeps, endpoint: string): Promise<boolean>
   return probed !== undefined && !probed.ejected && probed.inner.missesInARow === 0;
 }
 
-async function isDead(deps: ActivityDeps, endpoint: string): Promise<boolean> {
-  const health = await deps.balancer.health();
-  return health.find((member) => member.endpoint === endpoint)?.ejected ?? true;
-}
-
 function pick(sessions: readonly SessionState[], publicKeys: readonly string[]): readonly SessionState[] {
   const wanted = new Set(publicKeys);
   return sessions.filter((session) => wanted.has(session.publicKey));
-}
-
-function isGone(thrown: unknown): boolean {
-  return thrown instanceof ForeshiftError && (thrown.code === "UNREACHABLE" || thrown.code === "UNKNOWN_ENDPOINT");
 }

@@ -6,6 +6,7 @@ import { Context, getClient } from "@temporalio/activity";
 import { WorkflowNotFoundError } from "@temporalio/common";
 import type { Machine } from "../drivers/ports.ts";
 import { actionableSteps, fingerprintOf, type RunUnderWay, withoutHandled } from "../models/decision.ts";
+import { ForeshiftError } from "../models/errors.ts";
 import { LIMITS } from "../models/limits.ts";
 import type { EndpointObservation, Heartbeat, Observation } from "../models/observation.ts";
 import { plan } from "../models/plan.ts";
@@ -35,6 +36,16 @@ export function watchActivities(deps: ActivityDeps) {
     watchSwarm(input: WatchInput): Promise<WatchResult> {
       return asActivity(() => watch(deps, input));
     },
+
+    /** One look. */
+    observeSwarm(input: { swarm: string }): Promise<Observation> {
+      return asActivity(async () => {
+        const sources = noSources(0);
+        await readAll(deps, input.swarm, sources);
+        if (sources.machines !== undefined) return assemble(sources, sources.machines, Date.now());
+        throw new ForeshiftError("NOT_READY", { value: "the hypervisor", detail: "it does not list its machines" });
+      });
+    },
   };
 }
 
@@ -50,9 +61,8 @@ interface Sources {
   reflexSeq: number;
 }
 
-async function watch(deps: ActivityDeps, input: WatchInput): Promise<WatchResult> {
-  const deadlineMs = Date.now() + LIMITS.control.watchLongestMs;
-  const sources: Sources = {
+function noSources(reflexSeq: number): Sources {
+  return {
     machines: undefined,
     machinesAtMs: 0,
     heartbeats: [],
@@ -60,8 +70,13 @@ async function watch(deps: ActivityDeps, input: WatchInput): Promise<WatchResult
     members: [],
     health: [],
     reflexAnswers: false,
-    reflexSeq: input.state.reflexSeq,
+    reflexSeq,
   };
+}
+
+async function watch(deps: ActivityDeps, input: WatchInput): Promise<WatchResult> {
+  const deadlineMs = Date.now() + LIMITS.control.watchLongestMs;
+  const sources = noSources(input.state.reflexSeq);
   let stopped: StoppedBy | undefined = input.state.stopped;
   let runsCheckedAtMs = 0;
   // The switch may have been thrown just before this watch began: a reading from before that would say the contrary.

@@ -59,8 +59,8 @@ export interface EndpointAgent {
   adopt(request: Operation & { sessions: readonly SessionState[] }): Promise<void>;
   /** Forgets the sessions of these peers; the peers stay configured. */
   retire(request: Operation & { publicKeys: readonly string[] }): Promise<void>;
-  /** Restarts WireGuard in place. */
-  recover(request: Operation): Promise<void>;
+  /** Restarts WireGuard in place and, unless `adopts` is false, begins handshakes with clients that no other endpoint has taken. */
+  recover(request: Operation & { adopts?: boolean }): Promise<void>;
 }
 
 export interface AgentStatus {

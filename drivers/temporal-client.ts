@@ -2,7 +2,6 @@
  * Triggers and asks the workflows of swarms: what the command line uses, and all that a program of one's own needs. Updates are by wire
  * name, so nothing of workflows/ is loaded.
  */
-import { setTimeout as delay } from "node:timers/promises";
 import {
   Client,
   Connection,
@@ -50,8 +49,12 @@ export interface Temporal {
   swarms(): Promise<readonly string[]>;
   /** Workflow ids of the swarm's open runs, its own among them. As the server's index knows them: about a second late. */
   openRuns(swarm: string): Promise<readonly string[]>;
-  /** What the run answers once it has ended; waits for a run that begins at `sinceMs` (Unix milliseconds) or later. */
-  result(workflowId: string, sinceMs: number): Promise<unknown>;
+  /** Run id of the latest run of this workflow, under way or not; undefined when there was none. */
+  lastRun(workflowId: string): Promise<string | undefined>;
+  /** What a run has written of itself so far, a line each; none when no worker answers. */
+  runLines(workflowId: string, runId: string): Promise<readonly string[]>;
+  /** What the run answers once it has ended. */
+  result(workflowId: string, runId: string): Promise<unknown>;
   close(): Promise<void>;
 }
 
@@ -102,25 +105,32 @@ export async function openTemporal(options: TemporalOptions): Promise<Temporal> 
       return ids.map((id) => id.slice(swarmWorkflowId("").length)).sort();
     },
     openRuns: (swarm) => ask(swarm, () => find(`ForeshiftSwarm = "${swarm}"`)),
-    result: (workflowId, sinceMs) =>
-      reach(address, async () => {
-        await begun(workflow, workflowId, sinceMs);
-        return await workflow.getHandle(workflowId).result();
-      }),
+    lastRun: (workflowId) => ask("*", () => lastRun(workflow, workflowId)),
+    runLines: (workflowId, runId) => runLines(workflow, workflowId, runId),
+    result: (workflowId, runId) => reach(address, () => workflow.getHandle(workflowId, runId).result()),
     close: () => connection.close(),
   };
 }
 
-/** A run begins when the budget allows it, which may be long after it was asked for. */
-async function begun(workflow: WorkflowClient, workflowId: string, sinceMs: number): Promise<void> {
-  for (;;) {
-    try {
-      const { startTime } = await workflow.getHandle(workflowId).describe();
-      if (startTime.getTime() >= sinceMs) return;
-    } catch (thrown) {
-      if (!(thrown instanceof WorkflowNotFoundError)) throw thrown;
-    }
-    await delay(LIMITS.control.runBeginPollMs);
+async function lastRun(workflow: WorkflowClient, workflowId: string): Promise<string | undefined> {
+  try {
+    return (await workflow.getHandle(workflowId).describe()).runId;
+  } catch (thrown) {
+    if (thrown instanceof WorkflowNotFoundError) return undefined;
+    throw thrown;
+  }
+}
+
+/** The Web UI's page of a run, less its heading; the query is Temporal's own. */
+async function runLines(workflow: WorkflowClient, workflowId: string, runId: string): Promise<readonly string[]> {
+  try {
+    const { currentDetails = "" } = await workflow
+      .getHandle(workflowId, runId)
+      .query<{ currentDetails?: string }, []>("__temporal_workflow_metadata");
+    return currentDetails.split("\n").flatMap((line) => (line.startsWith("- ") ? [line.slice(2)] : []));
+  } catch {
+    // Progress is a courtesy: the result is waited for all the same.
+    return [];
   }
 }
 

@@ -24,12 +24,30 @@ const WHO_WIDTH = 9;
 /** Of the reflex's events only these are news to a person; the rest is in `foreshift swarm events`. */
 const TOLD_EVENTS = new Set(["ejected", "returned", "ejection-refused", "panic", "sessions-moved", "restarted"]);
 
+/** Each step's row gives the reason of its run: told once, it is left out of the rows that follow. */
+export class Reasons {
+  readonly #told = new Map<string, Set<string>>();
+
+  /** `text`: what was done, one sentence, and then the reason. */
+  onceEach(text: string, run: string): string {
+    const end = text.indexOf(". ");
+    if (end === -1) return text;
+    const reason = text.slice(end + 2);
+    const told = this.#told.get(run) ?? new Set();
+    this.#told.set(run, told);
+    if (told.has(reason)) return text.slice(0, end + 1);
+    told.add(reason);
+    return text;
+  }
+}
+
 export async function narrate(sources: NarratorSources): Promise<Narrator> {
   const startedAtMs = Date.now();
   const say = (who: string, text: string, atMs = Date.now()) => {
     const seconds = Math.max(0, atMs - startedAtMs) / 1_000;
     sources.print(`${seconds.toFixed(2).padStart(7)} s  ${who.padEnd(WHO_WIDTH)} ${text}`);
   };
+  const reasons = new Reasons();
   const ending = new AbortController();
   const told = { reflexSeq: await lastEventSeq(sources.balancer), auditSeq: await lastAuditSeq(sources) };
   const tellNews = async () => {
@@ -43,7 +61,10 @@ export async function narrate(sources: NarratorSources): Promise<Narrator> {
     told.auditSeq = rows.at(-1)?.seq ?? told.auditSeq;
     const news = [
       ...events.filter(({ kind }) => TOLD_EVENTS.has(kind)).map(({ atMs, text }) => ({ atMs, who: "reflex", text })),
-      ...rows.map(({ atMs, text, outcome }) => ({ atMs, who: outcome === "failed" ? "FAILED" : "workflow", text })),
+      ...rows.map(({ atMs, text, outcome, workflowId }) => {
+        const who = outcome === "failed" ? "FAILED" : "workflow";
+        return { atMs, who, text: reasons.onceEach(text, workflowId ?? "") };
+      }),
     ];
     for (const { who, text, atMs } of news.toSorted((a, b) => a.atMs - b.atMs)) say(who, text, atMs);
   };

@@ -9,6 +9,7 @@ import { openTemporal, type Temporal } from "../drivers/temporal-client.ts";
 import { LIMITS } from "../models/limits.ts";
 import type { OutlierPolicy } from "../models/steering.ts";
 import type { SwarmSpec } from "../models/swarm-spec.ts";
+import { counted } from "../models/words.ts";
 import type { Connection } from "../setup/connection.ts";
 import { until } from "./await.ts";
 import { LabClient } from "./lab-client.ts";
@@ -62,7 +63,9 @@ export async function bringUpSwarm(
   say: (text: string) => void,
 ): Promise<void> {
   await open.temporal.applySwarm({ spec, by: "lab" });
-  say(`the swarm file is applied: ${spec.endpoints.count} endpoints and ${spec.endpoints.ghosts} ghosts are launched`);
+  say(
+    `the swarm file is applied: ${counted(spec.endpoints.count, "endpoint")} and ${counted(spec.endpoints.ghosts, "ghost")} are launched`,
+  );
   await awaitWhole(open, spec.endpoints);
   say("every endpoint answers through its tunnel; waiting for the clients");
   await until(

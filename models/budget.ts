@@ -3,10 +3,11 @@
  * needs. Answers are sentences: undefined means "go ahead".
  */
 
+import { ForeshiftError } from "./errors.ts";
 import type { Observation } from "./observation.ts";
 import { isServing } from "./signals.ts";
 import type { SwarmSpec } from "./swarm-spec.ts";
-import type { Disruption, EndpointRecord } from "./swarm-state.ts";
+import type { Disruption, EndpointRecord, SwarmState } from "./swarm-state.ts";
 
 export interface BudgetUse {
   readonly underWay: number;
@@ -96,4 +97,19 @@ export function whyBelowCapacity(capacity: Capacity, lost: number, gained: numbe
   if (servingAfter < 1) return "capacity: no other endpoint would be left to serve";
   if (left >= capacity.sessions) return undefined;
   return `capacity: ${Math.floor(left)} sessions could be carried afterwards, and there are ${capacity.sessions}`;
+}
+
+/**
+ * Throws CAPACITY_EXCEEDED when the members that would remain cannot carry what there is now. While the reflex is silent nobody knows,
+ * and plan() waits.
+ */
+export function checkDrain(state: SwarmState, endpoint: string, observation: Observation): void {
+  if (!observation.reflexAnswers) return;
+  const { spec, endpoints, disruptions } = state;
+  const capacity = capacityOf(spec, endpoints, disruptions, observation);
+  const held = capacity.serving.get(endpoint);
+  const others = capacity.serving.size - (held === undefined ? 0 : 1);
+  const because = whyBelowCapacity(capacity, sessionsAt(spec, held ?? 0), 0, others);
+  if (because !== undefined)
+    throw new ForeshiftError("CAPACITY_EXCEEDED", { field: "endpoint", value: endpoint, detail: because });
 }

@@ -11,6 +11,7 @@ import { predictedMoves, predictedWeight, riskOf } from "./predicted.ts";
 import type { Reading } from "./signals.ts";
 import type { Decision, Step } from "./step.ts";
 import type { EndpointRecord, SwarmState } from "./swarm-state.ts";
+import { counted } from "./words.ts";
 
 export function chooseSteps(
   state: SwarmState,
@@ -155,10 +156,14 @@ function degradedWeight(full: number, { severity }: Reading): number {
 function chooseLaunches(draft: Draft, state: SwarmState, observation: Observation): void {
   const { count, ghosts } = state.spec.endpoints;
   const there = state.endpoints.filter((record) => record.phase !== "retired").length;
-  draft.launch("endpoint", count - there, `${there} of ${count} endpoints are there.`);
+  draft.launch("endpoint", count - there, `${there} of ${counted(count, "endpoint")} ${count === 1 ? "is" : "are"} there.`);
   const wanted = ghosts + draft.ghostsMissed();
   const suspended = observation.ghosts.length;
-  draft.launch("ghost", wanted - suspended, `${suspended} of ${wanted} ghosts are suspended and ready.`);
+  draft.launch(
+    "ghost",
+    wanted - suspended,
+    `${suspended} of ${counted(wanted, "ghost")} ${wanted === 1 ? "is" : "are"} suspended and ready.`,
+  );
 }
 
 function isHandled(record: EndpointRecord): boolean {

@@ -59,6 +59,7 @@ export class Draft {
   /** Not limited by budget, freeze or capacity, but counted by the budget afterwards. */
   finishLost(step: LostStep, ejectedAtMs: number | undefined): void {
     if (!this.#passes(step, this.#whyNotAct())) return;
+    this.#claimGhost();
     this.#begin(step.endpoint, "lost", step.reason, { ejectionHandledAtMs: ejectedAtMs });
   }
 
@@ -74,6 +75,7 @@ export class Draft {
       capacity: capacity - this.#sessionsAt(step.endpoint) + this.#replacementSessions(step),
       serving: new Map([...serving].filter(([name]) => name !== step.endpoint)),
     };
+    if (step.mode === "replace") this.#claimGhost();
     this.#begin(step.endpoint, "draining", step.reason, {});
   }
 
@@ -144,9 +146,12 @@ export class Draft {
   #begin(endpoint: string, phase: "lost" | "draining", reason: string, more: Partial<EndpointRecord>): void {
     const record = this.#records.get(endpoint);
     if (record !== undefined) this.#records.set(endpoint, { ...record, ...more, phase, reason, lastMoveAtMs: this.#now });
-    this.#capacity = { ...this.#capacity, freeGhosts: Math.max(0, this.#capacity.freeGhosts - 1) };
     this.#disruptions = [...this.#disruptions, { endpoint, startedAtMs: this.#now, endedAtMs: undefined }];
     this.#requested = this.#requested.filter((one) => one.endpoint !== endpoint);
+  }
+
+  #claimGhost(): void {
+    this.#capacity = { ...this.#capacity, freeGhosts: Math.max(0, this.#capacity.freeGhosts - 1) };
   }
 
   #whyNotAct(): string | undefined {

@@ -69,6 +69,12 @@ export const ERRORS = {
     retryable: false,
     httpStatus: 409,
   },
+  CAPACITY_EXCEEDED: {
+    message: "The other members cannot do without {value}: {detail}",
+    remedy: "Use `foreshift endpoint replace`, or raise endpoints.count or endpoints.capacitySessions in the swarm file first.",
+    retryable: false,
+    httpStatus: 409,
+  },
   ALREADY_UNDER_WAY: {
     message: "Endpoint {value} is being handled already: {detail}",
     remedy: "Watch the run that handles it in the Temporal Web UI.",
@@ -84,6 +90,12 @@ export const ERRORS = {
   VERIFY_FAILED: {
     message: "The move could not be verified for {value}: {detail}",
     remedy: "The sessions were put back. Check the replacement's path to its clients.",
+    retryable: false,
+    httpStatus: 409,
+  },
+  ENDPOINT_LOST: {
+    message: "Endpoint {value} died while its sessions moved: {detail}",
+    remedy: "Nothing: the reflex has given its sessions to their shadows, and the run finishes without it.",
     retryable: false,
     httpStatus: 409,
   },

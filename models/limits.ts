@@ -175,6 +175,10 @@ export const LIMITS = {
   vault: {
     callTimeoutMs: 3_000,
     connectionsMax: 4,
+    /** A token is renewed when this share of its time has passed; one that could not be, again after this; looked at once a day at least. */
+    renewAtSharePercent: 50,
+    renewRetryMs: 30_000,
+    renewLongestMs: 86_400_000,
   },
   command: {
     outputCharsMax: 16 * 1024 * 1024,
@@ -276,6 +280,12 @@ export const LIMITS = {
     /** Two looks at an endpoint's counters this far apart tell which sessions carry traffic. */
     trafficSampleMs: 300,
     verifyPollMs: 50,
+    /**
+     * Without a takeover a client that sends and hears nothing shakes hands anew after 15 s (WireGuard's KEEPALIVE_TIMEOUT and
+     * REKEY_TIMEOUT); twice that, and its endpoint may be repaired under it. Looked at this often.
+     */
+    clientsFindOutMs: 30_000,
+    takeoverPollMs: 500,
     /** Rounds over the sessions that are left on an endpoint that drains. */
     moveRoundsMax: 5,
     /** Of a WireGuard session: past this age its keys are dead (REJECT_AFTER_TIME). */

@@ -5,6 +5,7 @@ import { isCommon } from "./predicted.ts";
 import { dataPathIsFine } from "./signals.ts";
 import type { SwarmState } from "./swarm-state.ts";
 import { countUnhealthy } from "./unhealthy.ts";
+import { counted } from "./words.ts";
 
 export interface WantedPage {
   /** Stable while the cause lasts. */
@@ -60,7 +61,7 @@ function launchPages(state: SwarmState, now: number): WantedPage[] {
   return state.pending
     .filter((one) => now - one.sinceMs >= LIMITS.plan.launchTimeoutMs)
     .map((one) => {
-      const reason = `${one.count} ${one.kind}(s) were asked for ${seconds(now - one.sinceMs)} ago and are not there. Look at the hypervisor.`;
+      const reason = `${counted(one.count, one.kind)} asked for ${seconds(now - one.sinceMs)} ago and not there. Look at the hypervisor.`;
       return { subject: `launch/${one.kind}`, reason };
     });
 }

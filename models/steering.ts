@@ -55,7 +55,10 @@ export const OutlierPolicy = z.strictObject({
   ejectionLongestMs: z.number().int().min(100).default(300_000),
   /** A returning member's weight rises from 10 % to its full value in this time. */
   slowStartMs: z.number().int().min(0).default(10_000),
-  /** After an ejection the shadows start the handshakes themselves. Off: clients find out on their own, as with stock WireGuard. */
+  /**
+   * After an ejection the shadows start the handshakes themselves. Off: clients find out on their own, as with stock WireGuard, and no
+   * workflow calls them or repairs the endpoint before they had the time to.
+   */
   takeover: z.boolean().default(true),
 });
 export type OutlierPolicy = z.infer<typeof OutlierPolicy>;

@@ -5,6 +5,7 @@
 import type { RunUnderWay } from "./decision.ts";
 import type { EndpointRecord, Plan } from "./plan.ts";
 import type { SwarmSpec } from "./swarm-spec.ts";
+import type { Request } from "./swarm-state.ts";
 
 /** Workflow id of a swarm's entity workflow. */
 export function swarmWorkflowId(swarm: string): string {
@@ -53,8 +54,11 @@ export interface MachineObtained {
 export interface DrainFinished {
   readonly workflowId: string;
   readonly endpoint: string;
-  /** `put-back`: everything is as it was. `failed`: it could not be put back either; a person was paged. */
-  readonly outcome: "replaced" | "put-back" | "failed";
+  /**
+   * `replaced`: another machine has taken its place. `drained`: the members that remain have its sessions. `put-back`: it serves as
+   * before. `failed`: it could not be put back either; a person was paged.
+   */
+  readonly outcome: "replaced" | "drained" | "put-back" | "failed";
   readonly replacement: string | undefined;
   readonly sessionsMoved: number;
   readonly text: string;
@@ -81,6 +85,8 @@ export interface SwarmStatus {
   readonly frozenSinceMs: number | undefined;
   readonly endpoints: readonly EndpointRecord[];
   readonly runs: readonly RunUnderWay[];
+  /** Asked for by a person and not begun yet. */
+  readonly requested: readonly Request[];
   readonly spec: SwarmSpec | undefined;
   /** Latest first, each one sentence. */
   readonly recent: readonly string[];

@@ -171,6 +171,12 @@ export function restartSignal(record: EndpointRecord, now: number): EndpointReco
   return { ...record, signalSinceMs: now, unhealthySinceMs: record.signal === "healthy" ? undefined : now };
 }
 
+/** The weight that the balancer holds: setting another one came to nothing. */
+export function believeWeight(state: SwarmState, endpoint: string, weight: number): SwarmState {
+  const endpoints = state.endpoints.map((record) => (record.endpoint === endpoint ? { ...record, weight } : record));
+  return { ...state, endpoints };
+}
+
 /** To be called when the run of a `drain-and-replace` or `finish-lost` has ended. Called twice, the second changes nothing. */
 export function recordDisruptionEnd(state: SwarmState, endpoint: string, outcome: DisruptionOutcome, now: number): SwarmState {
   const disruptions = state.disruptions.map((one) =>
@@ -190,7 +196,7 @@ function afterDisruption(record: EndpointRecord, outcome: DisruptionOutcome, now
     case "replaced":
       return { ...moved, phase: "retired", reason: "Another endpoint has taken its place." };
     case "drained":
-      return { ...moved, phase: "retired", reason: "Drained." };
+      return { ...moved, phase: "retired", reason: "Drained: the other members have its sessions." };
     case "recovered":
       return { ...restartSignal({ ...moved, signal: "healthy" }, now), phase: "active", reason: "Recovered in place." };
     case "failed":

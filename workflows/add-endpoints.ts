@@ -5,6 +5,7 @@ import { sleep, workflowInfo } from "@temporalio/workflow";
 import { LIMITS } from "../models/limits.ts";
 import { type MachinesAdded } from "../models/swarm-messages.ts";
 import type { SwarmSpec } from "../models/swarm-spec.ts";
+import { counted } from "../models/words.ts";
 import { reasonOf } from "./failures.ts";
 import { giveWeight, joinAndProbe, obtainMachine, removeMachine } from "./machines.ts";
 import { endpointsAddedSignal } from "./messages.ts";
@@ -20,7 +21,7 @@ export interface AddInput {
 
 export async function addEndpoints(input: AddInput): Promise<MachinesAdded> {
   const { count, reason, spec } = input;
-  const journal = new Journal({ swarm: spec.name, cause: "capacity", title: `Add ${count} endpoints: ${reason}` });
+  const journal = new Journal({ swarm: spec.name, cause: "capacity", title: `Add ${counted(count, "endpoint")}: ${reason}` });
   journal.enter("joining");
   const machines: string[] = [];
   for (let first = 0; first < count; first += LIMITS.control.launchesAtOnceMax) {
@@ -31,7 +32,7 @@ export async function addEndpoints(input: AddInput): Promise<MachinesAdded> {
     const names = await Promise.all(numbers.map((number) => addOne(journal, input, number)));
     for (const name of names) if (name !== undefined) machines.push(name);
   }
-  const text = `${machines.length} of ${count} endpoints serve${machines.length === 0 ? "" : `: ${machines.join(", ")}`}. ${reason}`;
+  const text = `${machines.length} of ${counted(count, "endpoint")} in service${machines.length === 0 ? "" : `: ${machines.join(", ")}`}. ${reason}`;
   const outcome = machines.length === count ? "done" : "failed";
   await audit({ name: "end", swarm: spec.name, action: "add endpoints", outcome, text });
   // The swarm would ask for the missing ones at once.

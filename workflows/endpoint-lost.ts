@@ -1,11 +1,13 @@
 /**
  * Finishes what the reflex began when an endpoint died: sessions are confirmed on their shadows, then the machine is recovered in place or
- * replaced, and one row says when what happened.
+ * replaced, and one row says when what happened. Where the swarm leaves clients to find out by themselves (`outlier.takeover` off), none
+ * is called, and the machine is touched only after they had the time to.
  */
 import { workflowInfo } from "@temporalio/workflow";
 import { LIMITS } from "../models/limits.ts";
 import { type LossHandled } from "../models/swarm-messages.ts";
 import type { SwarmSpec } from "../models/swarm-spec.ts";
+import { counted } from "../models/words.ts";
 import { reasonOf } from "./failures.ts";
 import { giveWeight, joinAndProbe, obtainMachine, removeMachine } from "./machines.ts";
 import { lossHandledSignal } from "./messages.ts";
@@ -44,11 +46,12 @@ export async function endpointLost(input: LostInput): Promise<LossHandled> {
     journal.enter("takeover");
     const takeover = await step(journal, () =>
       agents.confirmTakeover.executeWithOptions({ summary: `Do the sessions of ${endpoint} live elsewhere?` }, [
-        { swarm: spec.name, reason, endpoint, operation: operationKey("takeover") },
+        { swarm: spec.name, reason, endpoint, operation: operationKey("takeover"), adopts: spec.outlier.takeover },
       ]),
     );
     times.takeoverConfirmedAtMs = Date.now();
-    journal.note(`Of ${takeover.held} sessions, ${takeover.alive} live elsewhere; ${takeover.adopted} were called again.`);
+    const called = spec.outlier.takeover ? `${takeover.adopted} were called again` : "nobody is called: takeover is off";
+    journal.note(`Of ${counted(takeover.held, "session")}, ${takeover.alive} found elsewhere; ${called}.`);
     if ((await answersByItself(journal, input)) || (spec.recoverInPlace && (await recoverInPlace(journal, input)))) {
       times.servedAgainAtMs = Date.now();
       return await finish(journal, input, times, { outcome: "recovered", replacement: undefined });
@@ -85,7 +88,7 @@ async function recoverInPlace(journal: Journal, input: LostInput): Promise<boole
     );
     await step(journal, () =>
       doubtfulAgents.recoverWireguard.executeWithOptions({ summary: `Restart WireGuard on ${endpoint}` }, [
-        { swarm, reason, endpoint, operation: operationKey("recover") },
+        { swarm, reason, endpoint, operation: operationKey("recover"), adopts: spec.outlier.takeover },
       ]),
     );
   } catch (thrown) {

@@ -18,9 +18,9 @@ import type {
   SwarmStatus,
 } from "../models/swarm-messages.ts";
 
-/** Takes an endpoint out of service: its sessions move, its machine ends. */
+/** Takes an endpoint out of the swarm: the members that remain take its sessions, its machine ends. CAPACITY_EXCEEDED when they cannot. */
 export const drainEndpointUpdate = defineUpdate<EndpointRequestAccepted, [EndpointRequest]>("drainEndpoint");
-/** The same, and the request says that a fresh machine is what is wanted. */
+/** Puts a fresh machine, or a ghost, in an endpoint's place: it is there before the sessions move. */
 export const replaceEndpointUpdate = defineUpdate<EndpointRequestAccepted, [EndpointRequest]>("replaceEndpoint");
 
 export const applySwarmUpdate = defineUpdate<ApplySwarmResult, [ApplySwarmRequest]>("applySwarm");

@@ -78,6 +78,14 @@ export const patientStore = proxyActivities<Activities["store"]>({
   retry: FOR_EVER,
 });
 
+/** One look, for somebody who waits for the answer. */
+export const observer = proxyActivities<Activities["watch"]>({
+  taskQueue: "watch",
+  startToCloseTimeout: stepTimeoutMs,
+  heartbeatTimeout: heartbeatTimeoutMs,
+  retry: DOUBTFUL,
+});
+
 export const watcher = proxyActivities<Activities["watch"]>({
   taskQueue: "watch",
   startToCloseTimeout: 2 * control.watchLongestMs,

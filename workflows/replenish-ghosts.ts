@@ -5,6 +5,7 @@ import { sleep, workflowInfo } from "@temporalio/workflow";
 import { LIMITS } from "../models/limits.ts";
 import { type MachinesAdded } from "../models/swarm-messages.ts";
 import type { SwarmSpec } from "../models/swarm-spec.ts";
+import { counted } from "../models/words.ts";
 import { reasonOf } from "./failures.ts";
 import { ghostsReplenishedSignal } from "./messages.ts";
 import { hypervisor } from "./queues.ts";
@@ -18,7 +19,11 @@ export interface ReplenishInput {
 
 export async function replenishGhosts(input: ReplenishInput): Promise<MachinesAdded> {
   const { count, reason, spec } = input;
-  const journal = new Journal({ swarm: spec.name, cause: "ghosts-missing", title: `Launch ${count} ghosts: ${reason}` });
+  const journal = new Journal({
+    swarm: spec.name,
+    cause: "ghosts-missing",
+    title: `Launch ${counted(count, "ghost")}: ${reason}`,
+  });
   journal.enter("launching");
   const machines: string[] = [];
   for (let number = 1; number <= count; number += 1) {
@@ -34,7 +39,7 @@ export async function replenishGhosts(input: ReplenishInput): Promise<MachinesAd
       journal.note(`Ghost ${number} could not be launched: ${reasonOf(thrown)}`);
     }
   }
-  const text = `${machines.length} of ${count} ghosts were launched${machines.length === 0 ? "" : `: ${machines.join(", ")}`}`;
+  const text = `${machines.length} of ${counted(count, "ghost")} launched${machines.length === 0 ? "" : `: ${machines.join(", ")}`}`;
   const outcome = machines.length === count ? "done" : "failed";
   await audit({ name: "end", swarm: spec.name, action: "replenish ghosts", outcome, text });
   // The swarm would ask for the missing ones at once.

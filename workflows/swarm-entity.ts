@@ -1,38 +1,26 @@
 /**
  * What the swarm workflow is made of: its state, what updates and signals do to it, and one turn of its main loop.
  */
-import { WorkflowExecutionAlreadyStartedError } from "@temporalio/common";
-import {
-  CancellationScope,
-  ChildWorkflowCancellationType,
-  condition,
-  isCancellation,
-  ParentClosePolicy,
-  setCurrentDetails,
-  startChild,
-  upsertSearchAttributes,
-  WorkflowIdReusePolicy,
-} from "@temporalio/workflow";
+import { condition, upsertSearchAttributes } from "@temporalio/workflow";
 import type { WatchResult } from "../activities/watch.ts";
-import { actionableSteps, fingerprintOf, type RunUnderWay, runIdOf, runKindOf, withoutHandled } from "../models/decision.ts";
+import { checkDrain } from "../models/budget.ts";
+import { actionableSteps, fingerprintOf, type RunUnderWay, runIdOf, withoutHandled } from "../models/decision.ts";
 import { ForeshiftError } from "../models/errors.ts";
 import type { Observation } from "../models/observation.ts";
 import { parseInput } from "../models/parse.ts";
-import { plan, type Step } from "../models/plan.ts";
+import { plan } from "../models/plan.ts";
 import { checkSwarmSpec } from "../models/swarm-check.ts";
 import type * as messages from "../models/swarm-messages.ts";
 import { SwarmSpec } from "../models/swarm-spec.ts";
 import * as states from "../models/swarm-state.ts";
-import { addEndpoints } from "./add-endpoints.ts";
-import { drainAndReplace } from "./drain-and-replace.ts";
-import { endpointLost } from "./endpoint-lost.ts";
-import { checked, failure, reasonOf } from "./failures.ts";
-import { balancerForNow, store, watcher } from "./queues.ts";
-import { replenishGhosts } from "./replenish-ghosts.ts";
+import { checked, failure } from "./failures.ts";
+import { balancerForNow, observer, store } from "./queues.ts";
 import { operationKey, SEARCH_ATTRIBUTES } from "./run.ts";
-import { swarmPage } from "./swarm-page.ts";
-
-const RECENT_LINES_MAX = 12;
+import { SwarmBoard } from "./swarm-page.ts";
+import { SwarmRuns } from "./swarm-runs.ts";
+import { SwarmSwitch } from "./swarm-switch.ts";
+import { SwarmWatch } from "./swarm-watch.ts";
+import { SwarmWeights } from "./swarm-weights.ts";
 
 /** What continue-as-new carries. Deadlines in it are absolute. */
 export interface SwarmCarried {
@@ -46,39 +34,28 @@ export interface SwarmCarried {
   readonly recent: readonly string[];
 }
 
-type WeightStep = Extract<Step, { kind: "set-weight" }>;
-type RunStep = Exclude<Step, { kind: "set-weight" | "page" }>;
-
 export class SwarmEntity {
   lastPlan: messages.LastPlan | undefined;
   readonly #swarm: string;
+  readonly #runs: SwarmRuns;
+  readonly #board: SwarmBoard;
+  readonly #weights = new SwarmWeights();
+  readonly #watch = new SwarmWatch();
+  readonly #switch = new SwarmSwitch();
   #state: states.SwarmState | undefined;
-  #runs: readonly RunUnderWay[] = [];
-  #seen = "";
-  #operations = 0;
-  #recent: readonly string[] = [];
+  #seen: string;
+  #operations: number;
   #locked = false;
-  #phase = "";
-  /** Weights that are being set; one after the other, so that the last one asked for stands. */
-  #weights: Promise<void> = Promise.resolve();
-  #weightsUnderWay = 0;
-  #endWatch: (() => void) | undefined;
-  /** Grows with each change that a message makes: an observation from before one may lack what the state takes for granted. */
-  #changes = 0;
-  /** Switches that are being thrown: the store says nothing of the switch until they are. */
-  #switching = 0;
 
   constructor(swarm: string, carried: SwarmCarried | undefined) {
     this.#swarm = swarm;
     upsertSearchAttributes([{ key: SEARCH_ATTRIBUTES.swarm, value: swarm }]);
-    if (carried !== undefined) {
-      this.#state = carried.state;
-      this.#runs = carried.runs;
-      this.lastPlan = carried.lastPlan;
-      this.#seen = carried.seen;
-      this.#operations = carried.operations;
-      this.#recent = carried.recent;
-    }
+    this.#state = carried?.state;
+    this.#runs = new SwarmRuns(swarm, carried?.runs ?? []);
+    this.lastPlan = carried?.lastPlan;
+    this.#seen = carried?.seen ?? "";
+    this.#operations = carried?.operations ?? 0;
+    this.#board = new SwarmBoard(carried?.recent ?? []);
     this.#show();
   }
 
@@ -88,18 +65,18 @@ export class SwarmEntity {
 
   /** Nothing is under way that would be cut off by continue-as-new. */
   get idle(): boolean {
-    return !this.#locked && this.#weightsUnderWay === 0;
+    return !this.#locked && this.#weights.idle;
   }
 
   carried(): SwarmCarried {
     return {
       version: 1,
       state: this.#known(),
-      runs: this.#runs,
+      runs: this.#runs.underWay,
       lastPlan: this.lastPlan,
       seen: this.#seen,
       operations: this.#operations,
-      recent: this.#recent,
+      recent: this.#board.recent,
     };
   }
 
@@ -109,9 +86,10 @@ export class SwarmEntity {
       stopped: this.#state?.stopped,
       frozenSinceMs: this.#state?.frozenSinceMs,
       endpoints: this.#state?.endpoints ?? [],
-      runs: this.#runs,
+      runs: this.#runs.underWay,
+      requested: this.#state?.requested ?? [],
       spec: this.#state?.spec,
-      recent: this.#recent,
+      recent: this.#board.recent,
     };
   }
 
@@ -137,7 +115,7 @@ export class SwarmEntity {
       await balancerForNow.applySteeringPolicy.executeWithOptions({ summary: reason }, [steering]);
       await store.saveSpec.executeWithOptions({ summary: "Keep the swarm file" }, [{ spec }]);
       this.#state = this.#state === undefined ? states.initialState(spec) : states.applySpec(this.#state, spec);
-      this.#note(`${reason}.`);
+      this.#board.note(`${reason}.`);
       this.#wake();
       return { created };
     });
@@ -147,14 +125,22 @@ export class SwarmEntity {
     checked(() => states.checkRequest(this.#known(), request.endpoint));
   }
 
+  /** A drain that the other members could not bear is refused at once, instead of waiting for what will hardly come. */
   async request(kind: "drain" | "replace", request: messages.EndpointRequest): Promise<messages.EndpointRequestAccepted> {
-    return await this.#withLock(() => {
+    return await this.#withLock(async () => {
+      const { endpoint, by } = request;
       this.checkRequest(request);
+      if (kind === "drain") {
+        const summary = `Can the others do without ${endpoint}?`;
+        const observation = await observer.observeSwarm.executeWithOptions({ summary }, [{ swarm: this.#swarm }]);
+        checked(() => checkDrain(this.#known(), endpoint, withoutHandled(observation, this.#runs.underWay)));
+        this.checkRequest(request);
+      }
       const take = kind === "drain" ? states.requestDrain : states.requestReplace;
-      this.#state = take(this.#known(), request.endpoint, request.by);
-      this.#note(`${request.by} asked to ${kind} ${request.endpoint}.`);
+      this.#state = take(this.#known(), endpoint, by);
+      this.#board.note(`${by} asked to ${kind} ${endpoint}.`);
       this.#wake();
-      return Promise.resolve({ workflowId: runIdOf(this.#swarm, "drain", request.endpoint) });
+      return { workflowId: runIdOf(this.#swarm, "drain", endpoint) };
     });
   }
 
@@ -169,31 +155,34 @@ export class SwarmEntity {
   /** Takes no lock: it must hold at once, whatever is under way. Steps that are under way read the switch in the store. */
   async stop(request: messages.StopRequest): Promise<messages.StopResult> {
     this.#state = states.stop(this.#known(), request.by, request.reason, Date.now());
-    this.#note(`${request.by} stopped automation: ${request.reason}.`);
+    this.#board.note(`${request.by} stopped automation: ${request.reason}.`);
     this.#wake();
-    await this.#setSwitch(request, true);
+    try {
+      await this.#switch.set(this.#swarm, request, true);
+    } finally {
+      this.#wake();
+    }
     return { stopped: true };
   }
 
   async resume(request: messages.StopRequest): Promise<messages.StopResult> {
-    await this.#setSwitch(request, false);
+    await this.#switch.set(this.#swarm, request, false);
     this.#state = states.resume(this.#known(), Date.now());
-    this.#note(`${request.by} resumed automation: ${request.reason}.`);
+    this.#board.note(`${request.by} resumed automation: ${request.reason}.`);
     this.#wake();
     // Another switch may hold it still; the watch says so within one look.
     return { stopped: false };
   }
 
-  machineObtained({ workflowId, machine }: messages.MachineObtained): void {
-    this.#runs = this.#runs.map((run) =>
-      run.workflowId === workflowId ? { ...run, machines: [...run.machines, machine] } : run,
-    );
+  machineObtained(fact: messages.MachineObtained): void {
+    this.#runs.machineObtained(fact);
     this.#wake();
   }
 
   drainFinished(fact: messages.DrainFinished): void {
-    const outcome = fact.outcome === "replaced" ? "replaced" : "failed";
-    this.#runEnded(fact, (state) => states.recordDisruptionEnd(state, fact.endpoint, outcome, Date.now()));
+    const { endpoint, outcome } = fact;
+    const ended = outcome === "replaced" || outcome === "drained" ? outcome : "failed";
+    this.#runEnded(fact, (state) => states.recordDisruptionEnd(state, endpoint, ended, Date.now()));
   }
 
   lossHandled(fact: messages.LossHandled): void {
@@ -210,133 +199,62 @@ export class SwarmEntity {
 
   /** One turn of the main loop: watch until there is something to decide, decide, act. */
   async turn(): Promise<void> {
-    const changes = this.#changes;
-    const seen = await this.#watch();
+    const { changes } = this.#watch;
+    const state = this.#known();
+    const seen = await this.#watch.next({ swarm: this.#swarm, state, runs: this.#runs.underWay, seen: this.#seen });
     if (seen === undefined) return;
     await this.#withLock(async () => {
-      if (changes !== this.#changes) return;
-      if (this.#switching === 0) this.#takeSwitch(seen.stopped);
+      if (changes !== this.#watch.changes) return;
+      if (this.#switch.settled) this.#takeSwitch(seen.stopped);
       for (const workflowId of seen.vanished) this.#runVanished(workflowId);
       await this.#decide(seen.observation);
     });
   }
 
-  /** Undefined when it was cut short, because the state has changed. */
-  async #watch(): Promise<WatchResult | undefined> {
-    const input = { swarm: this.#swarm, state: this.#known(), runs: this.#runs, seen: this.#seen };
-    const scope = new CancellationScope();
-    this.#endWatch = () => scope.cancel();
-    try {
-      return await scope.run(() =>
-        watcher.watchSwarm.executeWithOptions({ summary: "Watch until there is something to decide" }, [input]),
-      );
-    } catch (thrown) {
-      if (isCancellation(thrown) && !CancellationScope.current().consideredCancelled) return undefined;
-      throw thrown;
-    } finally {
-      this.#endWatch = undefined;
-    }
-  }
-
   async #decide(seen: Observation): Promise<void> {
-    const observation = withoutHandled(seen, this.#runs);
+    const observation = withoutHandled(seen, this.#runs.underWay);
     const decision = plan(this.#known(), observation, observation.atMs);
     this.#state = decision.state;
     this.#seen = fingerprintOf(decision);
     this.lastPlan = { atMs: observation.atMs, steps: decision.steps, withheld: decision.withheld };
-    for (const step of actionableSteps(this.#swarm, decision.steps, this.#runs)) {
-      if (step.kind === "set-weight") this.#setWeight(step, observation);
-      else if (step.kind === "page") await this.#page(step.subject, step.reason);
-      else await this.#startRun(step, observation);
+    for (const step of actionableSteps(this.#swarm, decision.steps, this.#runs.underWay)) {
+      if (step.kind === "set-weight") {
+        const held = observation.endpoints.find((one) => one.endpoint === step.endpoint)?.weight;
+        this.#weights.set({
+          swarm: this.#swarm,
+          operation: this.#nextOperation(`weight-${step.endpoint}`),
+          step,
+          note: (line) => this.#board.note(line),
+          failed: () => {
+            if (held !== undefined) this.#state = states.believeWeight(this.#known(), step.endpoint, held);
+          },
+        });
+      } else if (step.kind === "page") await this.#page(step.subject, step.reason);
+      else {
+        this.#board.note(step.reason);
+        await this.#runs.start(step, this.#known().spec, observation);
+      }
     }
     this.#show();
   }
 
-  #setWeight(step: WeightStep, observation: Observation): void {
-    const { endpoint, weight, reason } = step;
-    const operation = this.#nextOperation(`weight-${endpoint}`);
-    const summary = `${endpoint} gets weight ${weight}: ${reason}`;
-    this.#weightsUnderWay += 1;
-    this.#weights = this.#weights
-      .then(async () => {
-        const input = { swarm: this.#swarm, operation, reason, endpoint, weight, draining: false };
-        await balancerForNow.setWeight.executeWithOptions({ summary }, [input]);
-        this.#note(`${summary}.`);
-      })
-      .catch((thrown: unknown) => {
-        // plan() compares with what was asked for: what the balancer holds is believed again.
-        const held = observation.endpoints.find((one) => one.endpoint === endpoint)?.weight;
-        if (held !== undefined) this.#believeWeight(endpoint, held);
-        this.#note(`The weight of ${endpoint} could not be set: ${reasonOf(thrown)}.`);
-      })
-      .finally(() => {
-        this.#weightsUnderWay -= 1;
-      });
-  }
-
-  #believeWeight(endpoint: string, weight: number): void {
-    const state = this.#known();
-    const endpoints = state.endpoints.map((record) => (record.endpoint === endpoint ? { ...record, weight } : record));
-    this.#state = { ...state, endpoints };
-  }
-
   async #page(subject: string, text: string): Promise<void> {
     const operation = this.#nextOperation("page");
-    this.#note(`Paged: ${subject}. ${text}`);
+    this.#board.note(`Paged: ${subject}. ${text}`);
     await store.page.executeWithOptions({ summary: `Page a person: ${subject}` }, [
       { operation, swarm: this.#swarm, subject, text },
     ]);
   }
 
-  async #startRun(step: RunStep, observation: Observation): Promise<void> {
-    const kind = runKindOf(step);
-    if (kind === undefined) return;
-    const endpoint = "endpoint" in step ? step.endpoint : undefined;
-    const ghosts = kind === "ghosts" ? [] : this.#freeGhosts(observation).slice(0, "count" in step ? step.count : 1);
-    const workflowId = runIdOf(this.#swarm, kind, endpoint);
-    const run: RunUnderWay = { workflowId, kind, endpoint, ghosts, machines: [], startedAtMs: observation.atMs };
-    this.#runs = [...this.#runs, run];
-    this.#note(step.reason);
-    await this.#startChild(step, run, observation);
-  }
-
-  async #startChild(step: RunStep, run: RunUnderWay, observation: Observation): Promise<void> {
-    const { spec } = this.#known();
-    const { reason } = step;
-    const seen = observation.endpoints.find((one) => one.endpoint === run.endpoint);
-    const [ghost] = run.ghosts;
-    switch (step.kind) {
-      case "drain-and-replace": {
-        const { endpoint, cause } = step;
-        const weight = seen?.weight ?? spec.endpoints.weight;
-        return await begin(drainAndReplace, run, reason, { endpoint, cause, reason, weight, ghost, spec });
-      }
-      case "finish-lost": {
-        const { endpoint, cause } = step;
-        const ejectedAtMs = seen?.ejectedAtMs;
-        return await begin(endpointLost, run, reason, { endpoint, cause, reason, ejectedAtMs, ghost, spec });
-      }
-      case "replenish-ghosts":
-        return await begin(replenishGhosts, run, reason, { count: step.count, reason, spec });
-      case "add-endpoints":
-        return await begin(addEndpoints, run, reason, { count: step.count, reason, ghosts: run.ghosts, spec });
-    }
-  }
-
-  #freeGhosts(observation: Observation): readonly string[] {
-    const promised = new Set(this.#runs.flatMap((run) => run.ghosts));
-    return observation.ghosts.filter((ghost) => !promised.has(ghost));
-  }
-
   #runEnded(fact: { workflowId: string; text: string }, change: (state: states.SwarmState) => states.SwarmState): void {
-    this.#runs = this.#runs.filter((run) => run.workflowId !== fact.workflowId);
+    this.#runs.end(fact.workflowId);
     this.#state = change(this.#known());
-    this.#note(fact.text);
+    this.#board.note(fact.text);
     this.#wake();
   }
 
   #runVanished(workflowId: string): void {
-    const run = this.#runs.find((candidate) => candidate.workflowId === workflowId);
+    const run = this.#runs.end(workflowId);
     if (run === undefined) return;
     const text = `The run ${workflowId} ended without a word; the swarm decides anew.`;
     const { endpoint, kind } = run;
@@ -351,23 +269,10 @@ export class SwarmEntity {
     const state = this.#known();
     if (found !== undefined && state.stopped === undefined) {
       this.#state = states.stop(state, found.by, found.reason, found.atMs);
-      this.#note(`${found.by} stopped automation: ${found.reason}.`);
+      this.#board.note(`${found.by} stopped automation: ${found.reason}.`);
     } else if (found === undefined && state.stopped !== undefined) {
       this.#state = states.resume(state, Date.now());
-      this.#note("Automation was resumed.");
-    }
-  }
-
-  async #setSwitch(request: messages.StopRequest, on: boolean): Promise<void> {
-    const { by, reason } = request;
-    const scope = request.scope === "all" ? "*" : this.#swarm;
-    const summary = `${by} ${on ? "stopped" : "resumed"} automation: ${reason}`;
-    this.#switching += 1;
-    try {
-      await store.setStopSwitch.executeWithOptions({ summary }, [{ scope, on, by, reason }]);
-    } finally {
-      this.#switching -= 1;
-      this.#wake();
+      this.#board.note("Automation was resumed.");
     }
   }
 
@@ -393,37 +298,11 @@ export class SwarmEntity {
 
   /** The state is another one: the watch begins anew with it. */
   #wake(): void {
-    this.#changes += 1;
-    this.#endWatch?.();
+    this.#watch.startAnew();
     this.#show();
   }
 
-  #note(line: string): void {
-    this.#recent = [`${new Date().toISOString().slice(0, 19)}Z ${line}`, ...this.#recent].slice(0, RECENT_LINES_MAX);
-  }
-
   #show(): void {
-    const { phase, text } = swarmPage(this.status(), this.lastPlan);
-    setCurrentDetails(text);
-    if (phase === this.#phase) return;
-    this.#phase = phase;
-    upsertSearchAttributes([{ key: SEARCH_ATTRIBUTES.phase, value: phase }]);
-  }
-}
-
-/** Starts a run that outlives this workflow's continue-as-new and tells it its last word by signal. */
-async function begin<I>(workflow: (input: I) => Promise<unknown>, run: RunUnderWay, reason: string, input: I): Promise<void> {
-  try {
-    await startChild(workflow, {
-      args: [input],
-      workflowId: run.workflowId,
-      workflowIdReusePolicy: WorkflowIdReusePolicy.ALLOW_DUPLICATE,
-      parentClosePolicy: ParentClosePolicy.ABANDON,
-      cancellationType: ChildWorkflowCancellationType.ABANDON,
-      staticSummary: reason,
-    });
-  } catch (thrown) {
-    // A run of this id is under way, begun before this workflow knew of it; its word will come.
-    if (!(thrown instanceof WorkflowExecutionAlreadyStartedError)) throw thrown;
+    this.#board.show(this.status(), this.lastPlan);
   }
 }

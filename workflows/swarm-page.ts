@@ -1,16 +1,47 @@
 /**
  * The swarm's page in the Temporal Web UI: what a person on call would write on a board.
  */
-import { type LastPlan, type SwarmStatus } from "../models/swarm-messages.ts";
+import { setCurrentDetails, upsertSearchAttributes } from "@temporalio/workflow";
+import type { LastPlan, SwarmStatus } from "../models/swarm-messages.ts";
+import { SEARCH_ATTRIBUTES } from "./run.ts";
 
-export interface SwarmPage {
+const RECENT_LINES_MAX = 12;
+
+/** The latest lines, and the page that is shown. */
+export class SwarmBoard {
+  #recent: readonly string[];
+  #phase = "";
+
+  constructor(recent: readonly string[]) {
+    this.#recent = recent;
+  }
+
+  /** Latest first, each one sentence. */
+  get recent(): readonly string[] {
+    return this.#recent;
+  }
+
+  note(line: string): void {
+    this.#recent = [`${new Date().toISOString().slice(0, 19)}Z ${line}`, ...this.#recent].slice(0, RECENT_LINES_MAX);
+  }
+
+  show(status: SwarmStatus, lastPlan: LastPlan | undefined): void {
+    const { phase, text } = swarmPage(status, lastPlan);
+    setCurrentDetails(text);
+    if (phase === this.#phase) return;
+    this.#phase = phase;
+    upsertSearchAttributes([{ key: SEARCH_ATTRIBUTES.phase, value: phase }]);
+  }
+}
+
+interface SwarmPage {
   /** Search attribute ForeshiftPhase. */
   readonly phase: "waiting" | "stopped" | "frozen" | "acting" | "serving";
   /** Markdown. */
   readonly text: string;
 }
 
-export function swarmPage(status: SwarmStatus, lastPlan: LastPlan | undefined): SwarmPage {
+function swarmPage(status: SwarmStatus, lastPlan: LastPlan | undefined): SwarmPage {
   const phase = phaseOf(status);
   const lines = [`**Swarm ${status.swarm}: ${phase}**`, ""];
   if (status.stopped !== undefined) {

@@ -21,7 +21,7 @@ export async function swarm(input: SwarmInput): Promise<never> {
   });
   setHandler(messages.drainEndpointUpdate, (request) => entity.request("drain", request), {
     validator: (request) => entity.checkRequest(request),
-    description: "Take an endpoint out of service; its sessions move first",
+    description: "Take an endpoint out of the swarm; the members that remain take its sessions first",
   });
   setHandler(messages.replaceEndpointUpdate, (request) => entity.request("replace", request), {
     validator: (request) => entity.checkRequest(request),

@@ -21,6 +21,8 @@ export interface SecretStore {
   read(ref: SecretRef): Promise<Secret>;
   /** Writes a further version and says which it is. */
   write(path: string, secret: Secret): Promise<SecretRef>;
+  /** Makes the token live its full time again, where it can be renewed. Answers the milliseconds left; undefined: for ever. */
+  renewToken(): Promise<number | undefined>;
   close(): Promise<void>;
 }
 
@@ -36,6 +38,9 @@ export interface VaultOptions {
 }
 
 const ReadAnswer = z.object({ data: z.object({ data: z.record(z.string(), z.string()).nullable() }) });
+/** Seconds; 0 is for ever. */
+const LookupAnswer = z.object({ data: z.object({ ttl: z.number(), renewable: z.boolean().default(false) }) });
+const RenewAnswer = z.object({ auth: z.object({ lease_duration: z.number() }) });
 const WriteAnswer = z.object({ data: z.object({ version: z.number().int().positive() }) });
 
 export function openVault(options: VaultOptions): SecretStore {
@@ -72,6 +77,14 @@ export function openVault(options: VaultOptions): SecretStore {
     async write(path, secret) {
       const answer = await call(path, (ready) => ready.write(`${options.mount}/data/${path}`, { data: secret }));
       return { path, version: parseInput(WriteAnswer, answer, "answer of vault").data.version };
+    },
+    async renewToken() {
+      const found = await call("its own token", (ready) => ready.tokenLookupSelf());
+      const { ttl, renewable } = parseInput(LookupAnswer, found, "answer of vault").data;
+      if (ttl === 0) return undefined;
+      if (!renewable) return ttl * 1_000;
+      const renewed = await call("its own token", (ready) => ready.tokenRenewSelf());
+      return parseInput(RenewAnswer, renewed, "answer of vault").auth.lease_duration * 1_000;
     },
     close: () => transport.close(),
   };

@@ -16,6 +16,7 @@ import type { Peer, SecretRef, SessionState } from "../../models/session.ts";
 import type { OpenBaoService } from "../../setup/services.ts";
 import type { JournalEntry } from "../../workers/agent/journal.ts";
 import { type Served, serve } from "../../workers/http-server.ts";
+import { agentContract } from "../support/contracts/agent.ts";
 import { eventually } from "../support/eventually.ts";
 import { insideNamespace, run } from "../support/namespace.ts";
 import { awaitApi, startWorker, type WorkerProcess } from "../support/process.ts";
@@ -306,6 +307,23 @@ if (insideNamespace(import.meta.url)) {
     assert.deepEqual(keys, [probePublic, clientPublic].sort());
   });
 
+  test("where clients are left to find out by themselves, recover calls none", async () => {
+    const session = await eventually("the session", () => heldBy("ep-1"));
+    const { pid } = JSON.parse(await readFile(join(stateDir("ep-1"), "wireguard.json"), "utf8")) as { pid: number };
+    process.kill(pid, "SIGKILL");
+    await agent("ep-1").api.recover({ operation: "recover-quiet", adopts: false });
+    const peers = (await uapiDevice("wg-ep-1").state()).peers;
+    assert.ok(
+      peers.some(({ publicKey }) => publicKey === clientPublic),
+      "it is known",
+    );
+    assert.equal(peers.find(({ publicKey }) => publicKey === clientPublic)?.endpoint, undefined, "and not called");
+    assert.equal(await handshakeAt("ep-1"), 0);
+    await agent("ep-1").api.adopt({ operation: "call-after-all", sessions: [session] });
+    await eventually("the session is back", async () => (await handshakeAt("ep-1")) > 0, 3_000);
+    await eventually("the truth", () => heldBy("ep-1"));
+  });
+
   test("recover does not take back a session that moved elsewhere while the device was down", async () => {
     const session = await eventually("the session", () => heldBy("ep-1"));
     const { pid } = JSON.parse(await readFile(join(stateDir("ep-1"), "wireguard.json"), "utf8")) as { pid: number };
@@ -334,6 +352,9 @@ if (insideNamespace(import.meta.url)) {
     assert.equal(await pings("c", 5, 0.02), 5);
     assert.ok(await heldBy("ep-2"));
   });
+
+  // Its last holder is ep-2.
+  agentContract(() => ({ from: agent("ep-2").api, to: agent("ep-1").api, publicKey: clientPublic }));
 
   test("heartbeats tell real numbers", async () => {
     const beat = await eventually(

@@ -10,6 +10,7 @@ import { agentClient } from "../../drivers/tunnel/agent-client.ts";
 import type { JournalEntry } from "../../lab/journal.ts";
 import { LAB_SWARM } from "../../lab/spec.ts";
 import type { ForeshiftError } from "../../models/errors.ts";
+import { hypervisorContract } from "../support/contracts/hypervisor.ts";
 import { eventually } from "../support/eventually.ts";
 import { type LabDaemon, startLabDaemon } from "../support/lab-daemon.ts";
 
@@ -115,6 +116,8 @@ test("where control groups can be made, a machine's processes are in its own, wh
   await hypervisor.terminate({ operation: "terminate/cgroup", name: machine.name });
   assert.ok(!existsSync(join(parent, group)));
 });
+
+hypervisorContract(LAB_SWARM, () => hypervisor);
 
 test("bad requests name the field and the remedy, and change nothing", async () => {
   const before = await hypervisor.list(LAB_SWARM);

@@ -8,6 +8,7 @@ import { NO_RETRY, UnixHttpClient } from "../../drivers/http-unix.ts";
 import { runScript, signalHost } from "../../lab/namespace.ts";
 import type { ReflexEvent, SteeringState } from "../../models/steering.ts";
 import { buildBalancerLab, holderOf, member, steering, stream } from "../support/balancer-lab.ts";
+import { balancerContract } from "../support/contracts/balancer.ts";
 import { eventually } from "../support/eventually.ts";
 import { insideNamespace } from "../support/namespace.ts";
 import { awaitApi, startWorker } from "../support/process.ts";
@@ -100,6 +101,8 @@ if (insideNamespace(import.meta.url)) {
     });
     for (const session of sessions) assert.ok(session.shadow !== undefined && session.shadow !== session.endpoint);
   });
+
+  balancerContract(() => reflex);
 
   test("bad input is refused by field, and changes nothing", async () => {
     const before = await reflex.desired();

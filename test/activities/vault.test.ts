@@ -78,3 +78,28 @@ test("a renewed token file is taken up without a restart", async () => {
   assert.deepEqual(await store.read({ path: "test/few", version: 1 }), { a: "c2VjcmV0" });
   await store.close();
 });
+
+test("a token that can be renewed lives its full time again; one that cannot says how long it has", async () => {
+  const made = async (body: object) => {
+    const token = (await readFile(bao.tokenFile, "utf8")).trim();
+    const response = await fetch(`${bao.address}/v1/auth/token/create`, {
+      method: "POST",
+      headers: { "x-vault-token": token },
+      body: JSON.stringify({ policies: ["foreshift-agent"], no_default_policy: true, ...body }),
+    });
+    const { auth } = (await response.json()) as { auth: { client_token: string } };
+    return openVault({ address: bao.address, token: auth.client_token, mount: "foreshift" });
+  };
+  const periodic = await made({ period: "60s" });
+  await new Promise((resolve) => setTimeout(resolve, 2_100));
+  assert.equal(await periodic.renewToken(), 60_000);
+  await periodic.close();
+  const fixed = await made({ ttl: "60s", renewable: false });
+  await new Promise((resolve) => setTimeout(resolve, 2_100));
+  const leftMs = (await fixed.renewToken()) ?? 0;
+  assert.ok(leftMs > 0 && leftMs < 60_000, `${leftMs} ms`);
+  await fixed.close();
+  const wrong = openVault({ address: bao.address, token: "wrong", mount: "foreshift" });
+  await assert.rejects(wrong.renewToken(), codeIs("UNAUTHORISED"));
+  await wrong.close();
+});

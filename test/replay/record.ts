@@ -35,8 +35,30 @@ const STORIES: Readonly<Record<string, Story>> = {
       refused = true;
       throw new ForeshiftError("NOT_PERMITTED", { detail: "do this in this story" });
     };
-    await stage.temporal.drainEndpoint({ swarm: spec.name, endpoint, by: BY });
+    await stage.temporal.replaceEndpoint({ swarm: spec.name, endpoint, by: BY });
     await eventually("the replacement is gone", () => world.score().terminated.length > 0);
+    await awaitWhole(stage, world, spec);
+  },
+  drained: async (stage, world, spec) => {
+    const [endpoint] = membersOf(world);
+    world.connect(endpoint, 9);
+    await stage.temporal.drainEndpoint({ swarm: spec.name, endpoint, by: BY });
+    await eventually(`${endpoint} is gone`, () => world.score().terminated.includes(endpoint));
+    await awaitWhole(stage, world, spec);
+  },
+  "drain-put-back": async (stage, world, spec) => {
+    const [endpoint] = membersOf(world);
+    world.connect(endpoint, 9);
+    let adoptions = 0;
+    world.intercept = (call, _, phase) => {
+      if (call !== "agent.adopt" || phase !== "before") return;
+      adoptions += 1;
+      if (adoptions === 2) throw new ForeshiftError("NOT_PERMITTED", { detail: "do this in this story" });
+    };
+    await stage.temporal.drainEndpoint({ swarm: spec.name, endpoint, by: BY });
+    await eventually("it was put back", async () =>
+      world.auditRows.some(({ action, outcome }) => action === "drain" && outcome === "failed"),
+    );
     await awaitWhole(stage, world, spec);
   },
   "lost-and-replaced": async (stage, world, spec) => {
@@ -51,6 +73,16 @@ const STORIES: Readonly<Record<string, Story>> = {
     world.connect(endpoint, 3);
     world.crash(endpoint);
     world.machine(endpoint).agentAnswers = true;
+    await eventually(`${endpoint} is recovered`, () => world.machine(endpoint).ejectedAtMs === undefined, 60_000);
+    await awaitWhole(stage, world, spec);
+  },
+  "left-to-its-clients": async (stage, world, spec) => {
+    const [endpoint] = membersOf(world);
+    world.connect(endpoint, 3);
+    world.crash(endpoint);
+    world.machine(endpoint).agentAnswers = true;
+    await eventually("its loss is being handled", async () => (await stage.temporal.status(spec.name)).runs.length > 0);
+    world.clientsFindOut(endpoint);
     await eventually(`${endpoint} is recovered`, () => world.machine(endpoint).ejectedAtMs === undefined, 60_000);
     await awaitWhole(stage, world, spec);
   },
@@ -80,7 +112,7 @@ const STORIES: Readonly<Record<string, Story>> = {
 };
 
 async function record(stage: Stage, name: string, story: Story): Promise<number> {
-  const spec = specFor({ name });
+  const spec = specFor({ name, outlier: { takeover: name !== "left-to-its-clients" } });
   await onSwarm(stage, spec, async (world) => {
     await story(stage, world, spec);
   });

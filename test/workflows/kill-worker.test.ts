@@ -6,13 +6,15 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { openTemporal, type Temporal } from "../../drivers/temporal-client.ts";
 import type { DrainFinished } from "../../models/swarm-messages.ts";
+import type { SwarmSpec } from "../../models/swarm-spec.ts";
 import { drainAndReplace } from "../../workflows/drain-and-replace.ts";
+import { drainEndpoint } from "../../workflows/drain-endpoint.ts";
+import { assertServing } from "./assertions.ts";
 import { specFor, startServer, type TestServer } from "./support.ts";
 import { World } from "./world.ts";
 import { type RemoteWorker, serveWorld, type WorldServer } from "./world-server.ts";
 
 const SESSIONS = 6;
-const spec = specFor({ name: "kill" });
 let server: TestServer;
 let temporal: Temporal;
 
@@ -25,51 +27,73 @@ after(async () => {
   await server?.stop();
 });
 
+interface Scene {
+  readonly spec: SwarmSpec;
+  readonly moment: "before" | "after";
+  readonly start: (workflowId: string) => Promise<DrainFinished>;
+}
+
+/** Plays it with a kill at each step; answers the steps. */
+async function playWithKills(world: World, { spec, moment, start }: Scene): Promise<ReadonlySet<string>> {
+  for (const name of ["ep-1", "ep-2", "ep-3"]) world.addMember(name, spec);
+  world.addMachine("ep-4", "suspended");
+  world.connect("ep-1", SESSIONS);
+  const killedAt = new Set<string>();
+  let worker: RemoteWorker | undefined;
+  let served: WorldServer | undefined;
+  world.intercept = async (call, operation, phase) => {
+    const step = `${call} ${operation?.split(":").at(-1)}`;
+    if (operation === undefined || phase !== moment || killedAt.has(step)) return;
+    killedAt.add(step);
+    await worker?.kill();
+    worker = await served?.startWorker(server.address);
+    // Its caller is dead: nobody hears of the answer, and before the effect there must be none.
+    throw new Error("the worker was killed");
+  };
+  try {
+    served = await serveWorld(world);
+    worker = await served.startWorker(server.address);
+    const result = await start(`drain/${spec.name}/ep-1/${moment}`);
+    assert.ok(result.outcome === "replaced" || result.outcome === "drained", result.text);
+  } finally {
+    await worker?.kill();
+    await served?.close();
+  }
+  assert.deepEqual(world.score().terminated, ["ep-1"]);
+  assert.equal(world.score().launches, 0);
+  const called = Object.values(world.score().adopted);
+  assert.deepEqual([called.length, new Set(called)], [SESSIONS, new Set([1])], "each client is called once");
+  const keys = world.auditRows.map((row) => `${row.operation} ${row.action}`);
+  assert.equal(new Set(keys).size, keys.length);
+  return killedAt;
+}
+
+const asked = { endpoint: "ep-1", cause: "test", reason: "The test asks for it", weight: 100 };
+
 for (const moment of ["before", "after"] as const) {
-  test(`killed ${moment} each step, it ends as if it had not been`, { timeout: 600_000 }, async (t) => {
+  test(`killed ${moment} each step of a replacement, it ends as if it had not been`, { timeout: 600_000 }, async (t) => {
     const world = new World();
-    for (const name of ["ep-1", "ep-2", "ep-3"]) world.addMember(name, spec);
-    world.addMachine("ep-4", "suspended");
-    world.connect("ep-1", SESSIONS);
-    const killedAt = new Set<string>();
-    let worker: RemoteWorker | undefined;
-    let served: WorldServer | undefined;
-    world.intercept = async (call, operation, phase) => {
-      const step = `${call} ${operation?.split(":").at(-1)}`;
-      if (operation === undefined || phase !== moment || killedAt.has(step)) return;
-      killedAt.add(step);
-      await worker?.kill();
-      worker = await served?.startWorker(server.address);
-      // Its caller is dead: nobody hears of the answer, and before the effect there must be none.
-      throw new Error("the worker was killed");
-    };
-    try {
-      served = await serveWorld(world);
-      worker = await served.startWorker(server.address);
-      const result: DrainFinished = await server.client.workflow.execute(drainAndReplace, {
+    const spec = specFor({ name: "kill" });
+    const start = (workflowId: string): Promise<DrainFinished> =>
+      server.client.workflow.execute(drainAndReplace, {
         taskQueue: "control",
-        workflowId: `drain/kill/ep-1/${moment}`,
-        args: [{ endpoint: "ep-1", cause: "test", reason: "The test asks for it", weight: 100, ghost: "ep-4", spec }],
+        workflowId,
+        args: [{ ...asked, ghost: "ep-4", spec }],
       });
-      assert.equal(result.outcome, "replaced", result.text);
-      t.diagnostic(`killed at ${killedAt.size} steps: ${[...killedAt].join(", ")}`);
-      assert.ok(killedAt.size >= 14, `only ${killedAt.size} steps were met`);
-      const score = world.score();
-      assert.deepEqual(score.dropped, []);
-      assert.deepEqual(score.terminated, ["ep-1"]);
-      assert.deepEqual([...score.runningMachines].sort(), ["ep-2", "ep-3", "ep-4"]);
-      assert.equal(score.launches, 0, "the ghost was enough");
-      assert.equal(Object.keys(score.adopted).length, SESSIONS);
-      assert.ok(
-        Object.values(score.adopted).every((times) => times === 1),
-        "no client is called twice",
-      );
-      assert.deepEqual(world.steering?.pins, []);
-      const keys = world.auditRows.map((row) => `${row.operation} ${row.action}`);
-      assert.equal(new Set(keys).size, keys.length);
-    } finally {
-      await worker?.kill();
-      await served?.close();
-    }
+    const killedAt = await playWithKills(world, { spec, moment, start });
+    t.diagnostic(`killed at ${killedAt.size} steps: ${[...killedAt].join(", ")}`);
+    assert.ok(killedAt.size >= 14, `only ${killedAt.size} steps were met`);
+    assertServing(world, ["ep-2", "ep-3", "ep-4"]);
   });
 }
+
+test("killed after each step of a drain, it ends as if it had not been", { timeout: 600_000 }, async (t) => {
+  const world = new World();
+  const spec = specFor({ name: "kill-drain", move: { batchSessions: 64 } });
+  const start = (workflowId: string): Promise<DrainFinished> =>
+    server.client.workflow.execute(drainEndpoint, { taskQueue: "control", workflowId, args: [{ ...asked, spec }] });
+  const killedAt = await playWithKills(world, { spec, moment: "after", start });
+  t.diagnostic(`killed at ${killedAt.size} steps: ${[...killedAt].join(", ")}`);
+  assert.ok(killedAt.size >= 12, `only ${killedAt.size} steps were met`);
+  assertServing(world, ["ep-2", "ep-3"]);
+});

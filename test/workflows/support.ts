@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { Client, Connection } from "@temporalio/client";
 import { pino } from "pino";
-import { createActivities } from "../../activities/index.ts";
+import { type Activities, createActivities } from "../../activities/index.ts";
 import { createStopGuard } from "../../activities/stop-guard.ts";
 import { SwarmSpec } from "../../models/swarm-spec.ts";
 import { startTemporal, type TemporalService } from "../../setup/services.ts";
@@ -44,15 +44,19 @@ export async function startServer(dynamicConfig?: Record<string, number>): Promi
 }
 
 export function startWorkers(server: TestServer, world: World): Promise<WorkerSet> {
+  return startWorkersWith(server, activitiesOf(world));
+}
+
+export function startWorkersWith(server: TestServer, activities: Activities): Promise<WorkerSet> {
   return startWorkerSet({
     connection: { address: server.address },
     namespace: "default",
-    activities: activitiesOf(world),
+    activities,
     log: pino({ level: process.env.FORESHIFT_DEBUG === "1" ? "debug" : "silent" }, pino.destination(2)),
   });
 }
 
-export function activitiesOf(world: World): ReturnType<typeof createActivities> {
+export function activitiesOf(world: World): Activities {
   const { store, hypervisor, balancer } = world;
   return createActivities({
     store,
@@ -67,9 +71,11 @@ type SpecChanges = {
   readonly name?: string;
   readonly count?: number;
   readonly ghosts?: number;
+  readonly capacitySessions?: number;
   readonly thresholds?: Partial<SwarmSpec["thresholds"]>;
   readonly budget?: Partial<SwarmSpec["budget"]>;
   readonly move?: Partial<SwarmSpec["move"]>;
+  readonly outlier?: Partial<SwarmSpec["outlier"]>;
   readonly recoverInPlace?: boolean;
 };
 
@@ -80,11 +86,12 @@ export function specFor(changes: SpecChanges = {}): SwarmSpec {
     kind: "Swarm",
     name: changes.name ?? "lab",
     vip: { v4: "198.19.0.1" },
-    endpoints: { count: changes.count ?? 3, ghosts: changes.ghosts ?? 1, capacitySessions: 500 },
+    endpoints: { count: changes.count ?? 3, ghosts: changes.ghosts ?? 1, capacitySessions: changes.capacitySessions ?? 500 },
     key: { secret: { path: "swarms/lab/wireguard", version: 1 }, publicKey: `${"B".repeat(42)}A=` },
     move: { batchSessions: 4, overlapMs: 100, verifyTimeoutMs: 2_000, ...changes.move },
     budget: { disruptedShareMaxPercent: 40, windowShareMaxPercent: 100, windowMs: 60_000, ...changes.budget },
     thresholds: { holdMs: 300, replaceAfterMs: 1_000, recoverAfterMs: 500, coolDownMs: 1_000, ...changes.thresholds },
+    outlier: changes.outlier ?? {},
     recoverInPlace: changes.recoverInPlace ?? true,
   });
 }

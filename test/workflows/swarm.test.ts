@@ -43,7 +43,52 @@ test("comes up from nothing and launches no machine twice", { timeout: 60_000 },
   });
 });
 
-test("drains on request, and refills the pool", { timeout: 60_000 }, async () => {
+test("drained of an endpoint, it lives on with the others and gets another as its file asks", { timeout: 60_000 }, async () => {
+  const spec = specFor({ name: "drain" });
+  await onSwarm(spec, async (world) => {
+    const [endpoint, ...others] = members(world);
+    world.connect(endpoint, 6);
+    const homes = new Map<string, string | undefined>();
+    world.intercept = (call, _, phase) => {
+      if (call !== "hypervisor.terminate" || phase !== "before") return;
+      for (const client of world.clients) homes.set(client.publicKey, client.endpoint);
+    };
+    await temporal.drainEndpoint({ swarm: "drain", endpoint, by: BY });
+    await eventually(`${endpoint} is gone`, () => world.score().terminated.includes(endpoint));
+    await awaitWhole(world, spec);
+    assert.equal(homes.size, 6);
+    for (const home of homes.values()) assert.ok(others.includes(home ?? ""), `${home} was there before`);
+    assert.deepEqual(world.score().dropped, []);
+    assert.equal(world.score().launches, 5, "the ghost fills the place, and the pool is refilled");
+  });
+});
+
+test("refuses a drain that the others could not bear, and a replacement never needs that", { timeout: 60_000 }, async () => {
+  const spec = specFor({ name: "bear", count: 2, capacitySessions: 4 });
+  await onSwarm(spec, async (world) => {
+    const swarm = "bear";
+    const [endpoint = "", other = ""] = (world.steering?.members ?? []).map((member) => member.endpoint);
+    world.connect(endpoint, 3);
+    world.connect(other, 2);
+    await assert.rejects(temporal.drainEndpoint({ swarm, endpoint, by: BY }), (thrown) => {
+      return (
+        codeIs("CAPACITY_EXCEEDED")(thrown) && /4 sessions could be carried afterwards, and there are 5/.test(String(thrown))
+      );
+    });
+    assert.deepEqual((await temporal.status(swarm)).requested, []);
+    await temporal.replaceEndpoint({ swarm, endpoint, by: BY });
+    await eventually(`${endpoint} is gone`, () => world.score().terminated.includes(endpoint));
+  });
+  const one = specFor({ name: "last", count: 1 });
+  await onSwarm(one, async (world) => {
+    const endpoint = world.steering?.members[0]?.endpoint ?? "";
+    await assert.rejects(temporal.drainEndpoint({ swarm: "last", endpoint, by: BY }), (thrown) => {
+      return codeIs("CAPACITY_EXCEEDED")(thrown) && /no other endpoint would be left/.test(String(thrown));
+    });
+  });
+});
+
+test("replaces on request, and refills the pool", { timeout: 60_000 }, async () => {
   const spec = specFor({ name: "request" });
   await onSwarm(spec, async (world) => {
     const [endpoint] = members(world);
@@ -93,6 +138,31 @@ test("recovers a lost endpoint in place, else replaces it", { timeout: 90_000 },
     assert.ok(!world.score().terminated.includes(hurt));
     const analyses = world.auditRows.filter((row) => row.action === "analyse the loss");
     assert.equal(analyses.length, 2);
+  });
+});
+
+test("where clients are left to find out by themselves, none is called and the machine waits for them", {
+  timeout: 90_000,
+}, async () => {
+  const spec = specFor({ name: "stock", outlier: { takeover: false } });
+  await onSwarm(spec, async (world) => {
+    const [dead] = members(world);
+    world.connect(dead, 4);
+    const calls: string[] = [];
+    world.intercept = (call, operation, phase) => {
+      if (operation !== undefined && phase === "after" && /agent|repair/.test(call)) calls.push(call);
+    };
+    world.crash(dead);
+    world.machine(dead).agentAnswers = true;
+    await eventually("its loss is being handled", async () => (await temporal.status("stock")).runs.length > 0);
+    await new Promise((resolve) => setTimeout(resolve, 2_000));
+    assert.deepEqual(calls, [], "nobody calls the clients or touches the machine");
+    world.clientsFindOut(dead);
+    await eventually(`${dead} is recovered`, () => world.machine(dead).ejectedAtMs === undefined);
+    await awaitWhole(world, spec);
+    assert.deepEqual(world.score().adopted, {});
+    assert.ok(world.clients.every((client) => client.endpoint !== dead));
+    assert.deepEqual(world.score().dropped, []);
   });
 });
 

@@ -19,6 +19,7 @@ import { Journal } from "./journal.ts";
 import { PeerBook } from "./peer-book.ts";
 import { Publisher } from "./publisher.ts";
 import { Sessions } from "./sessions.ts";
+import { keepToken } from "./token.ts";
 import { Tunnel } from "./tunnel.ts";
 import { VitalsReader } from "./vitals.ts";
 
@@ -36,6 +37,7 @@ export class Agent {
   readonly #config: AgentConfig;
   readonly #reflex: UnixHttpClient;
   readonly #collector: UnixHttpClient;
+  readonly #secrets: SecretStore;
   readonly #log: Logger;
   readonly #tunnel: Tunnel;
   readonly #book: PeerBook;
@@ -56,6 +58,7 @@ export class Agent {
     this.#config = config;
     this.#reflex = reflex;
     this.#collector = collector;
+    this.#secrets = secrets;
     this.#log = log;
     this.#book = new PeerBook(config.stateDir, log);
     this.#journal = new Journal(config.stateDir, log);
@@ -73,13 +76,14 @@ export class Agent {
       sessions: this.#sessions,
       journal: this.#journal,
       status: () => this.#status(),
-      recover: () => this.#recover(),
+      recover: (adopts) => this.#recover(adopts),
       poke: () => this.#poke(),
     };
   }
 
   start(): void {
     this.#loops.push(this.#startTunnel(), this.#watch(), this.#heartbeat(), this.#followProbes(), this.#followSwarm());
+    this.#loops.push(keepToken(this.#secrets, this.#log, this.#stop.signal));
   }
 
   /** Ends the loops; WireGuard stays up. */
@@ -259,7 +263,8 @@ export class Agent {
   }
 
   /** Sessions to bring back after a restart of the device: those it had, less those the balancer has moved elsewhere since. */
-  async #recover(): Promise<number> {
+  async #recover(adopts: boolean): Promise<number> {
+    if (!adopts) return await this.#tunnel.recover([]);
     try {
       const known = await this.#reflex.get("/v1/sessions", { ...PUSH, schema: z.array(SessionState) });
       for (const session of known) if (session.endpoint !== this.#config.endpoint) this.#sessions.learnElsewhere(session);

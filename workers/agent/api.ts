@@ -16,14 +16,14 @@ const operation = z.string().min(1).max(512);
 const PrepareBody = z.strictObject({ operation, peers: z.array(Peer).max(LIMITS.agent.peersMax) });
 const AdoptBody = z.strictObject({ operation, sessions: z.array(SessionState).max(LIMITS.agent.adoptBatchMax) });
 const RetireBody = z.strictObject({ operation, publicKeys: z.array(PublicKey).max(LIMITS.agent.adoptBatchMax) });
-const RecoverBody = z.strictObject({ operation });
+const RecoverBody = z.strictObject({ operation, adopts: z.boolean().default(true) });
 
 export interface AgentApi {
   readonly tunnel: Tunnel;
   readonly sessions: Sessions;
   readonly journal: Journal;
   readonly status: () => AgentStatus;
-  readonly recover: () => Promise<number>;
+  readonly recover: (adopts: boolean) => Promise<number>;
   /** Something was changed: look at the device at once. */
   readonly poke: () => void;
 }
@@ -52,7 +52,7 @@ export function agentRoutes(app: FastifyInstance, api: AgentApi): void {
   });
   app.post("/v1/recover", async (request) => {
     const body = parseInput(RecoverBody, request.body, "body");
-    await journal.once(body.operation, "recover", api.recover);
+    await journal.once(body.operation, "recover", () => api.recover(body.adopts));
     api.poke();
     return { ok: true };
   });

@@ -6,6 +6,7 @@ import { LIMITS } from "../../models/limits.ts";
 import { afterAnswer, afterMiss, decideEjection, ejected, ejectionMs, mayReturn, returned } from "../../models/outlier.ts";
 import type { SessionState } from "../../models/session.ts";
 import type { SteeringState } from "../../models/steering.ts";
+import { counted } from "../../models/words.ts";
 import type { Agents } from "./agents.ts";
 import type { EventJournal } from "./event-journal.ts";
 import type { PathKeeper } from "./path-keeper.ts";
@@ -128,7 +129,7 @@ export class Failover {
       {
         kind: "ejected",
         endpoint,
-        text: `${endpoint} is out for at least ${ejectionMs(record, desired.outlier)} ms: ${why}; ${moves.length} sessions go to their shadows`,
+        text: `${endpoint} is out for at least ${ejectionMs(record, desired.outlier)} ms: ${why}; ${counted(moves.length, "session")} for the shadows`,
         details: {
           misses: record.missesInARow,
           refused,
@@ -177,8 +178,8 @@ export class Failover {
   }
 
   #takeoverEnded(from: string, moved: number, left: number, tookMs: number): void {
-    const rest = left === 0 ? "" : `; ${left} clients did not answer`;
-    const text = `${moved} sessions of ${from} live on their shadows after ${tookMs} ms${rest}`;
+    const rest = left === 0 ? "" : `; ${counted(left, "client")} did not answer`;
+    const text = `Shadows hold ${counted(moved, "session")} of ${from} after ${tookMs} ms${rest}`;
     this.#around.events.add({ kind: "sessions-moved", endpoint: from, text, details: { moved, left, tookMs } }, Date.now());
   }
 

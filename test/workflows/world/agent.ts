@@ -1,0 +1,67 @@
+/** The agent of one machine of a world. */
+import type { EndpointAgent } from "../../../drivers/ports.ts";
+import { ForeshiftError } from "../../../models/errors.ts";
+import type { SessionState } from "../../../models/session.ts";
+import type { SimulatedReflex } from "./balancer.ts";
+import type { Calls } from "./calls.ts";
+import type { Fleet, SimulatedMachine } from "./fleet.ts";
+
+export function simulatedAgent(name: string, fleet: Fleet, reflex: SimulatedReflex, calls: Calls): EndpointAgent {
+  const reach = (): SimulatedMachine => {
+    const machine = fleet.machines.get(name);
+    if (machine?.state === "running" && machine.agentAnswers) return machine;
+    throw new ForeshiftError("UNREACHABLE", { field: "agent", value: name, detail: "nobody listens" });
+  };
+  const change = (action: string, operation: string, effect: (machine: SimulatedMachine) => void) =>
+    calls.change(`agent.${action}`, `${name}:${operation}`, () => effect(reach()));
+  return {
+    status: () =>
+      calls.read("agent.status", () => {
+        const { name: endpoint, alive: tunnelUp, keys } = reach();
+        return { endpoint, tunnelUp, sessions: keys.size, clockMs: Date.now(), sessionsVersion: 0 };
+      }),
+    sessions: () => calls.read("agent.sessions", () => fleet.sessionsOf(reach())),
+    prepare: ({ operation, peers }) =>
+      change("prepare", operation, (machine) => {
+        machine.peers = peers.length;
+      }),
+    adopt: ({ operation, sessions }) =>
+      change("adopt", operation, (machine) => {
+        assertClock(name, sessions);
+        for (const session of sessions) call(machine, session, fleet, reflex);
+      }),
+    retire: ({ operation, publicKeys }) =>
+      change("retire", operation, (machine) => {
+        for (const publicKey of publicKeys) {
+          machine.keys.delete(publicKey);
+          const client = fleet.client(publicKey);
+          if (client?.endpoint === name) fleet.drop(client);
+        }
+      }),
+    recover: ({ operation, adopts }) =>
+      change("recover", operation, (machine) => {
+        machine.alive = true;
+        machine.ejectedAtMs = undefined;
+        machine.keys.clear();
+        const stranded = fleet.clients.filter((client) => client.endpoint === name);
+        if (adopts !== false) for (const client of stranded) fleet.shakeHands(client, machine);
+      }),
+  };
+}
+
+function assertClock(name: string, sessions: readonly SessionState[]): void {
+  const newestMs = Math.max(0, ...sessions.map((session) => session.lastHandshakeMs));
+  if (newestMs <= Date.now()) return;
+  throw new ForeshiftError("CLOCK_BEHIND", { field: "endpoint", value: name, detail: "a handshake is in its future" });
+}
+
+/** A session that is here by a newer handshake is left alone; the answer to a handshake goes where the client is pinned. */
+function call(machine: SimulatedMachine, session: SessionState, fleet: Fleet, reflex: SimulatedReflex): void {
+  const client = fleet.client(session.publicKey);
+  if (client === undefined || (machine.keys.get(session.publicKey) ?? 0) > session.lastHandshakeMs) return;
+  const key = `${session.publicKey}>${machine.name}`;
+  fleet.adopted.set(key, (fleet.adopted.get(key) ?? 0) + 1);
+  const pin = reflex.pinOf(client.outer);
+  if (!machine.alive || (pin !== undefined && pin !== machine.name)) return;
+  if (client.answersHandshakes) fleet.shakeHands(client, machine);
+}

@@ -1,0 +1,143 @@
+/**
+ * Machines and clients of a world in memory, and who holds whose keys. It keeps score: which living session was dropped, which client
+ * was called how often.
+ */
+import { ForeshiftError } from "../../../models/errors.ts";
+import type { Peer, SessionState } from "../../../models/session.ts";
+import { shadowOf } from "../../../models/shadow.ts";
+
+export interface SimulatedMachine {
+  readonly name: string;
+  state: "running" | "suspended" | "gone";
+  readonly createdAtMs: number;
+  /** WireGuard and agent answer. */
+  alive: boolean;
+  agentAnswers: boolean;
+  ejectedAtMs: number | undefined;
+  ejections: number;
+  /** Packet loss that its probes show, 0..1. */
+  loss: number;
+  /** Sessions whose keys it holds: public key -> Unix ms of the handshake. */
+  readonly keys: Map<string, number>;
+  peers: number;
+}
+
+export interface SimulatedClient {
+  readonly publicKey: string;
+  readonly inner: string;
+  readonly outer: string;
+  /** Whose keys it sends with. */
+  endpoint: string | undefined;
+  answersHandshakes: boolean;
+  sendsTraffic: boolean;
+}
+
+const RECEIVED_BYTES = 1_000;
+
+export class Fleet {
+  readonly machines = new Map<string, SimulatedMachine>();
+  readonly clients: SimulatedClient[] = [];
+  readonly adopted = new Map<string, number>();
+  readonly dropped: string[] = [];
+  readonly terminated: string[] = [];
+  launches = 0;
+
+  addMachine(name: string, state: "running" | "suspended"): SimulatedMachine {
+    const machine: SimulatedMachine = {
+      name,
+      state,
+      createdAtMs: Date.now(),
+      alive: true,
+      agentAnswers: true,
+      ejectedAtMs: undefined,
+      ejections: 0,
+      loss: 0,
+      keys: new Map(),
+      peers: 0,
+    };
+    this.machines.set(name, machine);
+    return machine;
+  }
+
+  /** UNKNOWN_ENDPOINT unless there is such a machine. */
+  machine(name: string): SimulatedMachine {
+    const machine = this.machines.get(name);
+    if (machine === undefined || machine.state === "gone") throw new ForeshiftError("UNKNOWN_ENDPOINT", { value: name });
+    return machine;
+  }
+
+  running(): readonly SimulatedMachine[] {
+    return [...this.machines.values()].filter((machine) => machine.state === "running");
+  }
+
+  /** Clients with a session on the endpoint. */
+  connect(endpoint: string, count: number, traffic: boolean): void {
+    for (let number = 0; number < count; number += 1) {
+      const index = this.clients.length + 1;
+      const client: SimulatedClient = {
+        publicKey: `${"A".repeat(36)}${String(index).padStart(6, "0")}A=`,
+        inner: `10.66.${Math.floor(index / 250)}.${index % 250}`,
+        outer: `198.18.${100 + Math.floor(index / 250)}.${index % 250}:40000`,
+        endpoint,
+        answersHandshakes: true,
+        sendsTraffic: traffic,
+      };
+      this.clients.push(client);
+      this.machine(endpoint).keys.set(client.publicKey, Date.now());
+    }
+  }
+
+  client(publicKey: string): SimulatedClient | undefined {
+    return this.clients.find((client) => client.publicKey === publicKey);
+  }
+
+  shakeHands(client: SimulatedClient, machine: SimulatedMachine | undefined): void {
+    if (machine === undefined) return;
+    machine.keys.set(client.publicKey, Date.now());
+    client.endpoint = machine.name;
+  }
+
+  /** Its keys are gone where it sends to. */
+  drop(client: SimulatedClient): void {
+    if (client.answersHandshakes) this.dropped.push(client.publicKey);
+    client.endpoint = undefined;
+  }
+
+  sessionsOf(machine: SimulatedMachine): readonly SessionState[] {
+    const others = this.running().map((one) => one.name);
+    return [...machine.keys].flatMap(([publicKey, lastHandshakeMs]) => {
+      const client = this.client(publicKey);
+      if (client === undefined) return [];
+      const shadow = shadowOf(publicKey, machine.name, others);
+      const elapsedMs = Date.now() - lastHandshakeMs;
+      const sending = client.endpoint === machine.name && client.sendsTraffic;
+      return [
+        {
+          ...asPeer(client),
+          endpoint: machine.name,
+          outerAddress: client.outer,
+          lastHandshakeMs,
+          rxBytes: RECEIVED_BYTES + (sending ? elapsedMs : 0),
+          txBytes: 0,
+          ...(shadow === undefined ? {} : { shadow }),
+          version: 1,
+          updatedAtMs: Date.now(),
+        },
+      ];
+    });
+  }
+
+  /** Each client's session where its newest handshake was: what the balancer and the store know. */
+  sessions(): readonly SessionState[] {
+    const newest = new Map<string, SessionState>();
+    for (const session of this.running().flatMap((machine) => this.sessionsOf(machine))) {
+      const known = newest.get(session.publicKey);
+      if (known === undefined || session.lastHandshakeMs >= known.lastHandshakeMs) newest.set(session.publicKey, session);
+    }
+    return [...newest.values()];
+  }
+}
+
+export function asPeer(client: SimulatedClient): Peer {
+  return { publicKey: client.publicKey, innerAddresses: [client.inner] };
+}

@@ -1,0 +1,91 @@
+/** The store of a world. */
+import type { AuditEntry, AuditRow, StopSwitch, Store } from "../../../drivers/ports.ts";
+import { ForeshiftError } from "../../../models/errors.ts";
+import type { Heartbeat } from "../../../models/observation.ts";
+import type { SwarmSpec } from "../../../models/swarm-spec.ts";
+import type { Calls } from "./calls.ts";
+import { asPeer, type Fleet, type SimulatedMachine } from "./fleet.ts";
+
+export class SimulatedStore {
+  answers = true;
+  readonly auditRows: AuditRow[] = [];
+  readonly pages: { operation: string; subject: string; text: string }[] = [];
+  readonly #fleet: Fleet;
+  readonly #calls: Calls;
+  readonly #switches = new Map<string, StopSwitch>();
+  readonly #specs = new Map<string, SwarmSpec>();
+
+  constructor(fleet: Fleet, calls: Calls) {
+    this.#fleet = fleet;
+    this.#calls = calls;
+  }
+
+  readonly port: Store = {
+    audit: (entry) => this.#ask("audit", () => this.#writeAudit(entry)),
+    auditTrail: (query) => this.#ask("auditTrail", () => this.#readAudit(query)),
+    stopSwitches: () => this.#ask("stopSwitches", () => [...this.#switches.values()]),
+    setStopSwitch: ({ scope, on, by, reason }) =>
+      this.#ask("setStopSwitch", () => {
+        if (!on) this.#switches.delete(scope);
+        else if (!this.#switches.has(scope)) this.#switches.set(scope, { scope, by, reason, atMs: Date.now() });
+      }),
+    page: ({ operation, subject, text }) =>
+      this.#ask("page", () => {
+        if (!this.pages.some((page) => page.operation === operation)) this.pages.push({ operation, subject, text });
+      }),
+    saveSpec: (spec) => this.#ask("saveSpec", () => void this.#specs.set(spec.name, spec)),
+    specs: () => this.#ask("specs", () => [...this.#specs.values()].sort((a, b) => (a.name < b.name ? -1 : 1))),
+    heartbeats: (swarm) =>
+      this.#ask("heartbeats", () => {
+        const talking = this.#fleet.running().filter((machine) => machine.agentAnswers);
+        return talking.map((machine) => heartbeatOf(machine, swarm));
+      }),
+    telemetry: () => this.#ask("telemetry", () => []),
+    outsideEvents: () => this.#ask("outsideEvents", () => []),
+    peers: () => this.#ask("peers", () => this.#fleet.clients.map(asPeer)),
+    sessions: () => this.#ask("sessions", () => this.#fleet.sessions()),
+    close: () => Promise.resolve(),
+  };
+
+  #ask<T>(call: string, act: () => T): Promise<T> {
+    return this.#calls.read(`store.${call}`, () => {
+      if (this.answers) return act();
+      throw new ForeshiftError("UNREACHABLE", { field: "PostgreSQL", value: "nowhere", detail: "it is away" });
+    });
+  }
+
+  #writeAudit(entry: AuditEntry): void {
+    if (this.auditRows.some((row) => row.operation === entry.operation && row.action === entry.action)) return;
+    this.auditRows.push({ ...entry, seq: this.auditRows.length + 1, atMs: Date.now() });
+  }
+
+  #readAudit({ swarm, endpoint, workflowId, afterSeq, limit }: Parameters<Store["auditTrail"]>[0]): readonly AuditRow[] {
+    const rows = this.auditRows.filter(
+      (row) =>
+        (swarm === undefined || row.swarm === swarm) &&
+        (endpoint === undefined || row.endpoint === endpoint) &&
+        (workflowId === undefined || row.workflowId === workflowId) &&
+        row.seq > (afterSeq ?? 0),
+    );
+    return afterSeq === undefined ? rows.slice(-limit) : rows.slice(0, limit);
+  }
+}
+
+function heartbeatOf(machine: SimulatedMachine, swarm: string): Heartbeat {
+  return {
+    swarm,
+    endpoint: machine.name,
+    atMs: Date.now(),
+    sequence: 1,
+    startedAtMs: machine.createdAtMs,
+    cpuShare: 0.1,
+    cpuPressure: 0,
+    memoryShare: 0.1,
+    tunnelUp: machine.alive,
+    sessions: machine.keys.size,
+    rxBytes: 0,
+    txBytes: 0,
+    rxDrops: 0,
+    txDrops: 0,
+  };
+}
