@@ -7,9 +7,10 @@ import { SlidingOrder } from "./sliding-order.ts";
 import { SurpriseScale } from "./surprise.ts";
 
 export const VIEWS = {
-  /** The mean of the newest values against the mean of those before. */
-  shiftLength: 24,
-  shiftReferenceLength: 96,
+  /** The mean of the newest values against the mean of those before, up to a day of them at five minutes. */
+  shiftLength: 16,
+  shiftReferenceMin: 96,
+  shiftReferenceMax: 288,
   medianLength: 96,
   /** Windows of this many values, compared with this many earlier ones; the distances to the nearest are summed. */
   shapeLength: 32,
@@ -46,7 +47,7 @@ function residualOf(value: number, reference: number): number {
 }
 
 export class ShiftView implements View {
-  readonly #recent = new Recent(VIEWS.shiftLength + VIEWS.shiftReferenceLength);
+  readonly #recent = new Recent(VIEWS.shiftLength + VIEWS.shiftReferenceMax);
   readonly #scale: SurpriseScale;
 
   constructor(historyLength: number) {
@@ -56,9 +57,10 @@ export class ShiftView implements View {
   observe(value: number): number | undefined {
     const recent = this.#recent;
     recent.push(value);
-    if (recent.size < recent.capacity) return undefined;
+    const referenceLength = recent.size - VIEWS.shiftLength;
+    if (referenceLength < VIEWS.shiftReferenceMin) return undefined;
     const now = recent.mean(0, VIEWS.shiftLength);
-    const before = recent.mean(VIEWS.shiftLength, VIEWS.shiftReferenceLength);
+    const before = recent.mean(VIEWS.shiftLength, referenceLength);
     return this.#scale.observe(residualOf(now, before));
   }
 
