@@ -2,19 +2,44 @@
  * Online anomaly detector of one series: the mean surprise of several views of it, and an alarm where that passes a threshold,
  * at most one in a rest. One configuration for every series; nothing is learned from later values.
  */
-import { MedianView, SeasonView, ShapeView, ShiftView, type View, type ViewState } from "./views.ts";
+import {
+  MedianView,
+  type SeasonLengths,
+  SeasonView,
+  type ShapeLengths,
+  ShapeView,
+  type ShiftLengths,
+  ShiftView,
+  type View,
+  type ViewState,
+} from "./views.ts";
 
-export const DETECTOR = {
-  /** Residuals each view judges by: two weeks at five minutes. */
-  historyLength: 4_000,
-  /** Larger magnitudes are taken as this, so that sums of squares stay finite. */
-  magnitudeMax: 1e150,
-} as const;
+export interface DetectorLengths {
+  /** Residuals that each view judges by. */
+  readonly history: number;
+  readonly shift: ShiftLengths;
+  readonly median: number;
+  /** The shape view has its own history: what it compares with is short. */
+  readonly shape?: ShapeLengths & { readonly history: number };
+  readonly season?: SeasonLengths;
+}
+
+/** For series at about five minutes: two weeks of residuals, levels against a day. Chosen by cross-validation (docs/models.md). */
+export const FULL: DetectorLengths = {
+  history: 4_000,
+  shift: { length: 16, referenceMin: 96, referenceMax: 288 },
+  median: 96,
+  shape: { length: 32, kept: 400, history: 2_000 },
+  season: { timesOfDay: 48, valuesMax: 40 },
+};
+
+/** Larger magnitudes are taken as this, so that sums of squares stay finite. */
+const MAGNITUDE_MAX = 1e150;
 
 /** Fixed once for all series; chosen by cross-validation over files (docs/models.md). */
 export const ALARMS = {
   /** Mean surprise from which an alarm is raised, by what a false alarm costs against a miss. */
-  thresholds: { standard: 1.8, lowFp: 2, lowFn: 1.6 },
+  thresholds: { standard: 1.8, lowFp: 1.9, lowFn: 1.8 },
   /** Values after an alarm in which none is raised. */
   restLength: 120,
 } as const;
@@ -24,14 +49,16 @@ export interface DetectorState {
 }
 
 export class SeriesDetector {
+  readonly #median: MedianView;
   readonly #views: readonly View[];
 
-  constructor(historyLength: number = DETECTOR.historyLength) {
+  constructor({ history, shift, median, shape, season }: DetectorLengths = FULL) {
+    this.#median = new MedianView(median, history);
     this.#views = [
-      new ShiftView(historyLength),
-      new MedianView(historyLength),
-      new ShapeView(historyLength),
-      new SeasonView(historyLength),
+      new ShiftView(shift, history),
+      this.#median,
+      ...(shape === undefined ? [] : [new ShapeView(shape, shape.history)]),
+      ...(season === undefined ? [] : [new SeasonView(season, history)]),
     ];
   }
 
@@ -41,10 +68,15 @@ export class SeriesDetector {
    */
   observe(value: number, atMs: number): number {
     if (!Number.isFinite(value) || !Number.isFinite(atMs)) return 0;
-    const bounded = Math.max(-DETECTOR.magnitudeMax, Math.min(DETECTOR.magnitudeMax, value));
+    const bounded = Math.max(-MAGNITUDE_MAX, Math.min(MAGNITUDE_MAX, value));
     let sum = 0;
     for (const view of this.#views) sum += view.observe(bounded, atMs) ?? 0;
     return sum / this.#views.length;
+  }
+
+  /** The recent median and how far from it `share` of the values were; undefined until there are enough. */
+  usual(share: number): { readonly middle: number; readonly reach: number } | undefined {
+    return this.#median.usual(share);
   }
 
   snapshot(): DetectorState {

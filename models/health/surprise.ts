@@ -14,6 +14,7 @@ const SURPRISE = {
   tailIndexMin: 0.1,
   /** One in a hundred million; more is not more reason to act. */
   surpriseMax: 8,
+  digitsKept: 4,
 } as const;
 
 export class SurpriseScale {
@@ -54,8 +55,15 @@ export class SurpriseScale {
     return Math.max(SURPRISE.tailIndexMin, sum / tailSize - Math.log(start));
   }
 
+  /** The residual that `share` (0..1) of the past do not exceed; undefined while there are too few. */
+  quantile(share: number): number | undefined {
+    const count = this.#past.size;
+    return count < SURPRISE.residualsMin ? undefined : this.#past.at(Math.min(count - 1, Math.floor(share * count)));
+  }
+
+  /** Rounded, which changes later surprises in their third digit and makes a small document. */
   snapshot(): number[] {
-    return this.#past.arrivals();
+    return this.#past.arrivals().map((residual) => Number(residual.toPrecision(SURPRISE.digitsKept)));
   }
 
   restore(arrivals: readonly number[]): void {

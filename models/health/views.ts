@@ -6,20 +6,29 @@ import { Recent } from "./recent.ts";
 import { SlidingOrder } from "./sliding-order.ts";
 import { SurpriseScale } from "./surprise.ts";
 
-export const VIEWS = {
-  /** The mean of the newest values against the mean of those before, up to a day of them at five minutes. */
-  shiftLength: 16,
-  shiftReferenceMin: 96,
-  shiftReferenceMax: 288,
-  medianLength: 96,
-  /** Windows of this many values, compared with this many earlier ones; the distances to the nearest are summed. */
-  shapeLength: 32,
-  shapesKept: 400,
+export interface ShiftLengths {
+  /** The mean of so many newest values against the mean of those before, from `referenceMin` up to `referenceMax` of them. */
+  readonly length: number;
+  readonly referenceMin: number;
+  readonly referenceMax: number;
+}
+
+export interface SeasonLengths {
+  readonly timesOfDay: number;
+  /** Values kept for each time of day: the newest. */
+  readonly valuesMax: number;
+}
+
+/** Windows of so many values, compared with so many earlier ones. */
+export interface ShapeLengths {
+  readonly length: number;
+  readonly kept: number;
+}
+
+const VIEWS = {
   shapeNeighbours: 10,
   shapesMin: 30,
-  /** Times of day, the values kept for each, and how many make a baseline. */
-  timesOfDay: 48,
-  valuesPerTimeMax: 40,
+  /** Fewer values make no baseline for a time of day. */
   valuesPerTimeMin: 8,
   /** A residual smaller than this share of the values it came from is their rounding. */
   roundingShare: 1e-9,
@@ -47,20 +56,24 @@ function residualOf(value: number, reference: number): number {
 }
 
 export class ShiftView implements View {
-  readonly #recent = new Recent(VIEWS.shiftLength + VIEWS.shiftReferenceMax);
+  readonly #lengths: ShiftLengths;
+  readonly #recent: Recent;
   readonly #scale: SurpriseScale;
 
-  constructor(historyLength: number) {
+  constructor(lengths: ShiftLengths, historyLength: number) {
+    this.#lengths = lengths;
+    this.#recent = new Recent(lengths.length + lengths.referenceMax);
     this.#scale = new SurpriseScale(historyLength);
   }
 
   observe(value: number): number | undefined {
     const recent = this.#recent;
     recent.push(value);
-    const referenceLength = recent.size - VIEWS.shiftLength;
-    if (referenceLength < VIEWS.shiftReferenceMin) return undefined;
-    const now = recent.mean(0, VIEWS.shiftLength);
-    const before = recent.mean(VIEWS.shiftLength, referenceLength);
+    const { length, referenceMin } = this.#lengths;
+    const referenceLength = recent.size - length;
+    if (referenceLength < referenceMin) return undefined;
+    const now = recent.mean(0, length);
+    const before = recent.mean(length, referenceLength);
     return this.#scale.observe(residualOf(now, before));
   }
 
@@ -75,10 +88,11 @@ export class ShiftView implements View {
 }
 
 export class MedianView implements View {
-  readonly #window = new SlidingOrder(VIEWS.medianLength);
+  readonly #window: SlidingOrder;
   readonly #scale: SurpriseScale;
 
-  constructor(historyLength: number) {
+  constructor(length: number, historyLength: number) {
+    this.#window = new SlidingOrder(length);
     this.#scale = new SurpriseScale(historyLength);
   }
 
@@ -87,6 +101,12 @@ export class MedianView implements View {
     const surprise = window.size < window.capacity ? undefined : this.#scale.observe(residualOf(value, window.median()));
     window.push(value);
     return surprise;
+  }
+
+  /** The recent median and how far from it `share` of the values were; undefined until there are enough. */
+  usual(share: number): { readonly middle: number; readonly reach: number } | undefined {
+    const reach = this.#scale.quantile(share);
+    return reach === undefined ? undefined : { middle: this.#window.median(), reach };
   }
 
   snapshot(): ViewState {
@@ -101,41 +121,54 @@ export class MedianView implements View {
 
 /** Conformal nearest-neighbour distance of lagged windows, as in KNN-CAD (Burnaev and Ishimtsev 2016, arXiv:1608.04585). */
 export class ShapeView implements View {
-  readonly #recent: Recent;
+  readonly #length: number;
+  readonly #capacity: number;
+  /** The newest values in one piece, twice the room they need: moved to the front when the room is used up. */
+  readonly #line: Float64Array;
+  #end = 0;
   readonly #scale: SurpriseScale;
-  readonly #window = new Float64Array(VIEWS.shapeLength);
   readonly #nearest = new Float64Array(VIEWS.shapeNeighbours);
 
-  constructor(historyLength: number) {
+  constructor({ length, kept }: ShapeLengths, historyLength: number) {
+    this.#length = length;
+    this.#capacity = kept + length;
+    this.#line = new Float64Array(2 * this.#capacity);
     this.#scale = new SurpriseScale(historyLength);
-    this.#recent = new Recent(VIEWS.shapesKept + VIEWS.shapeLength);
   }
 
   observe(value: number): number | undefined {
-    const recent = this.#recent;
-    recent.push(value);
-    const shapes = recent.size - VIEWS.shapeLength;
+    this.#push(value);
+    const shapes = Math.min(this.#end, this.#capacity) - this.#length;
     if (shapes < VIEWS.shapesMin) return undefined;
     return this.#scale.observe(this.#distance(shapes));
   }
 
+  #push(value: number): void {
+    if (this.#end === this.#line.length) {
+      this.#line.copyWithin(0, this.#end - this.#capacity + 1);
+      this.#end = this.#capacity - 1;
+    }
+    this.#line[this.#end] = value;
+    this.#end++;
+  }
+
   /** Sum of the distances from the newest window to the nearest of the earlier ones. */
   #distance(shapes: number): number {
-    const { shapeLength } = VIEWS;
-    const window = this.#window;
-    for (let lag = 0; lag < shapeLength; lag++) window[lag] = this.#recent.back(lag);
     this.#nearest.fill(Number.POSITIVE_INFINITY);
-    for (let age = 1; age <= shapes; age++) this.#keep(this.#squares(age));
+    const start = this.#end - this.#length;
+    for (let age = 1; age <= shapes; age++) this.#keep(this.#squares(start, start - age));
     let sum = 0;
     for (const squares of this.#nearest) sum += Math.sqrt(squares);
     return sum;
   }
 
-  #squares(age: number): number {
+  /** Squared distance of the windows that begin at two places; given up once it is beyond the nearest. */
+  #squares(one: number, other: number): number {
+    const line = this.#line;
     const worst = this.#nearest[VIEWS.shapeNeighbours - 1] ?? 0;
     let sum = 0;
-    for (let lag = 0; lag < VIEWS.shapeLength; lag++) {
-      const difference = (this.#window[lag] ?? 0) - this.#recent.back(age + lag);
+    for (let index = this.#length - 1; index >= 0; index--) {
+      const difference = (line[one + index] ?? 0) - (line[other + index] ?? 0);
       sum += difference * difference;
       if (sum > worst) return sum;
     }
@@ -154,25 +187,27 @@ export class ShapeView implements View {
   }
 
   snapshot(): ViewState {
-    return { residuals: this.#scale.snapshot(), values: [this.#recent.values()] };
+    const values = [...this.#line.subarray(Math.max(0, this.#end - this.#capacity), this.#end)];
+    return { residuals: this.#scale.snapshot(), values: [values] };
   }
 
   restore(state: ViewState): void {
     this.#scale.restore(state.residuals);
-    for (const value of state.values[0] ?? []) this.#recent.push(value);
+    for (const value of state.values[0] ?? []) this.#push(value);
   }
 }
 
 export class SeasonView implements View {
-  readonly #times = Array.from({ length: VIEWS.timesOfDay }, () => new SlidingOrder(VIEWS.valuesPerTimeMax));
+  readonly #times: readonly SlidingOrder[];
   readonly #scale: SurpriseScale;
 
-  constructor(historyLength: number) {
+  constructor({ timesOfDay, valuesMax }: SeasonLengths, historyLength: number) {
+    this.#times = Array.from({ length: timesOfDay }, () => new SlidingOrder(valuesMax));
     this.#scale = new SurpriseScale(historyLength);
   }
 
   observe(value: number, atMs: number): number | undefined {
-    const time = this.#times[timeOfDay(atMs)];
+    const time = this.#times[timeOfDay(atMs, this.#times.length)];
     if (time === undefined) return undefined;
     const surprise = time.size < VIEWS.valuesPerTimeMin ? undefined : this.#scale.observe(residualOf(value, time.median()));
     time.push(value);
@@ -192,7 +227,7 @@ export class SeasonView implements View {
 }
 
 /** Index of the time of day (UTC), also before 1970. */
-function timeOfDay(atMs: number): number {
+function timeOfDay(atMs: number, timesOfDay: number): number {
   const ofDayMs = ((atMs % DAY_MS) + DAY_MS) % DAY_MS;
-  return Math.min(VIEWS.timesOfDay - 1, Math.floor((ofDayMs / DAY_MS) * VIEWS.timesOfDay));
+  return Math.min(timesOfDay - 1, Math.floor((ofDayMs / DAY_MS) * timesOfDay));
 }
