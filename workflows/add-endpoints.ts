@@ -1,15 +1,14 @@
 /**
  * Brings endpoints into service that the swarm is missing: at the first bring-up, after a lowered count was raised, or for more capacity.
  */
-import { sleep, workflowInfo } from "@temporalio/workflow";
 import { LIMITS } from "../models/limits.ts";
 import { type MachinesAdded } from "../models/swarm-messages.ts";
 import type { SwarmSpec } from "../models/swarm-spec.ts";
 import { counted } from "../models/words.ts";
 import { reasonOf } from "./failures.ts";
-import { giveWeight, joinAndProbe, obtainMachine, removeMachine } from "./machines.ts";
+import { endLaunch, giveWeight, joinAndProbe, obtainMachine, removeMachine } from "./machines.ts";
 import { endpointsAddedSignal } from "./messages.ts";
-import { audit, Journal, tellSwarm } from "./run.ts";
+import { Journal } from "./run.ts";
 
 export interface AddInput {
   readonly count: number;
@@ -33,14 +32,7 @@ export async function addEndpoints(input: AddInput): Promise<MachinesAdded> {
     for (const name of names) if (name !== undefined) machines.push(name);
   }
   const text = `${machines.length} of ${counted(count, "endpoint")} in service${machines.length === 0 ? "" : `: ${machines.join(", ")}`}. ${reason}`;
-  const outcome = machines.length === count ? "done" : "failed";
-  await audit({ name: "end", swarm: spec.name, action: "add endpoints", outcome, text });
-  // The swarm would ask for the missing ones at once.
-  if (outcome === "failed") await sleep(LIMITS.control.watchRetryMs, { summary: "Give the hypervisor a moment" });
-  journal.enter(outcome);
-  const fact = { workflowId: workflowInfo().workflowId, machines, text };
-  await tellSwarm(spec.name, endpointsAddedSignal, fact);
-  return fact;
+  return await endLaunch(journal, { action: "add endpoints", wanted: count, machines, text, signal: endpointsAddedSignal });
 }
 
 /** Its name, or undefined when it could not be brought into service; then nothing of it is left. */

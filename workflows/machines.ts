@@ -2,13 +2,14 @@
  * A machine that can serve: a ghost that was promised to this run, else a fresh one; joined with weight 0, and not used before it
  * answers through its tunnel.
  */
-import { workflowInfo } from "@temporalio/workflow";
+import { type SignalDefinition, sleep, workflowInfo } from "@temporalio/workflow";
 import { ForeshiftError } from "../models/errors.ts";
 import { LIMITS } from "../models/limits.ts";
+import type { MachinesAdded } from "../models/swarm-messages.ts";
 import { failure, reasonOf } from "./failures.ts";
 import { machineObtainedSignal } from "./messages.ts";
 import { agents, balancer, hypervisor, terminator } from "./queues.ts";
-import { type Journal, operationKey, step, tellSwarm } from "./run.ts";
+import { audit, type Journal, operationKey, step, tellSwarm } from "./run.ts";
 
 export interface MachineRequest {
   readonly ghost: string | undefined;
@@ -93,4 +94,25 @@ export async function removeMachine(journal: Journal, endpoint: string, request:
       { swarm, reason, name: endpoint, operation: operationKey(`${name}-terminate`) },
     ]),
   );
+}
+
+/** The last word of a run that adds machines. One that fell short waits a moment first: the swarm would ask for the rest at once. */
+export async function endLaunch(
+  journal: Journal,
+  end: {
+    readonly action: string;
+    readonly wanted: number;
+    readonly machines: readonly string[];
+    readonly text: string;
+    readonly signal: SignalDefinition<[MachinesAdded]>;
+  },
+): Promise<MachinesAdded> {
+  const { action, wanted, machines, text, signal } = end;
+  const outcome = machines.length === wanted ? "done" : "failed";
+  await audit({ name: "end", swarm: journal.swarm, action, outcome, text });
+  if (outcome === "failed") await sleep(LIMITS.control.watchRetryMs, { summary: "Give the hypervisor a moment" });
+  journal.enter(outcome);
+  const fact = { workflowId: workflowInfo().workflowId, machines, text };
+  await tellSwarm(journal.swarm, signal, fact);
+  return fact;
 }

@@ -1,12 +1,13 @@
 /**
  * The activities as workflows call them: which task queue, how long an attempt may take, how often it is made again.
  */
+import type { Duration } from "@temporalio/common";
 import { ActivityCancellationType, proxyActivities, type RetryPolicy } from "@temporalio/workflow";
-import type { Activities } from "../activities/index.ts";
+import type { Activities, ActivityQueue } from "../activities/index.ts";
 import { LIMITS } from "../models/limits.ts";
 
 const { control } = LIMITS;
-const { heartbeatTimeoutMs, stepTimeoutMs, machineTimeoutMs } = control;
+const { heartbeatTimeoutMs: heartbeatTimeout, stepTimeoutMs, machineTimeoutMs } = control;
 
 /** Until it succeeds or is refused for good: what must be finished once begun, however long a downstream is away. */
 const FOR_EVER: RetryPolicy = {
@@ -20,76 +21,37 @@ const DOUBTFUL: RetryPolicy = { ...FOR_EVER, maximumAttempts: control.doubtfulAt
 
 const MACHINE: RetryPolicy = { ...FOR_EVER, maximumAttempts: control.retryAttemptsMax };
 
-export const balancer = proxyActivities<Activities["balancer"]>({
-  taskQueue: "balancer",
-  startToCloseTimeout: stepTimeoutMs + control.preflightTimeoutMs,
-  heartbeatTimeout: heartbeatTimeoutMs,
-  retry: FOR_EVER,
-});
+/** Each attempt in its time, ended early when its worker's heartbeats end. */
+function on<Q extends ActivityQueue>(
+  taskQueue: Q,
+  startToCloseTimeout: Duration,
+  retry: RetryPolicy,
+  cancellationType?: ActivityCancellationType,
+) {
+  const cancellation = cancellationType === undefined ? {} : { cancellationType };
+  return proxyActivities<Activities[Q]>({ taskQueue, startToCloseTimeout, heartbeatTimeout, retry, ...cancellation });
+}
+
+export const balancer = on("balancer", stepTimeoutMs + control.preflightTimeoutMs, FOR_EVER);
 
 /** Weights that plan() asks for: outdated soon, so not tried for ever. */
-export const balancerForNow = proxyActivities<Activities["balancer"]>({
-  taskQueue: "balancer",
-  startToCloseTimeout: stepTimeoutMs,
-  heartbeatTimeout: heartbeatTimeoutMs,
-  retry: MACHINE,
-});
+export const balancerForNow = on("balancer", stepTimeoutMs, MACHINE);
 
-export const hypervisor = proxyActivities<Activities["hypervisor"]>({
-  taskQueue: "hypervisor",
-  startToCloseTimeout: machineTimeoutMs,
-  heartbeatTimeout: heartbeatTimeoutMs,
-  retry: MACHINE,
-});
+export const hypervisor = on("hypervisor", machineTimeoutMs, MACHINE);
 
-export const terminator = proxyActivities<Activities["hypervisor"]>({
-  taskQueue: "hypervisor",
-  startToCloseTimeout: machineTimeoutMs,
-  heartbeatTimeout: heartbeatTimeoutMs,
-  retry: FOR_EVER,
-});
+/** What ends must end, however long it takes. */
+export const terminator = on("hypervisor", machineTimeoutMs, FOR_EVER);
 
-export const agents = proxyActivities<Activities["agents"]>({
-  taskQueue: "agents",
-  startToCloseTimeout: "15 minutes",
-  heartbeatTimeout: heartbeatTimeoutMs,
-  retry: MACHINE,
-});
+export const agents = on("agents", "15 minutes", MACHINE);
 
-export const doubtfulAgents = proxyActivities<Activities["agents"]>({
-  taskQueue: "agents",
-  startToCloseTimeout: stepTimeoutMs,
-  heartbeatTimeout: heartbeatTimeoutMs,
-  retry: DOUBTFUL,
-});
+export const doubtfulAgents = on("agents", stepTimeoutMs, DOUBTFUL);
 
-export const store = proxyActivities<Activities["store"]>({
-  taskQueue: "store",
-  startToCloseTimeout: stepTimeoutMs,
-  heartbeatTimeout: heartbeatTimeoutMs,
-  retry: FOR_EVER,
-});
+export const store = on("store", stepTimeoutMs, FOR_EVER);
 
 /** Long: they wait for something to happen, and heartbeat. */
-export const patientStore = proxyActivities<Activities["store"]>({
-  taskQueue: "store",
-  startToCloseTimeout: "30 days",
-  heartbeatTimeout: heartbeatTimeoutMs,
-  retry: FOR_EVER,
-});
+export const patientStore = on("store", "30 days", FOR_EVER);
 
 /** One look, for somebody who waits for the answer. */
-export const observer = proxyActivities<Activities["watch"]>({
-  taskQueue: "watch",
-  startToCloseTimeout: stepTimeoutMs,
-  heartbeatTimeout: heartbeatTimeoutMs,
-  retry: DOUBTFUL,
-});
+export const observer = on("watch", stepTimeoutMs, DOUBTFUL);
 
-export const watcher = proxyActivities<Activities["watch"]>({
-  taskQueue: "watch",
-  startToCloseTimeout: 2 * control.watchLongestMs,
-  heartbeatTimeout: heartbeatTimeoutMs,
-  retry: FOR_EVER,
-  cancellationType: ActivityCancellationType.TRY_CANCEL,
-});
+export const watcher = on("watch", 2 * control.watchLongestMs, FOR_EVER, ActivityCancellationType.TRY_CANCEL);

@@ -1,15 +1,14 @@
 /**
  * Fills the pool of suspended machines.
  */
-import { sleep, workflowInfo } from "@temporalio/workflow";
-import { LIMITS } from "../models/limits.ts";
 import { type MachinesAdded } from "../models/swarm-messages.ts";
 import type { SwarmSpec } from "../models/swarm-spec.ts";
 import { counted } from "../models/words.ts";
 import { reasonOf } from "./failures.ts";
+import { endLaunch } from "./machines.ts";
 import { ghostsReplenishedSignal } from "./messages.ts";
 import { hypervisor } from "./queues.ts";
-import { audit, Journal, operationKey, step, tellSwarm } from "./run.ts";
+import { Journal, operationKey, step } from "./run.ts";
 
 export interface ReplenishInput {
   readonly count: number;
@@ -40,12 +39,11 @@ export async function replenishGhosts(input: ReplenishInput): Promise<MachinesAd
     }
   }
   const text = `${machines.length} of ${counted(count, "ghost")} launched${machines.length === 0 ? "" : `: ${machines.join(", ")}`}`;
-  const outcome = machines.length === count ? "done" : "failed";
-  await audit({ name: "end", swarm: spec.name, action: "replenish ghosts", outcome, text });
-  // The swarm would ask for the missing ones at once.
-  if (outcome === "failed") await sleep(LIMITS.control.watchRetryMs, { summary: "Give the hypervisor a moment" });
-  journal.enter(outcome);
-  const fact = { workflowId: workflowInfo().workflowId, machines, text };
-  await tellSwarm(spec.name, ghostsReplenishedSignal, fact);
-  return fact;
+  return await endLaunch(journal, {
+    action: "replenish ghosts",
+    wanted: count,
+    machines,
+    text,
+    signal: ghostsReplenishedSignal,
+  });
 }

@@ -106,8 +106,10 @@ test("a terminated machine is gone with its processes, twice is as good as once,
 test("where control groups can be made, a machine's processes are in its own, which ends with it", async (t) => {
   const parent = CGROUP_ROOTS.map((root) => join(root, "foreshift-lab")).find((folder) => existsSync(folder));
   if (parent === undefined) return t.skip("this user may not make control groups");
+  // Another lab on this machine may have a machine of the same name.
+  const before = new Set(readdirSync(parent));
   const machine = await launch("launch/cgroup");
-  const group = readdirSync(parent).find((name) => name.endsWith(`-${machine.name}`));
+  const group = readdirSync(parent).find((name) => !before.has(name) && name.endsWith(`-${machine.name}`));
   assert.ok(group !== undefined);
   const processes = readFileSync(join(parent, group, "cgroup.procs"), "utf8")
     .trim()

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { ForeshiftError } from "../../models/errors.ts";
 import { awaitWhole, membersOf, onSwarm, type Stage, setStage } from "./stories.ts";
-import { specFor, startServer } from "./support.ts";
+import { eventually, specFor, startServer } from "./support.ts";
 
 const FORESHIFT = join(import.meta.dirname, "..", "..", "cli", "foreshift.mjs");
 let stage: Stage;
@@ -26,13 +26,29 @@ interface Ran {
   readonly stderr: string;
 }
 
-function endpoint(...args: string[]): Promise<Ran> {
+interface Running {
+  readonly ended: Promise<Ran>;
+  /** Is given what it writes to standard error, while it runs. */
+  telling(hear: (text: string) => void): Running;
+}
+
+function endpoint(...args: string[]): Running {
   const env = { ...process.env, TEMPORAL_ADDRESS: stage.server.address, DATABASE_URL: "postgres://nobody@127.0.0.1:1/none" };
-  return new Promise((resolve) => {
-    execFile(process.execPath, [FORESHIFT, "endpoint", ...args], { env }, (error, stdout, stderr) => {
+  let hear: (text: string) => void = () => undefined;
+  const ended = new Promise<Ran>((resolve) => {
+    const child = execFile(process.execPath, [FORESHIFT, "endpoint", ...args], { env }, (error, stdout, stderr) => {
       resolve({ code: typeof error?.code === "number" ? error.code : error === null ? 0 : -1, stdout, stderr });
     });
+    child.stderr?.on("data", (text: string) => hear(text));
   });
+  const running: Running = {
+    ended,
+    telling: (listener) => {
+      hear = listener;
+      return running;
+    },
+  };
+  return running;
 }
 
 test("--wait shows the run's own lines and ends with its result", { timeout: 90_000 }, async () => {
@@ -40,7 +56,7 @@ test("--wait shows the run's own lines and ends with its result", { timeout: 90_
   await onSwarm(stage, spec, async (world) => {
     const [name] = membersOf(world);
     world.connect(name, 6);
-    const ran = await endpoint("drain", name, "-s", "wait", "--wait");
+    const ran = await endpoint("drain", name, "-s", "wait", "--wait").ended;
     assert.equal(ran.code, 0, ran.stderr);
     assert.match(ran.stdout, new RegExp(`^${name} has left the swarm; 6 sessions moved to `));
     assert.match(ran.stderr, /Round 1: 6 active and 0 quiet sessions/);
@@ -48,7 +64,7 @@ test("--wait shows the run's own lines and ends with its result", { timeout: 90_
     await awaitWhole(stage, world, spec);
     const [next] = membersOf(world);
     world.connect(next, 2);
-    const json = await endpoint("replace", next, "-s", "wait", "--wait", "--json");
+    const json = await endpoint("replace", next, "-s", "wait", "--wait", "--json").ended;
     assert.equal(json.code, 0, json.stderr);
     assert.equal(json.stderr, "");
     const result = JSON.parse(json.stdout) as { outcome?: string };
@@ -66,34 +82,39 @@ test("a drain that was put back, and one that is refused, end with an exit code 
     world.intercept = (call) => {
       if (call === "agent.adopt") throw new ForeshiftError("NOT_PERMITTED", { detail: "do this in this test" });
     };
-    const ran = await endpoint("drain", name, "-s", "fail", "--wait");
+    const ran = await endpoint("drain", name, "-s", "fail", "--wait").ended;
     assert.equal(ran.code, 1, ran.stderr);
     assert.match(ran.stdout, /serves as before; .* Because: This user may not do this in this test/);
-    const unknown = await endpoint("drain", "ep-99", "-s", "fail", "--wait");
+    const unknown = await endpoint("drain", "ep-99", "-s", "fail", "--wait").ended;
     assert.equal(unknown.code, 65);
     assert.match(unknown.stderr, /There is no endpoint named ep-99\n {2}List the endpoints/);
   });
 });
 
-test("--wait says what a request waits for, and when it came to nothing", { timeout: 90_000 }, async () => {
-  const spec = specFor({ name: "patient", budget: { disruptedShareMaxPercent: 1 }, move: { overlapMs: 2_000 } });
+test("--wait says what a request waits for, and when it came to nothing", { timeout: 120_000 }, async () => {
+  const spec = specFor({ name: "patient", budget: { disruptedShareMaxPercent: 1 }, move: { overlapMs: 10_000 } });
   await onSwarm(stage, spec, async (world) => {
     const [first, second] = membersOf(world);
     world.connect(first, 6);
     world.connect(second, 3);
-    const one = endpoint("replace", first, "-s", "patient", "--wait");
     let begun = false;
     world.intercept = (call) => {
       begun ||= call === "agent.adopt";
     };
-    while (!begun) await new Promise((resolve) => setTimeout(resolve, 50));
-    const two = endpoint("replace", second, "-s", "patient", "--wait");
-    await new Promise((resolve) => setTimeout(resolve, 1_500));
+    const one = endpoint("replace", first, "-s", "patient", "--wait");
+    await eventually("the first has begun", () => begun);
+    let told = "";
+    const two = endpoint("replace", second, "-s", "patient", "--wait").telling((text) => {
+      told += text;
+    });
+    await eventually("the second waits", () =>
+      /waits: budget: 1 of at most 1 endpoints are being disrupted already/.test(told),
+    );
     world.crash(second);
-    assert.equal((await one).code, 0, (await one).stderr);
-    const { code, stderr } = await two;
-    assert.match(stderr, /waits: budget: 1 of at most 1 endpoints are being disrupted already/);
+    const { code, stderr } = await two.ended;
     assert.match(stderr, new RegExp(`${second} is being handled already: The reflex has ejected ${second}`));
     assert.equal(code, 65);
+    const { code: firstCode, stderr: firstLines } = await one.ended;
+    assert.equal(firstCode, 0, firstLines);
   });
 });

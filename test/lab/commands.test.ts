@@ -1,0 +1,115 @@
+/** The commands as a person types them against a lab that runs: drain, stop and resume, apply, audit; real WireGuard throughout. */
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+import { reflexClient } from "../../drivers/balancer/reflex-client.ts";
+import { LabClient } from "../../lab/lab-client.ts";
+import { felt } from "../../lab/measure.ts";
+import { busiestEndpoint, sessionsOf, settledTraffic } from "../../lab/trial.ts";
+import type { DrainFinished, SwarmStatus } from "../../models/swarm-messages.ts";
+import { localSockets } from "../../setup/connection.ts";
+import { paths } from "../../setup/paths.ts";
+
+const MAIN = join(import.meta.dirname, "..", "..", "cli", "main.ts");
+const CLIENTS = 6;
+const OUTPUT_BYTES_MAX = 64 * 1024 * 1024;
+
+interface Ran {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+describe("the commands against a running lab", () => {
+  let home: string;
+  let env: NodeJS.ProcessEnv;
+
+  const foreshift = (...args: string[]): Promise<Ran> =>
+    new Promise((resolve) => {
+      execFile(process.execPath, [MAIN, ...args], { env, maxBuffer: OUTPUT_BYTES_MAX }, (error, stdout, stderr) => {
+        resolve({ code: typeof error?.code === "number" ? error.code : error === null ? 0 : -1, stdout, stderr });
+      });
+    });
+  const status = async (): Promise<SwarmStatus> => {
+    const ran = await foreshift("swarm", "get", "lab", "--json");
+    assert.equal(ran.code, 0, ran.stderr);
+    return JSON.parse(ran.stdout) as SwarmStatus;
+  };
+
+  before(async () => {
+    home = await mkdtemp(join(tmpdir(), "foreshift-commands-"));
+    env = { ...process.env, FORESHIFT_HOME: home, FORESHIFT_BIN: paths().bin };
+    delete env.TEMPORAL_ADDRESS;
+    delete env.DATABASE_URL;
+    const { code, stderr } = await foreshift("lab", "up", "--clients", String(CLIENTS), "--json");
+    assert.equal(code, 0, stderr);
+  });
+
+  after(async () => {
+    await foreshift("lab", "down");
+    await rm(home, { recursive: true, force: true });
+    await rm(paths(env).run, { recursive: true, force: true });
+  });
+
+  it("drains an endpoint onto the others; their clients notice nothing", async () => {
+    const sockets = localSockets(paths(env).run);
+    const balancer = reflexClient({ socketPath: sockets.reflex });
+    const lab = new LabClient(sockets.hypervisor);
+    try {
+      const endpoint = await busiestEndpoint(balancer);
+      const others = (await balancer.health()).map((member) => member.endpoint).filter((name) => name !== endpoint);
+      const held = new Set((await sessionsOf(balancer, endpoint)).map(({ publicKey }) => publicKey));
+      await lab.resetTraffic();
+      const { code, stdout, stderr } = await foreshift("endpoint", "drain", endpoint, "-s", "lab", "--wait", "--json");
+      assert.equal(code, 0, `${stdout}${stderr}`);
+      const result = JSON.parse(stdout) as DrainFinished;
+      assert.deepEqual([result.outcome, result.sessionsMoved], ["drained", held.size]);
+      const homes = (await balancer.sessions())
+        .filter(({ publicKey }) => held.has(publicKey))
+        .map((session) => session.endpoint);
+      assert.equal(homes.length, held.size);
+      for (const name of homes) assert.ok(others.includes(name), `${name} is one of ${others.join()}`);
+      const cost = felt(await settledTraffic(lab));
+      assert.ok(cost.packetsSent > 0);
+      assert.deepEqual([cost.packetsLost, cost.packetsDuplicated, cost.tcpBroken], [0, 0, 0]);
+      const audit = await foreshift("audit", "--endpoint", endpoint, "--json");
+      const actions = (JSON.parse(audit.stdout) as { action: string }[]).map(({ action }) => action);
+      for (const action of ["drain", "pin sessions", "retire sessions", "terminate the machine"])
+        assert.ok(actions.includes(action), `${action} is not in ${actions.join()}`);
+    } finally {
+      await Promise.all([balancer.close(), lab.close()]);
+    }
+  });
+
+  it("refuses changes while automation is stopped, and takes them again when it is resumed", async () => {
+    const endpoint = (await status()).endpoints.find(({ phase }) => phase === "active")?.endpoint ?? "";
+    const stopped = await foreshift("stop", "--reason", "the test looks");
+    assert.equal(stopped.code, 0, stopped.stderr);
+    const refused = await foreshift("endpoint", "replace", endpoint, "-s", "lab");
+    assert.equal(refused.code, 65);
+    assert.match(refused.stderr, /Automation is stopped for lab, so nothing was done\n {2}Run `foreshift resume`/);
+    assert.equal((await status()).stopped?.reason, "the test looks");
+    assert.equal((await foreshift("resume")).code, 0);
+    assert.equal((await status()).stopped, undefined);
+  });
+
+  it("takes a changed swarm file, and refuses a wrong one by field", async () => {
+    const { spec } = await status();
+    assert.ok(spec !== undefined);
+    const file = join(home, "swarm.json");
+    const apply = async (wanted: object) => {
+      await writeFile(file, JSON.stringify(wanted));
+      return await foreshift("swarm", "apply", "-f", file);
+    };
+    const wrong = await apply({ ...spec, endpoints: { ...spec.endpoints, cuont: 2 } });
+    assert.equal(wrong.code, 65);
+    assert.match(wrong.stderr, /endpoints\.?.*cuont/s);
+    const taken = await apply({ ...spec, thresholds: { ...spec.thresholds, coolDownMs: 12_345 } });
+    assert.equal(taken.code, 0, taken.stderr);
+    assert.match(taken.stdout, /Swarm lab is updated/);
+    assert.equal((await status()).spec?.thresholds.coolDownMs, 12_345);
+  });
+});
