@@ -2,7 +2,7 @@
  * What activities stand on, and the frame every one of them runs in: heartbeats, coded failures, the stop switch, the audit row.
  */
 import { ApplicationFailure, CancelledFailure, Context } from "@temporalio/activity";
-import type { Balancer, EndpointAgent, Hypervisor, Store } from "../drivers/ports.ts";
+import type { Balancer, EndpointAgent, Hypervisor, Store, Telemetry } from "../drivers/ports.ts";
 import { ERRORS, ForeshiftError, messageOf } from "../models/errors.ts";
 import { LIMITS } from "../models/limits.ts";
 import type { MemberLink } from "../models/steering.ts";
@@ -15,6 +15,7 @@ export interface ActivityDeps {
   /** The agent behind a member's link. */
   readonly agentOf: (link: MemberLink) => EndpointAgent;
   readonly stopGuard: StopGuard;
+  readonly telemetry: Telemetry;
 }
 
 /** What every step that changes the world is given. */

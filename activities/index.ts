@@ -4,6 +4,7 @@
 import { balancerActivities } from "./balancer.ts";
 import type { ActivityDeps } from "./deps.ts";
 import { hypervisorActivities } from "./hypervisor.ts";
+import { riskActivities } from "./risk.ts";
 import { sessionActivities } from "./sessions.ts";
 import { storeActivities } from "./store.ts";
 import { watchActivities } from "./watch.ts";
@@ -14,7 +15,7 @@ export function createActivities(deps: ActivityDeps) {
     hypervisor: hypervisorActivities(deps),
     agents: sessionActivities(deps),
     store: storeActivities(deps),
-    watch: watchActivities(deps),
+    watch: { ...watchActivities(deps), ...riskActivities(deps) },
   };
 }
 

@@ -4,10 +4,11 @@
  */
 import type { Heartbeat, MachineState } from "../models/observation.ts";
 import type { OutsideEvent } from "../models/outside-events.ts";
+import type { ScoredEndpoint } from "../models/risk.ts";
 import type { Peer, SessionState } from "../models/session.ts";
 import type { MemberHealth, MemberLink, ReflexEvent, SteeringState } from "../models/steering.ts";
 import type { SwarmSpec } from "../models/swarm-spec.ts";
-import type { Rollup } from "../models/telemetry-rollup.ts";
+import type { Rollup, RunningStatistics } from "../models/telemetry-rollup.ts";
 
 /** Names one step of one run, e.g. `drain/lab/ep-1/7f3a:launch`; makes the step idempotent. */
 export interface Operation {
@@ -103,6 +104,30 @@ export interface StopSwitch {
   readonly atMs: number;
 }
 
+export interface TelemetryWindowQuery {
+  /** Unix milliseconds. */
+  readonly sinceMs: number;
+  readonly endpoint?: string | undefined;
+  /** Series by name (`pathRttMs:ep-2`), or metrics with all their labels (`pathRttMs`); undefined: all. */
+  readonly metrics?: readonly string[] | undefined;
+}
+
+/** All series have one value for each step from `fromMs` to before `untilMs` (Unix milliseconds). */
+export interface TelemetryWindow {
+  readonly swarm: string;
+  readonly stepMs: number;
+  readonly fromMs: number;
+  readonly untilMs: number;
+  /** By endpoint, then by name of the series. */
+  readonly endpoints: Readonly<Record<string, Readonly<Record<string, TelemetryWindowSeries>>>>;
+}
+
+export interface TelemetryWindowSeries {
+  /** `null` where there is none. */
+  readonly values: readonly (number | null)[];
+  readonly statistics: RunningStatistics;
+}
+
 export interface TelemetryQuery {
   readonly swarm: string;
   readonly endpoint?: string | undefined;
@@ -120,6 +145,11 @@ export interface TelemetrySeries {
   readonly metric: string;
   /** One for each step that has values, oldest first; `atMs` is the step's beginning. A p95 over several rollups is their mean. */
   readonly points: readonly (Rollup & { readonly atMs: number })[];
+}
+
+/** The collector's memory of the last minutes. */
+export interface Telemetry {
+  window(swarm: string, query: TelemetryWindowQuery): Promise<TelemetryWindow>;
 }
 
 /** The database: audit trail, stop switch, pages, swarm files, what agents reported. */
@@ -149,6 +179,10 @@ export interface Store {
   telemetry(query: TelemetryQuery): Promise<readonly TelemetrySeries[]>;
   /** Outside events whose window has some of [activeAtMs, activeAtMs + aheadMs] in it (models/outside-events.ts). */
   outsideEvents(query: { activeAtMs: number; aheadMs?: number }): Promise<readonly OutsideEvent[]>;
+  /** What was predicted; the same score again changes nothing. */
+  saveRiskScores(swarm: string, scores: readonly ScoredEndpoint[]): Promise<void>;
+  /** The newest scores of an endpoint up to a moment, latest first. */
+  riskScores(query: { swarm: string; endpoint: string; untilMs: number; limit: number }): Promise<readonly ScoredEndpoint[]>;
   /** Clients that may connect. */
   peers(swarm: string): Promise<readonly Peer[]>;
   /** Sessions as agents reported them last. */

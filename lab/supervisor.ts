@@ -204,7 +204,12 @@ class Lab implements RunningLab {
     return {
       temporal: { address: temporalAddress, namespace: temporalNamespace },
       databaseUrl,
-      sockets: { reflex: sockets.reflex, hypervisor: sockets.hypervisor, control: sockets.control },
+      sockets: {
+        reflex: sockets.reflex,
+        hypervisor: sockets.hypervisor,
+        collector: sockets.collector,
+        control: sockets.control,
+      },
     };
   }
 

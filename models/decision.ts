@@ -37,6 +37,11 @@ export function runIdOf(swarm: string, kind: RunKind, endpoint: string | undefin
   return endpoint === undefined ? `${kind}/${swarm}` : `${kind}/${swarm}/${endpoint}`;
 }
 
+/** The workflow that scores the swarm's endpoints. */
+export function predictionIdOf(swarm: string): string {
+  return `predict/${swarm}`;
+}
+
 /** Without the steps whose run, or whose endpoint, is being handled already. */
 export function actionableSteps(swarm: string, steps: readonly Step[], runs: readonly RunUnderWay[]): readonly Step[] {
   return steps.filter((step) => {

@@ -248,6 +248,20 @@ export const LIMITS = {
   foresight: {
     /** A risk is elevated from this share of the failure threshold. */
     elevatedShare: 0.5,
+    /** Endpoints are scored so many times in the window that is looked ahead, within these bounds. */
+    scoresPerWindow: 60,
+    scoreIntervalMsMin: 1_000,
+    scoreIntervalMsMax: 30_000,
+    /** So much of the past is looked at, in windows. */
+    pastShareMax: 1.5,
+    /** A change of a score that is worth telling. */
+    scoreChangeMin: 0.1,
+    /** A risk from here on is told again and again, lest it grows stale. */
+    scoreConcernMin: 0.2,
+    /** While nothing changes, a watch over the risks reports after this long. */
+    watchLongestMs: 300_000,
+    /** Scores are explained for this long. */
+    scoresKeptMs: 30 * 24 * 3_600_000,
     /** Pieces of evidence that a reason names. */
     termsShown: 2,
   },

@@ -33,6 +33,12 @@ export interface RiskScore {
   readonly terms: readonly RiskTerm[];
 }
 
+/** A score, and what is at stake. */
+export interface ScoredEndpoint {
+  readonly score: RiskScore;
+  readonly sessions: number;
+}
+
 export const NO_RISK: Estimate = { value: 0, low: 0, high: 0 };
 
 /** That any of several independent things happens: 1 - (1-a)(1-b)…, for the value and for both bounds. */

@@ -4,6 +4,7 @@
  */
 import type { RunUnderWay } from "./decision.ts";
 import type { EndpointRecord, Plan } from "./plan.ts";
+import type { ScoredEndpoint } from "./risk.ts";
 import type { SwarmSpec } from "./swarm-spec.ts";
 import type { Request } from "./swarm-state.ts";
 
@@ -77,6 +78,11 @@ export interface MachinesAdded {
   /** Names of what was added; fewer than asked for when some failed. */
   readonly machines: readonly string[];
   readonly text: string;
+}
+
+/** What is predicted of endpoints anew. */
+export interface RisksScored {
+  readonly scores: readonly ScoredEndpoint[];
 }
 
 export interface SwarmStatus {

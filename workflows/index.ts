@@ -5,5 +5,6 @@ export { addEndpoints } from "./add-endpoints.ts";
 export { drainAndReplace } from "./drain-and-replace.ts";
 export { drainEndpoint } from "./drain-endpoint.ts";
 export { endpointLost } from "./endpoint-lost.ts";
+export { predict } from "./predict.ts";
 export { replenishGhosts } from "./replenish-ghosts.ts";
 export { swarm } from "./swarm.ts";

@@ -13,6 +13,7 @@ import type {
   LossHandled,
   MachineObtained,
   MachinesAdded,
+  RisksScored,
   StopRequest,
   StopResult,
   SwarmStatus,
@@ -33,6 +34,8 @@ export const drainFinishedSignal = defineSignal<[DrainFinished]>("drainFinished"
 export const lossHandledSignal = defineSignal<[LossHandled]>("lossHandled");
 export const ghostsReplenishedSignal = defineSignal<[MachinesAdded]>("ghostsReplenished");
 export const endpointsAddedSignal = defineSignal<[MachinesAdded]>("endpointsAdded");
+
+export const risksScoredSignal = defineSignal<[RisksScored]>("risksScored");
 
 export const swarmStatusQuery = defineQuery<SwarmStatus>("swarmStatus");
 export const planQuery = defineQuery<LastPlan | undefined>("plan");

@@ -14,6 +14,7 @@ import type * as messages from "../models/swarm-messages.ts";
 import { SwarmSpec } from "../models/swarm-spec.ts";
 import * as states from "../models/swarm-state.ts";
 import { checked, failure } from "./failures.ts";
+import { beginPredicting } from "./predict-start.ts";
 import { balancerForNow, observer, store } from "./queues.ts";
 import { operationKey, SEARCH_ATTRIBUTES } from "./run.ts";
 import { SwarmBoard } from "./swarm-page.ts";
@@ -117,6 +118,7 @@ export class SwarmEntity {
       this.#state = this.#state === undefined ? states.initialState(spec) : states.applySpec(this.#state, spec);
       this.#board.note(`${reason}.`);
       this.#wake();
+      await beginPredicting(this.#swarm);
       return { created };
     });
   }
@@ -195,6 +197,14 @@ export class SwarmEntity {
 
   endpointsAdded(fact: messages.MachinesAdded): void {
     this.#runEnded(fact, (state) => states.recordLaunchEnd(state, "endpoint"));
+  }
+
+  /** What was predicted anew. The watch begins anew only when it changes what is believed. */
+  risksScored({ scores }: messages.RisksScored): void {
+    if (this.#state === undefined) return;
+    const before = bandsOf(this.#state);
+    this.#state = states.takeScores(this.#state, scores, Date.now());
+    if (bandsOf(this.#state) !== before) this.#wake();
   }
 
   /** One turn of the main loop: watch until there is something to decide, decide, act. */
@@ -305,4 +315,8 @@ export class SwarmEntity {
   #show(): void {
     this.#board.show(this.status(), this.lastPlan);
   }
+}
+
+function bandsOf(state: states.SwarmState): string {
+  return JSON.stringify((state.risks ?? []).map(({ score, band }) => [score.endpoint, band]));
 }

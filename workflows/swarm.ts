@@ -41,6 +41,7 @@ export async function swarm(input: SwarmInput): Promise<never> {
   setHandler(messages.lossHandledSignal, (fact) => entity.lossHandled(fact));
   setHandler(messages.ghostsReplenishedSignal, (fact) => entity.ghostsReplenished(fact));
   setHandler(messages.endpointsAddedSignal, (fact) => entity.endpointsAdded(fact));
+  setHandler(messages.risksScoredSignal, (fact) => entity.risksScored(fact));
 
   setHandler(messages.swarmStatusQuery, () => entity.status(), { description: "Endpoints, runs, stop switch" });
   setHandler(messages.planQuery, () => entity.lastPlan, { description: "The last plan, with what was withheld and why" });

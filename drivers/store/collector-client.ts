@@ -5,8 +5,8 @@
 import { LIMITS } from "../../models/limits.ts";
 import type { Heartbeat } from "../../models/observation.ts";
 import type { SessionState } from "../../models/session.ts";
-import type { RunningStatistics } from "../../models/telemetry-rollup.ts";
 import { RETRY_IDEMPOTENT, UnixHttpClient } from "../http-unix.ts";
+import type { Telemetry } from "../ports.ts";
 
 /** Milliseconds from an endpoint's observation of a session to its handling in the collector. */
 export interface LagAnswer {
@@ -17,34 +17,9 @@ export interface LagAnswer {
   readonly lagMsLast?: number;
 }
 
-export interface TelemetryWindowQuery {
-  readonly sinceMs: number;
-  readonly endpoint?: string | undefined;
-  /** Series by name (`pathRttMs:ep-2`), or metrics with all their labels (`pathRttMs`); undefined: all. */
-  readonly metrics?: readonly string[] | undefined;
-}
-
-/** All series have one value for each step from `fromMs` to before `untilMs` (Unix milliseconds). */
-export interface TelemetryWindow {
-  readonly swarm: string;
-  readonly stepMs: number;
-  readonly fromMs: number;
-  readonly untilMs: number;
-  /** By endpoint, then by name of the series. */
-  readonly endpoints: Readonly<Record<string, Readonly<Record<string, TelemetryWindowSeries>>>>;
-}
-
-export interface TelemetryWindowSeries {
-  /** `null` where there is none. */
-  readonly values: readonly (number | null)[];
-  readonly statistics: RunningStatistics;
-}
-
-export interface CollectorClient {
+export interface CollectorClient extends Telemetry {
   /** Latest heartbeat of each endpoint. */
   telemetry(swarm: string): Promise<readonly Heartbeat[]>;
-  /** The last minutes of every series, one value a second; `sinceMs` is Unix milliseconds. */
-  window(swarm: string, query: TelemetryWindowQuery): Promise<TelemetryWindow>;
   sessions(swarm: string): Promise<readonly SessionState[]>;
   lag(): Promise<LagAnswer>;
   close(): Promise<void>;

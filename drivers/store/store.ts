@@ -9,6 +9,7 @@ import type { StopSwitch, Store } from "../ports.ts";
 import { readAudit, writeAudit, writePage } from "./audit.ts";
 import { type Database, openDatabase } from "./database.ts";
 import { deleteOutsideEventsBefore, readOutsideEvents, saveOutsideEvents } from "./outside-events.ts";
+import { readRiskScores, saveRiskScores } from "./risk-scores.ts";
 import type { SessionDeltas, ShadowOf } from "./sessions.ts";
 import {
   applyDeltas,
@@ -86,6 +87,8 @@ export function openStore(options: { databaseUrl: string; connectionsMax?: numbe
     telemetry: (query) => run((db) => readTelemetry(db, query)),
     outsideEvents: (query) => run((db) => readOutsideEvents(db, query)),
     saveOutsideEvents: (feed, events) => run((db) => saveOutsideEvents(db, feed, events)),
+    saveRiskScores: (swarm, scores) => run((db) => saveRiskScores(db, swarm, scores)),
+    riskScores: (query) => run((db) => readRiskScores(db, query)),
     deleteOutsideEventsBefore: (beforeMs) => run((db) => deleteOutsideEventsBefore(db, beforeMs)),
     close: () => database.close(),
   };

@@ -4,6 +4,7 @@
 import type { ColumnType, Generated } from "kysely";
 import type { Heartbeat } from "../../models/observation.ts";
 import type { OutsideEvent } from "../../models/outside-events.ts";
+import type { RiskScore } from "../../models/risk.ts";
 import type { SwarmSpec } from "../../models/swarm-spec.ts";
 import type { AuditEntry } from "../ports.ts";
 
@@ -18,6 +19,7 @@ export interface Tables {
   heartbeats: HeartbeatsTable;
   latest_heartbeats: { swarm: string; endpoint: string; at: Date; body: Json<Heartbeat> };
   outside_events: OutsideEventsTable;
+  risk_scores: { at: Date; swarm: string; endpoint: string; sessions: number; score: Json<RiskScore> };
   audit: AuditTable;
   stop_switches: { scope: string; by: string; reason: string; at: Generated<Date> };
   pages: { operation: string; swarm: string; subject: string; text: string; at: Generated<Date> };

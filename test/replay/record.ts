@@ -39,6 +39,13 @@ const STORIES: Readonly<Record<string, Story>> = {
     await eventually("the replacement is gone", () => world.score().terminated.length > 0);
     await awaitWhole(stage, world, spec);
   },
+  foreseen: async (stage, world, spec) => {
+    const [endpoint] = membersOf(world);
+    world.connect(endpoint, 20);
+    world.measure(endpoint, { memoryShare: (secondsAgo) => 0.9 - 0.008 * secondsAgo });
+    await eventually(`${endpoint} is gone`, () => world.score().terminated.includes(endpoint));
+    await awaitWhole(stage, world, spec);
+  },
   drained: async (stage, world, spec) => {
     const [endpoint] = membersOf(world);
     world.connect(endpoint, 9);
@@ -112,7 +119,11 @@ const STORIES: Readonly<Record<string, Story>> = {
 };
 
 async function record(stage: Stage, name: string, story: Story): Promise<number> {
-  const spec = specFor({ name, outlier: { takeover: name !== "left-to-its-clients" } });
+  const spec = specFor({
+    name,
+    outlier: { takeover: name !== "left-to-its-clients" },
+    foresight: name === "foreseen" ? { mode: "act", windowMs: 60_000, dwellMs: 1_000 } : {},
+  });
   await onSwarm(stage, spec, async (world) => {
     await story(stage, world, spec);
   });

@@ -11,7 +11,15 @@ import { bundleWorkflows, installRuntime } from "../../workers/control/worker-se
 
 const FOLDER = join(import.meta.dirname, "histories");
 /** What the corpus covers at least: one history of each workflow, in more than one outcome where it has them. */
-const EXPECTED = { swarm: 6, drainAndReplace: 3, drainEndpoint: 3, endpointLost: 3, replenishGhosts: 6, addEndpoints: 6 };
+const EXPECTED = {
+  swarm: 6,
+  drainAndReplace: 3,
+  drainEndpoint: 3,
+  endpointLost: 3,
+  replenishGhosts: 6,
+  addEndpoints: 6,
+  predict: 6,
+};
 
 interface RecordedEvent {
   readonly workflowExecutionStartedEventAttributes?: { readonly workflowType?: { readonly name?: string } };

@@ -9,7 +9,7 @@ import { Client, Connection } from "@temporalio/client";
 import { pino } from "pino";
 import { type Activities, createActivities } from "../../activities/index.ts";
 import { createStopGuard } from "../../activities/stop-guard.ts";
-import { SwarmSpec } from "../../models/swarm-spec.ts";
+import { type ForesightPolicy, SwarmSpec } from "../../models/swarm-spec.ts";
 import { startTemporal, type TemporalService } from "../../setup/services.ts";
 import { startWorkerSet, type WorkerSet } from "../../workers/control/worker-set.ts";
 import type { World } from "./world.ts";
@@ -57,11 +57,12 @@ export function startWorkersWith(server: TestServer, activities: Activities): Pr
 }
 
 export function activitiesOf(world: World): Activities {
-  const { store, hypervisor, balancer } = world;
+  const { store, hypervisor, balancer, telemetry } = world;
   return createActivities({
     store,
     hypervisor,
     balancer,
+    telemetry,
     agentOf: (link) => world.agentOf(link.agent),
     stopGuard: createStopGuard(store),
   });
@@ -76,6 +77,7 @@ type SpecChanges = {
   readonly budget?: Partial<SwarmSpec["budget"]>;
   readonly move?: Partial<SwarmSpec["move"]>;
   readonly outlier?: Partial<SwarmSpec["outlier"]>;
+  readonly foresight?: Partial<Omit<ForesightPolicy, "costs">>;
   readonly recoverInPlace?: boolean;
 };
 
@@ -92,6 +94,7 @@ export function specFor(changes: SpecChanges = {}): SwarmSpec {
     budget: { disruptedShareMaxPercent: 40, windowShareMaxPercent: 100, windowMs: 60_000, ...changes.budget },
     thresholds: { holdMs: 300, replaceAfterMs: 1_000, recoverAfterMs: 500, coolDownMs: 1_000, ...changes.thresholds },
     outlier: changes.outlier ?? {},
+    foresight: changes.foresight ?? {},
     recoverInPlace: changes.recoverInPlace ?? true,
   });
 }

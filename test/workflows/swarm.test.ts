@@ -240,3 +240,22 @@ test("disrupts no more at once than the budget allows", { timeout: 90_000 }, asy
     assert.deepEqual(world.score().dropped, []);
   });
 });
+
+test("leaves a machine whose memory runs full, before it fails", { timeout: 60_000 }, async () => {
+  const foresight = { mode: "act", windowMs: 60_000, dwellMs: 1_000 } as const;
+  const spec = specFor({ name: "foreseen", foresight });
+  await onSwarm(spec, async (world) => {
+    const [endpoint, other] = members(world);
+    world.connect(endpoint, 20);
+    world.measure(other, { memoryShare: () => 0.4 });
+    world.measure(endpoint, { memoryShare: (secondsAgo) => 0.9 - 0.008 * secondsAgo });
+    await eventually(`${endpoint} is gone`, () => world.score().terminated.includes(endpoint));
+    await awaitWhole(world, spec);
+    assert.deepEqual(world.score().terminated, [endpoint]);
+    assert.deepEqual(world.score().dropped, []);
+    const drained = world.auditRows.find(({ action, endpoint: of }) => action === "drain" && of === endpoint);
+    assert.match(drained?.text ?? "", /fails within 60 s with probability .*memory is \d.* % and rising; at this rate/);
+    const [scored] = await world.store.riskScores({ swarm: spec.name, endpoint, untilMs: Date.now(), limit: 1 });
+    assert.equal(scored?.score.terms[0]?.name, "memory");
+  });
+});

@@ -6,7 +6,7 @@ import { createInterface } from "node:readline";
 import { pino } from "pino";
 import { createActivities } from "../../activities/index.ts";
 import { createStopGuard } from "../../activities/stop-guard.ts";
-import type { Balancer, EndpointAgent, Hypervisor, Store } from "../../drivers/ports.ts";
+import type { Balancer, EndpointAgent, Hypervisor, Store, Telemetry } from "../../drivers/ports.ts";
 import { ForeshiftError } from "../../models/errors.ts";
 import { startWorkerSet } from "../../workers/control/worker-set.ts";
 
@@ -61,6 +61,7 @@ await startWorkerSet({
     store,
     hypervisor: remote<Hypervisor>("hypervisor"),
     balancer: remote<Balancer>("balancer"),
+    telemetry: remote<Telemetry>("telemetry"),
     agentOf: (link) => remote<EndpointAgent>("agent", [link.agent]),
     stopGuard: createStopGuard(store),
   }),

@@ -2,7 +2,7 @@
  * A world in memory behind the ports, for faults that cannot be produced on command in the real one: any call can be made to fail or to
  * kill its caller, before or after it took effect. Its parts pass the contract tests of the real drivers (world-contracts.test.ts).
  */
-import type { AuditRow, Balancer, EndpointAgent, Hypervisor, Store } from "../../drivers/ports.ts";
+import type { AuditRow, Balancer, EndpointAgent, Hypervisor, Store, Telemetry } from "../../drivers/ports.ts";
 import type { SteeringState } from "../../models/steering.ts";
 import type { SwarmSpec } from "../../models/swarm-spec.ts";
 import { simulatedAgent } from "./world/agent.ts";
@@ -11,6 +11,7 @@ import { Calls, type Interceptor } from "./world/calls.ts";
 import { Fleet, type SimulatedClient, type SimulatedMachine } from "./world/fleet.ts";
 import { linkTo, simulatedHypervisor } from "./world/hypervisor.ts";
 import { SimulatedStore } from "./world/store.ts";
+import { SimulatedTelemetry } from "./world/telemetry.ts";
 
 export interface Score {
   readonly launches: number;
@@ -31,6 +32,8 @@ export class World {
   readonly balancer: Balancer = this.#reflex.port;
   readonly hypervisor: Hypervisor = simulatedHypervisor(this.#fleet, this.#calls);
   readonly store: Store = this.#store.port;
+  readonly #telemetry = new SimulatedTelemetry(this.#calls);
+  readonly telemetry: Telemetry = this.#telemetry.port;
 
   agentOf(name: string): EndpointAgent {
     return simulatedAgent(name, this.#fleet, this.#reflex, this.#calls);
@@ -58,6 +61,11 @@ export class World {
 
   get pages(): SimulatedStore["pages"] {
     return this.#store.pages;
+  }
+
+  /** Series of an endpoint: the value so many seconds ago. */
+  measure(endpoint: string, series: Readonly<Record<string, (secondsAgo: number) => number>>): void {
+    this.#telemetry.series.set(endpoint, series);
   }
 
   /** A machine that runs, a member of the balancer with this weight. */
@@ -123,6 +131,7 @@ export class World {
   #port(name: string): object {
     if (name === "balancer") return this.balancer;
     if (name === "hypervisor") return this.hypervisor;
+    if (name === "telemetry") return this.telemetry;
     return this.store;
   }
 }

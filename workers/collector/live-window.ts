@@ -1,7 +1,7 @@
 /**
  * The last minutes of every series in memory, one value a second: what forecasts over minutes read, and what rollups are made of.
  */
-import type { TelemetryWindow, TelemetryWindowQuery, TelemetryWindowSeries } from "../../drivers/store/collector-client.ts";
+import type { TelemetryWindow, TelemetryWindowQuery, TelemetryWindowSeries } from "../../drivers/ports.ts";
 import { LIMITS } from "../../models/limits.ts";
 import { learn, type RunningStatistics } from "../../models/telemetry-rollup.ts";
 

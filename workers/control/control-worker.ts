@@ -10,6 +10,7 @@ import { createStopGuard } from "../../activities/stop-guard.ts";
 import { reflexClient } from "../../drivers/balancer/reflex-client.ts";
 import { netnsHypervisor } from "../../drivers/hypervisor/netns.ts";
 import type { EndpointAgent } from "../../drivers/ports.ts";
+import { collectorClient } from "../../drivers/store/collector-client.ts";
 import { openStore } from "../../drivers/store/store.ts";
 import { agentClient } from "../../drivers/tunnel/agent-client.ts";
 import { ForeshiftError, messageOf } from "../../models/errors.ts";
@@ -38,6 +39,7 @@ export const ControlConfig = z.strictObject({
   sockets: z.strictObject({
     reflex: z.string().min(1),
     hypervisor: z.string().min(1),
+    collector: z.string().min(1),
     /** Its own: `GET /v1/status`. */
     control: z.string().min(1),
   }),
@@ -50,8 +52,10 @@ export async function startControlWorker(config: ControlConfig, log: Logger): Pr
   const store = openStore({ databaseUrl: config.databaseUrl });
   const balancer = reflexClient({ socketPath: config.sockets.reflex });
   const hypervisor = netnsHypervisor({ socketPath: config.sockets.hypervisor });
+  const telemetry = collectorClient({ socketPath: config.sockets.collector });
   const agents = agentPool();
-  const activities = createActivities({ store, balancer, hypervisor, agentOf: agents.of, stopGuard: createStopGuard(store) });
+  const stopGuard = createStopGuard(store);
+  const activities = createActivities({ store, balancer, hypervisor, telemetry, agentOf: agents.of, stopGuard });
   const { namespace } = config.temporal;
   const prepare = () => registerSearchAttributes(connection, namespace, log);
   const workers = await startWorkerSet({ connection, namespace, activities, log, prepare });
@@ -65,7 +69,7 @@ export async function startControlWorker(config: ControlConfig, log: Logger): Pr
   return async () => {
     await served.close();
     await workers.stop();
-    await Promise.all([agents.close(), balancer.close(), hypervisor.close(), store.close()]);
+    await Promise.all([agents.close(), balancer.close(), hypervisor.close(), telemetry.close(), store.close()]);
   };
 }
 

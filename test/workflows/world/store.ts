@@ -2,6 +2,7 @@
 import type { AuditEntry, AuditRow, StopSwitch, Store } from "../../../drivers/ports.ts";
 import { ForeshiftError } from "../../../models/errors.ts";
 import type { Heartbeat } from "../../../models/observation.ts";
+import type { ScoredEndpoint } from "../../../models/risk.ts";
 import type { SwarmSpec } from "../../../models/swarm-spec.ts";
 import type { Calls } from "./calls.ts";
 import { asPeer, type Fleet, type SimulatedMachine } from "./fleet.ts";
@@ -9,6 +10,7 @@ import { asPeer, type Fleet, type SimulatedMachine } from "./fleet.ts";
 export class SimulatedStore {
   answers = true;
   readonly auditRows: AuditRow[] = [];
+  readonly riskScores: ScoredEndpoint[] = [];
   readonly pages: { operation: string; subject: string; text: string }[] = [];
   readonly #fleet: Fleet;
   readonly #calls: Calls;
@@ -41,6 +43,11 @@ export class SimulatedStore {
         return talking.map((machine) => heartbeatOf(machine, swarm));
       }),
     telemetry: () => this.#ask("telemetry", () => []),
+    saveRiskScores: (_, scores) => this.#ask("saveRiskScores", () => void this.riskScores.unshift(...scores)),
+    riskScores: ({ endpoint, untilMs, limit }) =>
+      this.#ask("riskScores", () =>
+        this.riskScores.filter(({ score }) => score.endpoint === endpoint && score.atMs <= untilMs).slice(0, limit),
+      ),
     outsideEvents: () => this.#ask("outsideEvents", () => []),
     peers: () => this.#ask("peers", () => this.#fleet.clients.map(asPeer)),
     sessions: () => this.#ask("sessions", () => this.#fleet.sessions()),

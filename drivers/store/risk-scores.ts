@@ -1,0 +1,42 @@
+/** Risk scores over time: what was predicted of each endpoint, and when. */
+import type { Kysely } from "kysely";
+import { LIMITS } from "../../models/limits.ts";
+import type { RiskScore, ScoredEndpoint } from "../../models/risk.ts";
+import type { Tables } from "./tables.ts";
+
+/** The same score again changes nothing. Scores past their retention go. */
+export async function saveRiskScores(db: Kysely<Tables>, swarm: string, scores: readonly ScoredEndpoint[]): Promise<void> {
+  if (scores.length === 0) return;
+  const rows = scores.map(({ score, sessions }) => ({
+    at: new Date(score.atMs),
+    swarm,
+    endpoint: score.endpoint,
+    sessions,
+    score: JSON.stringify(score),
+  }));
+  await db
+    .insertInto("risk_scores")
+    .values(rows)
+    .onConflict((conflict) => conflict.columns(["swarm", "endpoint", "at"]).doNothing())
+    .execute();
+  const newestMs = Math.max(...scores.map(({ score }) => score.atMs));
+  const before = new Date(newestMs - LIMITS.foresight.scoresKeptMs);
+  await db.deleteFrom("risk_scores").where("at", "<", before).execute();
+}
+
+/** The newest scores up to `untilMs` (Unix milliseconds), latest first. */
+export async function readRiskScores(
+  db: Kysely<Tables>,
+  query: { swarm: string; endpoint: string; untilMs: number; limit: number },
+): Promise<readonly ScoredEndpoint[]> {
+  const rows = await db
+    .selectFrom("risk_scores")
+    .select(["score", "sessions"])
+    .where("swarm", "=", query.swarm)
+    .where("endpoint", "=", query.endpoint)
+    .where("at", "<=", new Date(query.untilMs))
+    .orderBy("at", "desc")
+    .limit(query.limit)
+    .execute();
+  return rows.map(({ score, sessions }) => ({ score: score as RiskScore, sessions }));
+}

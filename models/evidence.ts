@@ -1,0 +1,242 @@
+/**
+ * What is known of an endpoint's near future before there are labels to learn from: metrics on their way to where users feel them,
+ * rare events with stated priors, and what happens outside. Each piece of evidence carries its sentence.
+ */
+import type { OutsideRisk } from "./outside-events.ts";
+import { anyOf, type Estimate, NO_RISK, orderly, type RiskScore, type RiskTerm } from "./risk.ts";
+import type { SwarmSpec } from "./swarm-spec.ts";
+import { type Crossing, crossing, type Point, trendOf } from "./trend.ts";
+
+/** What is known of one endpoint at one moment. */
+export interface Evidence {
+  readonly endpoint: string;
+  readonly atMs: number;
+  readonly sessions: number;
+  /** Recent values by series name (models/telemetry.ts), in the order of time. */
+  readonly series: Readonly<Record<string, readonly Point[]>>;
+  /** Of the swarm: the middle of its members' round trips; undefined before any answer. */
+  readonly medianRttMs: number | undefined;
+  readonly outside: OutsideRisk;
+  /** From the health monitor: how odd its metrics are, 0..1, and in what; undefined where nothing is odd. */
+  readonly anomaly?: { readonly severity: number; readonly text: string } | undefined;
+}
+
+interface Watched {
+  readonly series: string;
+  /** Metrics of one resource rise together; of these the surest counts. */
+  readonly resource: "loss" | "delay" | "cpu" | "memory";
+  readonly label: string;
+  readonly unit: "share" | "ms";
+  readonly threshold: (spec: SwarmSpec, medianRttMs: number | undefined) => number | undefined;
+}
+
+/** A machine with less memory than this left kills processes. */
+const MEMORY_FULL_SHARE = 0.97;
+const MEMORY_STALLED_SHARE = 0.5;
+const STEAL_CRITICAL_SHARE = 0.5;
+/** An agent, or a device, that takes this long to answer has no CPU left. */
+const ANSWER_CRITICAL_MS = 500;
+
+/** Where users feel it: what the swarm file calls degraded for loss and delay, and critical for the machine's resources. */
+const WATCHED: readonly Watched[] = [
+  { series: "innerLossShare", resource: "loss", label: "loss through the tunnel", unit: "share", threshold: lossLevel },
+  {
+    series: "pathLossShare:balancer",
+    resource: "loss",
+    label: "loss towards the balancer",
+    unit: "share",
+    threshold: lossLevel,
+  },
+  { series: "innerRttMsP75", resource: "delay", label: "round trip through the tunnel", unit: "ms", threshold: delayLevel },
+  { series: "pathRttMs:balancer", resource: "delay", label: "round trip to the balancer", unit: "ms", threshold: delayLevel },
+  {
+    series: "deviceAnswerMsMax",
+    resource: "cpu",
+    label: "WireGuard's answers",
+    unit: "ms",
+    threshold: () => ANSWER_CRITICAL_MS,
+  },
+  { series: "agentLateMsMax", resource: "cpu", label: "the agent's delay", unit: "ms", threshold: () => ANSWER_CRITICAL_MS },
+  { series: "cpuShare", resource: "cpu", label: "CPU", unit: "share", threshold: ({ thresholds }) => thresholds.cpuCritical },
+  {
+    series: "cpuPressureShare",
+    resource: "cpu",
+    label: "waiting for the CPU",
+    unit: "share",
+    threshold: ({ thresholds }) => thresholds.cpuCritical,
+  },
+  { series: "cpuStealShare", resource: "cpu", label: "CPU stolen", unit: "share", threshold: () => STEAL_CRITICAL_SHARE },
+  { series: "memoryShare", resource: "memory", label: "memory", unit: "share", threshold: () => MEMORY_FULL_SHARE },
+  {
+    series: "memoryFullPressureShare",
+    resource: "memory",
+    label: "waiting for memory",
+    unit: "share",
+    threshold: () => MEMORY_STALLED_SHARE,
+  },
+];
+
+/** Priors: the chance that an endpoint of which this was seen within the window fails in the next one. Stated, to be replaced by what is learned. */
+const EVENT_PRIORS: readonly { series: string; label: string; prior: Estimate }[] = [
+  {
+    series: "oomKillsPerS",
+    label: "the kernel killed a process for want of memory",
+    prior: { value: 0.5, low: 0.2, high: 0.8 },
+  },
+  {
+    series: "memoryUncorrectedErrorsPerS",
+    label: "memory errors could not be corrected",
+    prior: { value: 0.6, low: 0.3, high: 0.9 },
+  },
+  { series: "diskErrorsPerS", label: "the disk reports errors", prior: { value: 0.2, low: 0.05, high: 0.5 } },
+  { series: "thermalThrottlesPerS", label: "the CPU is throttled for its heat", prior: { value: 0.1, low: 0.02, high: 0.3 } },
+];
+const ANOMALY_PRIOR: Estimate = { value: 0.2, low: 0.02, high: 0.5 };
+/** What a feed says of itself is not exact. */
+const OUTSIDE_SPREAD = 0.15;
+
+/** Spans of the past that trends are looked for in, as shares of the window looked ahead. */
+const SPAN_SHARES = [1 / 3, 2 / 3, 3 / 2];
+/** A line that goes on as it did is a model, and models err: so much of what it says is believed, and at the lower bound. */
+const LINE_TRUST = 0.95;
+const LINE_TRUST_LOW = 0.85;
+const POINTS_MIN = 12;
+const FRESH_MS = 15_000;
+
+/** Everything that evidence is looked for in. */
+export const WATCHED_SERIES: readonly string[] = ["sessions", ...[...WATCHED, ...EVENT_PRIORS].map(({ series }) => series)];
+
+/** One score from all the evidence there is. Terms are the strongest first. */
+export function scoreEvidence(evidence: Evidence, spec: SwarmSpec): RiskScore {
+  const { windowMs } = spec.foresight;
+  const trends = WATCHED.flatMap((watched) => watchedTerm(watched, evidence, spec) ?? []);
+  const strongest = best(trends);
+  const events = EVENT_PRIORS.flatMap((event) => eventTerm(event, evidence, windowMs) ?? []);
+  const others = [...events, ...outsideTerms(evidence), ...anomalyTerm(evidence)];
+  const failure = anyOf([strongest?.estimate ?? NO_RISK, ...others.map(({ estimate }) => estimate)]);
+  const load = overload(evidence, spec);
+  const terms = [...trends, ...others, ...(load.term === undefined ? [] : [load.term])]
+    .filter(({ estimate }) => estimate.value >= TERM_SHOWN_MIN)
+    .toSorted((a, b) => b.estimate.low - a.estimate.low || b.estimate.value - a.estimate.value)
+    .map(({ name, text, estimate }): RiskTerm => ({ name, text, value: estimate.value }));
+  return {
+    endpoint: evidence.endpoint,
+    atMs: evidence.atMs,
+    failure,
+    overload: load.estimate,
+    carriesSignal: hasSignal(evidence) || evidence.outside.value > 0,
+    terms,
+  };
+}
+
+/** Weaker evidence than this is not worth a sentence. */
+const TERM_SHOWN_MIN = 0.02;
+
+interface Finding {
+  readonly name: string;
+  readonly text: string;
+  readonly estimate: Estimate;
+}
+
+function watchedTerm(watched: Watched, evidence: Evidence, spec: SwarmSpec): Finding | undefined {
+  const threshold = watched.threshold(spec, evidence.medianRttMs);
+  const points = evidence.series[watched.series];
+  if (threshold === undefined || points === undefined) return undefined;
+  const found = surestCrossing(points, threshold, spec.foresight.windowMs, evidence.atMs);
+  if (found === undefined || found.trend.slope === 0) return undefined;
+  const { level } = found.trend;
+  const when = found.inMs === undefined ? "it is there" : `it reaches ${shown(threshold, watched.unit)} in ${span(found.inMs)}`;
+  const text = `${watched.label} is ${shown(level, watched.unit)} and rising; at this rate ${when}`;
+  return { name: watched.resource, text, estimate: found.probability };
+}
+
+/** Of several spans of the past the one whose lower bound is highest: a slow creep needs a long one, a steep rise a short one. */
+function surestCrossing(points: readonly Point[], threshold: number, windowMs: number, nowMs: number): Crossing | undefined {
+  let surest: Crossing | undefined;
+  for (const share of SPAN_SHARES) {
+    const recent = points.filter(({ atMs }) => atMs > nowMs - windowMs * share);
+    if (recent.length < POINTS_MIN) continue;
+    const trend = trendOf(recent);
+    if (trend === undefined) continue;
+    const found = believed(crossing(trend, threshold, windowMs));
+    if (surest === undefined || found.probability.low > surest.probability.low) surest = found;
+  }
+  return surest;
+}
+
+function believed(found: Crossing): Crossing {
+  const { value, low, high } = found.probability;
+  return { ...found, probability: orderly({ value: value * LINE_TRUST, low: low * LINE_TRUST_LOW, high }) };
+}
+
+/** That the sessions of the endpoint outgrow what it can carry. */
+function overload(evidence: Evidence, spec: SwarmSpec): { estimate: Estimate; term: Finding | undefined } {
+  const { capacitySessions } = spec.endpoints;
+  const points = evidence.series["sessions"];
+  if (evidence.sessions >= capacitySessions) {
+    const estimate = { value: 1, low: 1, high: 1 };
+    const text = `${evidence.sessions} sessions, and it carries ${capacitySessions}`;
+    return { estimate, term: { name: "overload", text, estimate } };
+  }
+  const found =
+    points === undefined ? undefined : surestCrossing(points, capacitySessions, spec.foresight.windowMs, evidence.atMs);
+  if (found === undefined || found.trend.slope === 0) return { estimate: NO_RISK, term: undefined };
+  const when = found.inMs === undefined ? "now" : `in ${span(found.inMs)}`;
+  const text = `${evidence.sessions} sessions and growing; it carries ${capacitySessions}, which is reached ${when}`;
+  return { estimate: orderly(found.probability), term: { name: "overload", text, estimate: found.probability } };
+}
+
+function eventTerm(
+  { series, label, prior }: (typeof EVENT_PRIORS)[number],
+  evidence: Evidence,
+  windowMs: number,
+): Finding | undefined {
+  const recent = (evidence.series[series] ?? []).filter(({ atMs }) => atMs > evidence.atMs - windowMs);
+  return recent.some(({ value }) => value > 0) ? { name: "event", text: label, estimate: prior } : undefined;
+}
+
+function outsideTerms({ outside }: Evidence): readonly Finding[] {
+  if (!(outside.value > 0)) return [];
+  const { value } = outside;
+  const estimate = orderly({ value, low: value * (1 - OUTSIDE_SPREAD), high: value * (1 + OUTSIDE_SPREAD) });
+  return [{ name: "outside", text: outside.terms[0]?.text ?? "an outside event", estimate }];
+}
+
+function anomalyTerm({ anomaly }: Evidence): readonly Finding[] {
+  if (anomaly === undefined || !(anomaly.severity > 0)) return [];
+  const scale = (part: number) => part * Math.min(1, anomaly.severity);
+  const estimate = { value: scale(ANOMALY_PRIOR.value), low: scale(ANOMALY_PRIOR.low), high: scale(ANOMALY_PRIOR.high) };
+  return [{ name: "anomaly", text: anomaly.text, estimate }];
+}
+
+function best(findings: readonly Finding[]): Finding | undefined {
+  return findings.reduce<Finding | undefined>(
+    (held, next) => (held !== undefined && held.estimate.low >= next.estimate.low ? held : next),
+    undefined,
+  );
+}
+
+/** Enough of it, and fresh: silence is for the reflex to judge, not for a prediction. */
+function hasSignal({ atMs, series }: Evidence): boolean {
+  return Object.values(series).some((points) => {
+    const last = points.at(-1);
+    return points.length >= POINTS_MIN && last !== undefined && atMs - last.atMs <= FRESH_MS;
+  });
+}
+
+function lossLevel({ thresholds }: SwarmSpec): number {
+  return thresholds.lossDegraded;
+}
+
+function delayLevel({ thresholds }: SwarmSpec, medianRttMs: number | undefined): number | undefined {
+  if (medianRttMs === undefined) return undefined;
+  return Math.max(medianRttMs * thresholds.rttFactor, medianRttMs + thresholds.rttExcessMsMin);
+}
+
+function shown(value: number, unit: "share" | "ms"): string {
+  return unit === "share" ? `${Number((value * 100).toFixed(1))} %` : `${Number(value.toFixed(1))} ms`;
+}
+
+function span(ms: number): string {
+  return ms < 120_000 ? `${Math.round(ms / 1_000)} s` : `${Math.round(ms / 60_000)} min`;
+}

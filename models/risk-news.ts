@@ -1,0 +1,58 @@
+/** Which scores are worth telling: those that changed, enough in a row to be confirmed, and those that are grave, before they grow stale. */
+import { LIMITS } from "./limits.ts";
+import type { ScoredEndpoint } from "./risk.ts";
+import type { ForesightPolicy } from "./swarm-spec.ts";
+
+/** What was told last of one endpoint. */
+export interface ToldRisk {
+  readonly endpoint: string;
+  readonly atMs: number;
+  readonly failure: number;
+  readonly overload: number;
+  /** Times that it was told about this value. */
+  readonly times: number;
+}
+
+/** Milliseconds between two scores of an endpoint. */
+export function scoreIntervalMs({ windowMs }: ForesightPolicy): number {
+  const { scoresPerWindow, scoreIntervalMsMin, scoreIntervalMsMax } = LIMITS.foresight;
+  return Math.min(scoreIntervalMsMax, Math.max(scoreIntervalMsMin, windowMs / scoresPerWindow));
+}
+
+export function newsAmong(
+  scores: readonly ScoredEndpoint[],
+  told: readonly ToldRisk[],
+  policy: ForesightPolicy,
+): readonly ScoredEndpoint[] {
+  const last = new Map(told.map((one) => [one.endpoint, one]));
+  return scores.filter((one) => isNews(one, last.get(one.score.endpoint), policy));
+}
+
+export function toldAfter(told: readonly ToldRisk[], scores: readonly ScoredEndpoint[]): readonly ToldRisk[] {
+  const last = new Map(told.map((one) => [one.endpoint, one]));
+  for (const { score } of scores) {
+    const { endpoint, atMs } = score;
+    const before = last.get(endpoint);
+    const [failure, overload] = [score.failure.value, score.overload.value];
+    const times = before !== undefined && !hasChanged(score, before) ? before.times + 1 : 1;
+    last.set(endpoint, { endpoint, atMs, failure, overload, times });
+  }
+  return [...last.values()].toSorted((a, b) => (a.endpoint < b.endpoint ? -1 : 1));
+}
+
+function isNews({ score }: ScoredEndpoint, before: ToldRisk | undefined, policy: ForesightPolicy): boolean {
+  const { scoreConcernMin } = LIMITS.foresight;
+  const isGrave = Math.max(score.failure.value, score.overload.value) >= scoreConcernMin;
+  if (before === undefined) return isGrave;
+  if (score.atMs <= before.atMs) return false;
+  if (hasChanged(score, before)) return true;
+  if (before.times < policy.confirmationsOf) return true;
+  return isGrave && score.atMs - before.atMs >= policy.scoreStaleMs / 3;
+}
+
+function hasChanged({ failure, overload }: ScoredEndpoint["score"], before: ToldRisk): boolean {
+  const { scoreChangeMin } = LIMITS.foresight;
+  return (
+    Math.abs(failure.value - before.failure) >= scoreChangeMin || Math.abs(overload.value - before.overload) >= scoreChangeMin
+  );
+}
