@@ -40,7 +40,8 @@ export function badFile(file: string, detail: string): ForeshiftError {
   return new ForeshiftError("INVALID_FIELD", { field: "data", value: file, detail });
 }
 
-async function readText(file: string): Promise<string> {
+/** The file's text, unpacked where it is gzipped. */
+export async function readText(file: string): Promise<string> {
   try {
     const bytes = await readFile(file);
     const isGzip = bytes[0] === 0x1f && bytes[1] === 0x8b;

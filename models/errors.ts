@@ -147,6 +147,12 @@ export const ERRORS = {
     retryable: true,
     httpStatus: 507,
   },
+  MODEL_REFUSED: {
+    message: "The model is refused: {detail}",
+    remedy: "The one in use stays. Train again with this version, or take the file from where it was stored.",
+    retryable: false,
+    httpStatus: 400,
+  },
   INTERNAL: {
     message: "Foreshift failed unexpectedly: {detail}",
     remedy: "This is a defect. Run again with FORESHIFT_DEBUG=1 and report what it prints.",

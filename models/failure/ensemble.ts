@@ -1,7 +1,8 @@
 /** The two ensembles of trees: a random forest, and gradient boosting with the logistic loss. Both run on one table of bins. */
+import { logit } from "./calibrate.ts";
 import type { Bins } from "./matrix.ts";
 import { Random } from "./random.ts";
-import { growTree, type Tree } from "./tree.ts";
+import { growTree, type Tree, valueOf } from "./tree.ts";
 
 /** What all trees of a training share; the arrays may lie in memory that threads share. */
 export interface TrainingSet {
@@ -22,11 +23,19 @@ export interface EnsembleTask {
   readonly seed: number;
 }
 
+/** Says `base` plus the mean over the trees: of a forest a probability, of boosting log-odds. */
 export interface Ensemble {
   readonly kind: "forest" | "boosting";
   readonly trees: readonly Tree[];
-  /** Of boosting: log-odds before the first tree. */
   readonly base: number;
+}
+
+/** Log-odds, by the row of features that begins at `offset`. */
+export function scoreOf({ kind, trees, base }: Ensemble, values: Float32Array, offset: number): number {
+  let sum = 0;
+  for (const tree of trees) sum += valueOf(tree, values, offset);
+  const mean = base + sum / trees.length;
+  return kind === "forest" ? logit(mean) : mean;
 }
 
 const FOREST = {
@@ -100,13 +109,12 @@ function trainBoosting(set: TrainingSet, task: EnsembleTask): Ensemble {
     random.shuffleFront(columns, perTree);
     const drawn = drawShare(groups, BOOSTING.rowShare, random);
     const tree = growTree(bins, columns.slice(0, perTree), drawn, gradient, hessian, options, random);
-    for (let node = 0; node < tree.value.length; node++) {
-      tree.value[node] = (tree.value[node] as number) * BOOSTING.learningRate;
-    }
-    addBinned(tree, bins, task.rows, score);
+    addBinned(tree, bins, task.rows, score, BOOSTING.learningRate);
     trees.push(tree);
   }
-  return { kind: "boosting", trees, base };
+  // The boosted sum as a mean: the form that both ensembles are stored in.
+  const scale = BOOSTING.learningRate * trees.length;
+  return { kind: "boosting", trees: trees.map((tree) => ({ ...tree, value: tree.value.map((value) => value * scale) })), base };
 }
 
 function logOdds(rows: Int32Array, labels: Uint8Array, weights: Float64Array): number {
@@ -119,8 +127,8 @@ function logOdds(rows: Int32Array, labels: Uint8Array, weights: Float64Array): n
   return Math.log(positive / (all - positive));
 }
 
-/** Adds what the tree says of each of the rows to their scores. */
-function addBinned(tree: Tree, bins: Bins, rows: Int32Array, score: Float64Array): void {
+/** Adds what the tree says of each of the rows, times the rate, to their scores. */
+function addBinned(tree: Tree, bins: Bins, rows: Int32Array, score: Float64Array, rate: number): void {
   const bin = Int32Array.from(tree.feature, (feature, node) =>
     feature < 0 ? 0 : (bins.cuts[feature] as Float64Array).indexOf(tree.threshold[node] as number),
   );
@@ -132,7 +140,7 @@ function addBinned(tree: Tree, bins: Bins, rows: Int32Array, score: Float64Array
       node = (isLeft ? tree.left[node] : tree.right[node]) as number;
       feature = tree.feature[node] as number;
     }
-    score[row] = (score[row] as number) + (tree.value[node] as number);
+    score[row] = (score[row] as number) + rate * (tree.value[node] as number);
   }
 }
 

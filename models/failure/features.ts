@@ -8,13 +8,6 @@ import { type Regimes, regimeOf } from "./regimes.ts";
 /** A sensor varies; an event column counts rare events; a level stays, or goes with time itself, so that its value says all. */
 export type ColumnKind = "sensor" | "event" | "level" | "condition" | "ignored";
 
-/** A weighted sum of the sensors' z-scores, followed like one more sensor. */
-export interface HealthIndex {
-  readonly name: string;
-  /** One weight for each sensor, in their order. */
-  readonly weights: readonly number[];
-}
-
 /** What training decided about the columns, and all that making features needs. */
 export interface FeaturePlan {
   readonly columns: readonly string[];
@@ -24,7 +17,6 @@ export interface FeaturePlan {
   readonly timeScales: readonly [number, number, number];
   /** Whether `time` itself is the unit's age; else the age counts from its first observation. */
   readonly timeIsAge: boolean;
-  readonly indices: readonly HealthIndex[];
 }
 
 /** Features that one sensor gives. */
@@ -35,6 +27,9 @@ const Z_MAX = 8;
 /** Observations of a unit that make its own baseline, and how many of the population's mean they are weighed against. */
 const BASELINE_OBSERVATIONS = 15;
 const BASELINE_PRIOR_OBSERVATIONS = 3;
+/** Of one observation: more say no more, and every sum stays within single precision. */
+const EVENTS_MAX = 1e6;
+const LEVEL_MAX = 1e30;
 /** "No event so far" as a time since the last one, in slow time scales. */
 const NEVER = 20;
 
@@ -60,7 +55,6 @@ interface EventState {
 /** What must be remembered of one unit between two of its observations. */
 export interface UnitState {
   readonly sensors: readonly Followed[];
-  readonly indices: readonly Followed[];
   readonly events: readonly EventState[];
   readonly levels: Float64Array;
   startedAt: number | undefined;
@@ -87,7 +81,6 @@ export class FeatureExtractor {
       ...this.#levels.map(name),
       ...this.#events.flatMap((column) => EVENT_FEATURES.map((feature) => `${name(column)}.${feature}`)),
       ...this.#sensors.flatMap((column) => SENSOR_FEATURES.map((feature) => `${name(column)}.${feature}`)),
-      ...plan.indices.flatMap((index) => SENSOR_FEATURES.map((feature) => `${index.name}.${feature}`)),
     ];
   }
 
@@ -104,7 +97,6 @@ export class FeatureExtractor {
     });
     return {
       sensors: this.#sensors.map(followed),
-      indices: this.plan.indices.map(followed),
       events: this.#events.map(() => ({ last: 0, fast: 0, middle: 0, slow: 0, sinceAt: Number.NEGATIVE_INFINITY })),
       levels: Float64Array.from(this.#levels, (column) => this.plan.regimes.means[0]?.[column] as number),
       startedAt: undefined,
@@ -113,14 +105,7 @@ export class FeatureExtractor {
   }
 
   /** Takes the observation at `offset` of `cells` in, and writes the row of features at `outOffset` of `out`. */
-  push(
-    state: UnitState,
-    time: number,
-    cells: ArrayLike<number>,
-    offset: number,
-    out: Float32Array,
-    outOffset: number,
-  ): void {
+  push(state: UnitState, time: number, cells: ArrayLike<number>, offset: number, out: Float32Array, outOffset: number): void {
     state.startedAt ??= time;
     const elapsed = Math.max(0, time - state.lastAt);
     state.lastAt = time;
@@ -128,7 +113,7 @@ export class FeatureExtractor {
     out[at++] = this.plan.timeIsAge ? time : time - state.startedAt;
     for (const [i, column] of this.#levels.entries()) {
       const value = cells[offset + column] as number;
-      if (Number.isFinite(value)) state.levels[i] = value;
+      if (Number.isFinite(value)) state.levels[i] = Math.max(-LEVEL_MAX, Math.min(LEVEL_MAX, value));
       out[at++] = state.levels[i] as number;
     }
     const rates = this.plan.timeScales.map((scale) => 1 - Math.exp(-elapsed / scale)) as [number, number, number];
@@ -137,9 +122,6 @@ export class FeatureExtractor {
     }
     this.#standardise(state, cells, offset);
     for (const [i, followed] of state.sensors.entries()) at = pushFollowed(followed, this.#z[i] as number, rates, out, at);
-    for (const [i, followed] of state.indices.entries()) {
-      at = pushFollowed(followed, this.#indexNow(i, state), rates, out, at);
-    }
   }
 
   #standardise(state: UnitState, cells: ArrayLike<number>, offset: number): void {
@@ -155,20 +137,9 @@ export class FeatureExtractor {
     }
   }
 
-  /** A sensor that was not measured counts with its own recent average. */
-  #indexNow(index: number, state: UnitState): number {
-    const { weights } = this.plan.indices[index] as HealthIndex;
-    let sum = 0;
-    for (let i = 0; i < weights.length; i++) {
-      const z = this.#z[i] as number;
-      sum += (weights[i] as number) * (Number.isNaN(z) ? (state.sensors[i] as Followed).fast : z);
-    }
-    return sum;
-  }
-
   #pushEvent(state: EventState, value: number, time: number, elapsed: number, out: Float32Array, at: number): number {
     const [fast, middle, slow] = this.plan.timeScales;
-    const count = Number.isFinite(value) ? value : 0;
+    const count = Number.isFinite(value) ? Math.max(0, Math.min(EVENTS_MAX, value)) : 0;
     state.last = count;
     state.fast = state.fast * Math.exp(-elapsed / fast) + count;
     state.middle = state.middle * Math.exp(-elapsed / middle) + count;
@@ -203,7 +174,8 @@ function pushFollowed(
     state.middle += Math.max(middle, least) * (z - state.middle);
     state.slow += Math.max(slow, least) * (z - state.slow);
     state.square += Math.max(middle, least * 0.5) * ((z - state.middle) ** 2 - state.square);
-    if (state.seen <= BASELINE_OBSERVATIONS) state.baseline += (z - state.baseline) / (state.seen + BASELINE_PRIOR_OBSERVATIONS);
+    if (state.seen <= BASELINE_OBSERVATIONS)
+      state.baseline += (z - state.baseline) / (state.seen + BASELINE_PRIOR_OBSERVATIONS);
   }
   out[at] = state.last;
   out[at + 1] = state.fast;

@@ -23,7 +23,11 @@ const SAMPLE_ROWS_MAX = 20_000;
  * Cuts between quantiles, midway between two values that occur, so that rows beside a cut stay on their side under rounding.
  * `codes` may be given, so that they lie in memory that threads share.
  */
-export function binned(matrix: Matrix, binsMax: number, codes = new Uint8Array(matrix.rows * matrix.columns)): Bins {
+export function binned(
+  matrix: Matrix,
+  binsMax: number,
+  codes: Uint8Array = new Uint8Array(matrix.rows * matrix.columns),
+): Bins {
   const { rows, columns, values } = matrix;
   const step = Math.max(1, Math.ceil(rows / SAMPLE_ROWS_MAX));
   const sample = new Float32Array(Math.ceil(rows / step));

@@ -1,5 +1,5 @@
 /** Decides from a training table what kind of column each is and what features to make, and makes them. */
-import { type ColumnKind, FeatureExtractor, type FeaturePlan, type HealthIndex } from "./features.ts";
+import type { ColumnKind, FeatureExtractor, FeaturePlan } from "./features.ts";
 import type { Matrix } from "./matrix.ts";
 import { fitRegimes } from "./regimes.ts";
 import { medianStep, type UnitTable, unitStarts } from "./table.ts";
@@ -38,12 +38,7 @@ export function planFeatures(table: UnitTable, window: number): FeaturePlan {
     regimes,
     timeScales: [fast as number, middle as number, slow as number],
     timeIsAge,
-    indices: [],
   };
-}
-
-export function withIndices(plan: FeaturePlan, indices: readonly HealthIndex[]): FeaturePlan {
-  return { ...plan, indices };
 }
 
 function kindOf(table: UnitTable, column: number, starts: Int32Array): ColumnKind {
@@ -83,7 +78,9 @@ function isClock(table: UnitTable, column: number): boolean {
   slopes.sort((a, b) => a - b);
   const usual = slopes[slopes.length >> 1] ?? 0;
   if (usual === 0) return false;
-  return slopes.filter((slope) => Math.abs(slope - usual) <= 1e-6 * Math.abs(usual)).length >= CLOCK_ROWS_SHARE_MIN * slopes.length;
+  return (
+    slopes.filter((slope) => Math.abs(slope - usual) <= 1e-6 * Math.abs(usual)).length >= CLOCK_ROWS_SHARE_MIN * slopes.length
+  );
 }
 
 /** The features of every row of a table, each made from the rows of its unit up to it. */

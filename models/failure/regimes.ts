@@ -17,8 +17,8 @@ export interface Regimes {
 const REGIMES_MAX = 12;
 /** Regimes are kept when they explain at least this share of the other columns' variance, … */
 const EXPLAINED_MIN = 0.2;
-/** … and another one is added while it explains at least this much more. */
-const EXPLAINED_STEP_MIN = 0.002;
+/** … and more are added while each explains at least this much more. */
+const EXPLAINED_STEP_MIN = 0.005;
 const ROUNDS_MAX = 20;
 const SAMPLE_ROWS_MAX = 5_000;
 /** A column that varies less than this share of its size within a regime is rounding, not signal. */
@@ -32,13 +32,13 @@ export function fitRegimes(table: UnitTable): Regimes {
   const sample = sampled(table);
   const points = Array.from({ length: sample.rows }, (_, row) => pointOf(sample, row, one));
   let best: readonly number[][] | undefined;
-  let explainedBest = EXPLAINED_MIN - EXPLAINED_STEP_MIN;
+  let explainedBest = EXPLAINED_MIN;
   for (let count = 2; count <= REGIMES_MAX; count++) {
     const centres = cluster(points, count);
     if (centres === undefined) break;
     const regime = Int32Array.from(points, (point) => nearest(point, centres));
     const explained = explainedShare(summarise(sample, conditions, regime, count), regime, others);
-    if (explained < explainedBest + EXPLAINED_STEP_MIN) continue;
+    if (explained < explainedBest + (best === undefined ? 0 : EXPLAINED_STEP_MIN * (count - best.length))) continue;
     best = centres;
     explainedBest = explained;
   }
@@ -185,7 +185,7 @@ function momentsOf(table: UnitTable, wanted: number | undefined, regime: Int32Ar
   };
 }
 
-/** Share of the other columns' variance, averaged over them, that knowing the regime takes away. */
+/** Share of the other columns' variance, averaged over them, that knowing the regime takes away; adjusted for their number. */
 function explainedShare(regimes: Regimes, regime: Int32Array, others: readonly number[]): number {
   const counts = new Float64Array(regimes.means.length);
   for (const one of regime) counts[one] = (counts[one] as number) + 1;
@@ -194,7 +194,7 @@ function explainedShare(regimes: Regimes, regime: Int32Array, others: readonly n
       (sum, deviations, at) => sum + (counts[at] as number) * (deviations[column] as number) ** 2,
       0,
     );
-    return 1 - within / regime.length / (regimes.scales[column] as number) ** 2;
+    return 1 - within / Math.max(1, regime.length - counts.length) / (regimes.scales[column] as number) ** 2;
   });
   return shares.reduce((sum, share) => sum + share, 0) / shares.length;
 }

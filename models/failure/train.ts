@@ -2,16 +2,15 @@
  * Trains a failure model: features, folds of units, an ensemble of either kind a fold, and from what each says of the units it has not
  * seen: the mix of the two, the calibration, the thresholds and the figures that are stored with the model.
  */
-import { fitCalibration, logit } from "./calibrate.ts";
-import { type Ensemble, type EnsembleTask, type TrainingSet, trainEnsemble } from "./ensemble.ts";
+import { calibrated, fitCalibration } from "./calibrate.ts";
+import { type Ensemble, type EnsembleTask, scoreOf, type TrainingSet, trainEnsemble } from "./ensemble.ts";
 import { FeatureExtractor } from "./features.ts";
 import { binned, type Matrix } from "./matrix.ts";
 import { averagePrecision, bestF1, brierScore, calibrationError, reliability } from "./metrics.ts";
-import { type FailureModel, mixedScore, probabilityOf } from "./model.ts";
+import { type FailureModel, mixedScore } from "./model.ts";
 import { featuresOf, planFeatures } from "./plan-features.ts";
 import { Random } from "./random.ts";
 import { labelsWithin, type UnitTable } from "./table.ts";
-import { valueOf } from "./tree.ts";
 
 export interface TrainOptions {
   /** In the table's unit of time. */
@@ -33,16 +32,24 @@ const FULL_SIZE = 12_000_000;
 /** Shares of boosting in the mix that are weighed against each other. */
 const MIXES = [0, 0.25, 0.5, 0.75, 1] as const;
 const CALIBRATION_BINS = 10;
-/** The model carries signal when its average precision on unseen units beats the base rate by this factor, and in every fold. */
+/**
+ * The model carries signal when on unseen units its average precision beats the base rate by this factor, in every fold by the second,
+ * and when its squared error is below that of always saying the base rate by this share. On noise the first alone holds by chance.
+ */
 const SIGNAL_FACTOR_MIN = 1.5;
 const FOLD_SIGNAL_FACTOR_MIN = 1.1;
+const BRIER_GAIN_SHARE_MIN = 0.03;
 /** Fewer rows of either class than this are too few to judge by. */
 const CLASS_ROWS_MIN = 10;
 
 /** Trains here and now, on the caller's own thread. */
 export const trainInPlace: Executor = (set, tasks) => Promise.resolve(tasks.map((task) => trainEnsemble(set, task)));
 
-export async function trainFailureModel(table: UnitTable, options: TrainOptions, execute = trainInPlace): Promise<FailureModel> {
+export async function trainFailureModel(
+  table: UnitTable,
+  options: TrainOptions,
+  execute = trainInPlace,
+): Promise<FailureModel> {
   const { window, seed } = options;
   const plan = planFeatures(table, window);
   const extractor = new FeatureExtractor(plan);
@@ -57,11 +64,13 @@ export async function trainFailureModel(table: UnitTable, options: TrainOptions,
   const boostings = ensembles.filter(({ kind }) => kind === "boosting");
   const scores = unseenScores(matrix, folds, forests, boostings);
   const mix = chooseMix(scores, labels, weights);
-  const raw = Float64Array.from(labels, (_, row) => mixedScore(mix, scores.forest[row] as number, scores.boosting[row] as number));
+  const raw = Float64Array.from(labels, (_, row) =>
+    mixedScore(mix, scores.forest[row] as number, scores.boosting[row] as number),
+  );
   const calibration = fitCalibration(raw, labels, weights);
-  const probabilities = raw.map((score) => probabilityOf(calibration, score));
+  const probabilities = raw.map((score) => calibrated(calibration, score));
   const metrics = metricsOf(probabilities, labels, weights, folds);
-  return { window, plan, forests, boostings, mix, calibration, metrics };
+  return { window, plan, forests: mix < 1 ? forests : [], boostings: mix > 0 ? boostings : [], mix, calibration, metrics };
 }
 
 function foldsOf(table: UnitTable, seed: number): Int32Array {
@@ -109,14 +118,8 @@ function unseenScores(
   const scores = { forest: new Float64Array(rows), boosting: new Float64Array(rows) };
   for (let row = 0; row < rows; row++) {
     const fold = folds[row] as number;
-    const forest = forests[fold] as Ensemble;
-    let sum = 0;
-    for (const tree of forest.trees) sum += valueOf(tree, values, row * columns);
-    scores.forest[row] = logit(sum / forest.trees.length);
-    const boosting = boostings[fold] as Ensemble;
-    sum = boosting.base;
-    for (const tree of boosting.trees) sum += valueOf(tree, values, row * columns);
-    scores.boosting[row] = sum;
+    scores.forest[row] = scoreOf(forests[fold] as Ensemble, values, row * columns);
+    scores.boosting[row] = scoreOf(boostings[fold] as Ensemble, values, row * columns);
   }
   return scores;
 }
@@ -127,7 +130,9 @@ function chooseMix(scores: Scores, labels: Uint8Array, weights: Float64Array): n
   const own = Uint8Array.from(used, (row) => labels[row] as number);
   let best = { mix: 0.5, precision: Number.NEGATIVE_INFINITY };
   for (const mix of MIXES) {
-    const mixed = Float64Array.from(used, (row) => mixedScore(mix, scores.forest[row] as number, scores.boosting[row] as number));
+    const mixed = Float64Array.from(used, (row) =>
+      mixedScore(mix, scores.forest[row] as number, scores.boosting[row] as number),
+    );
     const precision = averagePrecision(mixed, own);
     if (precision > best.precision) best = { mix, precision };
   }
@@ -147,20 +152,30 @@ function metricsOf(probabilities: Float64Array, labels: Uint8Array, weights: Flo
     const rows = Int32Array.from(used.keys()).filter((at) => folds[used[at] as number] === fold);
     const foldLabels = Uint8Array.from(rows, (at) => own[at] as number);
     const rate = foldLabels.reduce((sum, label) => sum + label, 0) / Math.max(1, rows.length);
-    return averagePrecision(Float64Array.from(rows, (at) => said[at] as number), foldLabels) / rate;
+    return (
+      averagePrecision(
+        Float64Array.from(rows, (at) => said[at] as number),
+        foldLabels,
+      ) / rate
+    );
   }).filter((factor) => Number.isFinite(factor));
+  const brier = brierScore(said, own);
+  const brierOfBaseRate = baseRate * (1 - baseRate);
   const enough = positives >= CLASS_ROWS_MIN && own.length - positives >= CLASS_ROWS_MIN;
   return {
     rows: own.length,
     positives,
     ap: finite(ap),
-    brier: finite(brierScore(said, own)),
-    brierOfBaseRate: baseRate * (1 - baseRate),
+    brier: finite(brier),
+    brierOfBaseRate,
     calibrationError: finite(calibrationError(reliability(said, own, CALIBRATION_BINS))),
     bestF1: bestF1(said, own),
     /** Whether the telemetry tells failures from the rest at all. Where it does not, nothing may be done on the model's word. */
     carriesSignal:
-      enough && ap >= Math.min(0.9, SIGNAL_FACTOR_MIN * baseRate) && byFold.every((factor) => factor >= FOLD_SIGNAL_FACTOR_MIN),
+      enough &&
+      ap >= Math.min(0.9, SIGNAL_FACTOR_MIN * baseRate) &&
+      brier <= (1 - BRIER_GAIN_SHARE_MIN) * brierOfBaseRate &&
+      byFold.every((factor) => factor >= FOLD_SIGNAL_FACTOR_MIN),
   };
 }
 

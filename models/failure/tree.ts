@@ -13,7 +13,7 @@ export interface Tree {
   readonly threshold: Float64Array;
   readonly left: Int32Array;
   readonly right: Int32Array;
-  /** What the node says: of a leaf its answer, of a split what it would answer if it were one. */
+  /** What a leaf answers; 0 at a split. */
   readonly value: Float64Array;
   /** By how much the split lowered the loss; 0 at a leaf. */
   readonly gain: Float64Array;
@@ -134,6 +134,7 @@ class Grower {
     if (split === undefined) return node;
     const middle = this.#partition(start, end, split);
     this.#nodes.feature[node] = split.feature;
+    this.#nodes.value[node] = 0;
     this.#nodes.gain[node] = split.gain;
     this.#nodes.threshold[node] = this.#bins.cuts[split.feature]?.[split.bin] as number;
     this.#nodes.left[node] = this.grow(start, middle, depth + 1);
@@ -240,6 +241,8 @@ export function valueOf(tree: Tree, values: Float32Array, offset: number): numbe
   for (;;) {
     const feature = tree.feature[node] as number;
     if (feature < 0) return tree.value[node] as number;
-    node = ((values[offset + feature] as number) < (tree.threshold[node] as number) ? tree.left[node] : tree.right[node]) as number;
+    node = (
+      (values[offset + feature] as number) < (tree.threshold[node] as number) ? tree.left[node] : tree.right[node]
+    ) as number;
   }
 }

@@ -15,7 +15,7 @@ export function threadedExecutor(threads = Math.min(LIMITS.training.threadsMax, 
   return async (set, tasks) => {
     const shared = inSharedMemory(set);
     const waiting = tasks.map((task, at) => ({ task, at }));
-    const results: Ensemble[] = new Array(tasks.length);
+    const results: Ensemble[] = [];
     const runThread = async () => {
       const worker = new Worker(new URL("./thread.ts", import.meta.url), { workerData: { set: shared } satisfies ThreadData });
       try {
@@ -56,7 +56,8 @@ function ask(worker: Worker, task: EnsembleTask): Promise<Ensemble> {
 
 /** Copies what is not shared yet, so that no thread copies it again. */
 function inSharedMemory(set: TrainingSet): TrainingSet {
-  const codes = set.bins.codes.buffer instanceof SharedArrayBuffer ? set.bins.codes : new Uint8Array(sharedBytes(set.bins.codes));
+  const codes =
+    set.bins.codes.buffer instanceof SharedArrayBuffer ? set.bins.codes : new Uint8Array(sharedBytes(set.bins.codes));
   return {
     bins: { ...set.bins, codes },
     labels: new Uint8Array(sharedBytes(set.labels)),
