@@ -411,10 +411,6 @@ export const LIMITS = {
     refusedNamedMax: 20,
     retentionMs: 30 * 86_400_000,
   },
-  /** Training of models: never on the control worker's thread. */
-  training: {
-    threadsMax: 8,
-  },
   backtest: {
     /** Of one file, unpacked. */
     fileBytesMax: 512 * 1024 * 1024,

@@ -3,7 +3,9 @@ import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
 import type { Ensemble, EnsembleTask, TrainingSet } from "../../models/failure/ensemble.ts";
 import type { Executor } from "../../models/failure/train.ts";
-import { LIMITS } from "../../models/limits.ts";
+
+/** More threads gain little: there are ten ensembles to train. */
+const THREADS_MAX = 8;
 
 /** What a thread is started with. */
 export interface ThreadData {
@@ -11,7 +13,7 @@ export interface ThreadData {
 }
 
 /** An executor on at most this many threads of its own; the caller's thread stays free. */
-export function threadedExecutor(threads = Math.min(LIMITS.training.threadsMax, availableParallelism())): Executor {
+export function threadedExecutor(threads = Math.min(THREADS_MAX, availableParallelism())): Executor {
   return async (set, tasks) => {
     const shared = inSharedMemory(set);
     const waiting = tasks.map((task, at) => ({ task, at }));
