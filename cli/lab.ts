@@ -3,7 +3,7 @@
  */
 import type { Command } from "commander";
 import { InvalidArgumentError } from "commander";
-import { FAULT_KINDS, type FaultKind, LabClient } from "../lab/lab-client.ts";
+import { BUILD_UP_KINDS, FAULT_KINDS, type FaultKind, LabClient } from "../lab/lab-client.ts";
 import { type LabUpOptions, labDown, labStatus, labUp } from "../lab/run.ts";
 import { ForeshiftError } from "../models/errors.ts";
 import { LIMITS } from "../models/limits.ts";
@@ -57,8 +57,12 @@ function registerFaults(lab: Command): void {
     .description(`break an endpoint: ${FAULT_KINDS.join(", ")}`)
     .argument("<kind>", "what happens to it", faultKind)
     .argument("<endpoint>")
-    .action(async (kind: FaultKind, endpoint: string, _: object, command: Command) => {
-      print(command, await withLab((client) => client.inject(kind, endpoint)), () => `${kind} of ${endpoint} has begun.`);
+    .option("--build-up <seconds>", `until the failure, of ${BUILD_UP_KINDS.join(", ")}`, count(1, LIMITS.lab.faultSecondsMax))
+    .action(async (kind: FaultKind, endpoint: string, { buildUp }: { buildUp?: number }, command: Command) => {
+      const fault = await withLab((client) => client.inject(kind, endpoint, { buildUpSeconds: buildUp }));
+      const fails =
+        fault.failsAtMs === undefined ? "" : `; it fails in ${Math.round((fault.failsAtMs - fault.atMs) / 1_000)} s`;
+      print(command, fault, () => `${kind} of ${endpoint} has begun${fails}.`);
     });
   lab
     .command("heal")

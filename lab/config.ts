@@ -33,6 +33,10 @@ export const LabConfig = z.strictObject({
   vault: z.strictObject({ socketPath: path, tokenFile: path, mount: z.string().min(1).default("foreshift") }),
   /** Configuration of `workers/reflex.ts`, which is kept running beside the balancer; absent: none is started. */
   reflexConfigFile: path.optional(),
+  /** Of each machine. */
+  memoryBytes: z.number().int().min(LIMITS.lab.memoryBytesMin).default(LIMITS.lab.memoryBytesDefault),
+  /** Feed of outside events that the lab's incidents are announced in (docs/operations.md). */
+  outsideEventsFile: path,
   stateDir: path,
   logDir: path,
 });

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Logger } from "pino";
 import { raiseSession } from "../drivers/priority.ts";
+import { REGION_DEFAULT } from "../models/outside-events.ts";
 import { readConfig } from "../workers/config.ts";
 import { serve } from "../workers/http-server.ts";
 import { runWorker } from "../workers/run-worker.ts";
@@ -18,6 +19,7 @@ import { Journal } from "./journal.ts";
 import { KeptProcess } from "./kept-process.ts";
 import { Machines } from "./machines.ts";
 import { prepareRun } from "./namespace.ts";
+import { OutsideFeedFile } from "./outside-feed-file.ts";
 import { labRoutes } from "./routes.ts";
 import { buildBackbone } from "./topology.ts";
 import { Traffic } from "./traffic.ts";
@@ -37,6 +39,8 @@ await runWorker("lab", async (log) => {
   await buildBackbone(config.vip);
   const clients = await buildClients(config);
   const reflex = startReflex(config);
+  const feed = new OutsideFeedFile({ file: config.outsideEventsFile, region: REGION_DEFAULT });
+  await feed.write();
   const journal = new Journal(join(config.stateDir, "journal.ndjson"));
   const machines: Machines = new Machines({
     config,
@@ -45,7 +49,7 @@ await runWorker("lab", async (log) => {
     onGone: (name) => faults.gone(name),
     onRepaired: (name) => faults.repaired(name),
   });
-  const faults = new Faults({ machines, vip: config.vip, log });
+  const faults = new Faults({ machines, vip: config.vip, feed, log });
   await bootFirst(config, machines);
   const traffic = startTraffic(config, clients);
   const served = await serve({

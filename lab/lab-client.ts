@@ -5,14 +5,30 @@ import { NO_RETRY, RETRY_IDEMPOTENT, UnixHttpClient } from "../drivers/http-unix
 import { LIMITS } from "../models/limits.ts";
 import type { Peer } from "../models/session.ts";
 
-export const FAULT_KINDS = ["brownout", "crash", "freeze", "partition", "zombie", "heartbeat-loss"] as const;
+const SUDDEN_KINDS = ["brownout", "crash", "freeze", "partition", "zombie", "heartbeat-loss"] as const;
+/** Small at first; after a stated time the machine fails its users. */
+export const BUILD_UP_KINDS = ["rising-loss", "cpu-steal", "memory-leak", "incident"] as const;
+export const FAULT_KINDS = [...SUDDEN_KINDS, ...BUILD_UP_KINDS] as const;
+export type SuddenKind = (typeof SUDDEN_KINDS)[number];
+export type BuildUpKind = (typeof BUILD_UP_KINDS)[number];
 export type FaultKind = (typeof FAULT_KINDS)[number];
+
+export interface FaultRequest {
+  readonly kind: FaultKind;
+  readonly endpoint: string;
+  /** Taken back after this long. */
+  readonly seconds?: number | undefined;
+  /** From the injection to the failure, of those that build up; LIMITS.lab.buildUpSecondsDefault unless stated. */
+  readonly buildUpSeconds?: number | undefined;
+}
 
 export interface Fault {
   readonly kind: FaultKind;
   readonly endpoint: string;
   /** Unix milliseconds of the injection. */
   readonly atMs: number;
+  /** Unix milliseconds from which on the machine fails its users, whatever they did before; of faults that build up. */
+  readonly failsAtMs?: number;
 }
 
 /** One direction of a client's numbered packets since the last reset, as of `countedToMs`: neither lost nor received is left open. */
@@ -69,8 +85,9 @@ export class LabClient {
     await this.#http.post("/v1/traffic/reset", { ...change, body: {} });
   }
 
-  inject(kind: FaultKind, endpoint: string): Promise<Fault> {
-    return this.#http.post("/v1/faults", { ...change, body: { kind, endpoint } });
+  inject(kind: FaultKind, endpoint: string, options: Pick<FaultRequest, "buildUpSeconds"> = {}): Promise<Fault> {
+    const body: FaultRequest = { kind, endpoint, ...options };
+    return this.#http.post("/v1/faults", { ...change, body });
   }
 
   async heal(endpoint: string): Promise<void> {

@@ -24,9 +24,13 @@ import { addMachine, bringLinksUp, removeMachine, TUNNEL } from "./topology.ts";
 
 const AGENT = fileURLToPath(new URL("../workers/agent.ts", import.meta.url));
 
+/** As many as the largest of providers' regions have. */
+const ZONES = ["zone-a", "zone-b", "zone-c", "zone-d", "zone-e", "zone-f"] as const;
+
 interface Entry {
   readonly name: string;
   readonly number: number;
+  readonly zone: string;
   readonly createdAtMs: number;
   state: MachineState;
   agent: KeptProcess;
@@ -49,7 +53,8 @@ export class Machines {
   /** Changes of one machine happen one after the other. */
   readonly #queues = new Map<string, Promise<unknown>>();
   readonly #cgroups: Cgroups;
-  #booting = 0;
+  /** Zones of the machines that boot. */
+  readonly #booting: string[] = [];
 
   constructor(options: MachinesOptions) {
     this.#options = options;
@@ -125,19 +130,29 @@ export class Machines {
     return this.#entry(name).number;
   }
 
+  zoneOf(name: string): string {
+    return this.#entry(name).zone;
+  }
+
+  /** Of each machine. */
+  get memoryBytes(): number {
+    return this.#options.config.memoryBytes;
+  }
+
   async #boot(name: string, suspended: boolean): Promise<void> {
-    if (this.#entries.size + this.#booting >= LIMITS.lab.endpointsMax) {
+    if (this.#entries.size + this.#booting.length >= LIMITS.lab.endpointsMax) {
       const detail = `the lab holds at most ${LIMITS.lab.endpointsMax} machines at a time`;
       throw new ForeshiftError("INVALID_FIELD", { field: "machines", value: this.#entries.size, detail });
     }
-    this.#booting += 1;
+    const zone = this.#emptiestZone();
+    this.#booting.push(zone);
     const number = Number(name.slice("ep-".length));
     let agent: KeptProcess | undefined;
     try {
       await addMachine(name, number, this.#options.config.vip);
       agent = await this.#startAgent(name);
       await this.#untilTunnelUp(name);
-      const entry: Entry = { name, number, createdAtMs: Date.now(), state: "running", agent };
+      const entry: Entry = { name, number, zone, createdAtMs: Date.now(), state: "running", agent };
       if (suspended) {
         signalHost(name, "SIGSTOP");
         entry.state = "suspended";
@@ -148,7 +163,7 @@ export class Machines {
       await this.#tearDown(name, agent);
       throw thrown;
     } finally {
-      this.#booting -= 1;
+      this.#booting.splice(this.#booting.indexOf(zone), 1);
     }
   }
 
@@ -199,9 +214,9 @@ export class Machines {
   async #destroy(entry: Entry): Promise<void> {
     await this.#options.onGone(entry.name);
     await this.#tearDown(entry.name, entry.agent);
-    const { name, number, createdAtMs } = entry;
+    const { name, number, zone, createdAtMs } = entry;
     this.#entries.delete(name);
-    this.#gone.set(name, { name, number, createdAtMs, state: "gone" });
+    this.#gone.set(name, { name, number, zone, createdAtMs, state: "gone" });
     this.#options.log.info({ event: "machine-terminated", machine: entry.name });
   }
 
@@ -242,6 +257,13 @@ export class Machines {
         if (this.#queues.get(name) === settled) this.#queues.delete(name);
       });
     });
+  }
+
+  /** Machines are spread, so that what happens to a zone happens to few of them. */
+  #emptiestZone(): string {
+    const taken = [...[...this.#entries.values()].map(({ zone }) => zone), ...this.#booting];
+    const count = (zone: string) => taken.filter((one) => one === zone).length;
+    return ZONES.reduce((best, zone) => (count(zone) < count(best) ? zone : best));
   }
 
   #describe({ name, number, state, createdAtMs }: Omit<Entry, "agent">): Machine {

@@ -152,6 +152,10 @@ export function signalHost(
   return count;
 }
 
+export function isWireguard(found: HostProcess): boolean {
+  return found.name === "wireguard-go";
+}
+
 function entering(host: string): string[] {
   return ["nsenter", `--net=${NETNS_DIR}/${host}`, `--mount=${MNT_DIR}/${host}`, "--"];
 }

@@ -3,11 +3,12 @@
  */
 import type { FastifyInstance } from "fastify";
 import { z } from "zod";
+import { LIMITS } from "../models/limits.ts";
 import { parseInput } from "../models/parse.ts";
 import { EndpointName, SwarmName } from "../models/steering.ts";
 import type { Clients } from "./clients.ts";
 import type { LabConfig } from "./config.ts";
-import { FAULT_SECONDS_MAX, type Faults } from "./faults.ts";
+import type { Faults } from "./faults.ts";
 import type { Journal } from "./journal.ts";
 import { FAULT_KINDS, type LabDescription } from "./lab-client.ts";
 import type { Machines } from "./machines.ts";
@@ -26,10 +27,11 @@ const Operation = z.string().min(1).max(300);
 const Change = z.strictObject({ operation: Operation });
 const Launch = z.strictObject({ operation: Operation, swarm: SwarmName, suspended: z.boolean() });
 const MachineName = z.object({ name: EndpointName });
-const FaultRequest = z.strictObject({
+const Injection = z.strictObject({
   kind: z.enum(FAULT_KINDS),
   endpoint: EndpointName,
-  seconds: z.number().positive().max(FAULT_SECONDS_MAX).optional(),
+  seconds: z.number().positive().max(LIMITS.lab.faultSecondsMax).optional(),
+  buildUpSeconds: z.number().positive().max(LIMITS.lab.faultSecondsMax).optional(),
 });
 
 export function labRoutes(app: FastifyInstance, parts: LabParts): void {
@@ -65,7 +67,7 @@ function hypervisorRoutes(app: FastifyInstance, machines: Machines): void {
 
 function faultRoutes(app: FastifyInstance, faults: Faults): void {
   app.get("/v1/faults", () => faults.list());
-  app.post("/v1/faults", (request) => faults.inject(parseInput(FaultRequest, request.body, "body")));
+  app.post("/v1/faults", (request) => faults.inject(parseInput(Injection, request.body, "body")));
   app.delete("/v1/faults/:name", async (request, reply) => {
     const { name } = parseInput(MachineName, request.params, "path");
     await faults.heal(name);

@@ -50,6 +50,10 @@ export interface RunningLab {
 /** Some clients come by IPv6, as they do everywhere. */
 const IPV6_CLIENT_SHARE = 1 / 3;
 
+const OUTSIDE_EVENTS = "outside-events.json";
+/** What is announced in the lab comes true within a minute. */
+const OUTSIDE_EVENTS_POLL_MS = 1_000;
+
 /** Starts all of it and waits until every process answers; the swarm itself comes up when its file is applied. */
 export async function startLab(options: LabOptions): Promise<RunningLab> {
   const lab = new Lab(options);
@@ -114,7 +118,7 @@ class Lab implements RunningLab {
     onProgress("starting collector, control worker and the fleet's namespaces");
     await migrate(postgres.url);
     await startAfresh(this.connection, this.#reflexDir);
-    await this.#runWorker("collector", { socketPath: this.connection.sockets.collector, databaseUrl: postgres.url });
+    await this.#runCollector(postgres.url);
     await allOrFirstError([this.#runFleet(key), this.#runWorker("control", this.#controlConfig())]);
     await this.#registerPeers();
     await writePrivateFile(connectionFile(paths.home), `${JSON.stringify(this.#connection, null, 2)}\n`);
@@ -133,6 +137,12 @@ class Lab implements RunningLab {
     const kept = await KeptService.start(start);
     this.#services.push(kept);
     return kept.service;
+  }
+
+  async #runCollector(databaseUrl: string): Promise<void> {
+    const outsideEvents = { name: LAB_SWARM, file: this.#file(OUTSIDE_EVENTS), pollMs: OUTSIDE_EVENTS_POLL_MS };
+    await writePrivateFile(outsideEvents.file, "[]\n");
+    await this.#runWorker("collector", { socketPath: this.connection.sockets.collector, databaseUrl, outsideEvents });
   }
 
   /** The process that holds the fleet's namespaces; it starts the reflex, and machines when it is asked to. */
@@ -161,6 +171,7 @@ class Lab implements RunningLab {
       reflexSocket: sockets.reflex,
       collectorSocket: sockets.collector,
       vault: { socketPath: join(paths.run, "vault.sock"), tokenFile: this.#file("agent-vault-token"), mount: VAULT_MOUNT },
+      outsideEventsFile: this.#file(OUTSIDE_EVENTS),
       stateDir: this.#fleetDir,
       logDir: paths.log,
     });

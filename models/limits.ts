@@ -194,6 +194,10 @@ export const LIMITS = {
     bootTimeoutMs: 30_000,
     stopTimeoutMs: 5_000,
     faultSecondsMax: 3_600,
+    buildUpSecondsDefault: 40,
+    /** Of a machine that the agents' share of memory is of: four Node processes' worth, and room to leak into. */
+    memoryBytesDefault: 512 * 1024 * 1024,
+    memoryBytesMin: 256 * 1024 * 1024,
     /** A child of the supervisor must do its work within this. */
     processReadyTimeoutMs: 60_000,
     /** SIGTERM, then SIGKILL after this. */

@@ -57,6 +57,7 @@ async function start(where: TestHome, bao: OpenBaoService, options: Readonly<Rec
     reflexSocket: join(where.run, "reflex.sock"),
     collectorSocket: join(where.run, "collector.sock"),
     vault: { socketPath: bao.socket, tokenFile, mount: VAULT_MOUNT },
+    outsideEventsFile: join(where.home, "outside-events.json"),
     stateDir: join(where.home, "lab"),
     logDir: where.home,
     ...options,
