@@ -8,7 +8,9 @@ import { quantile } from "../lab/measure.ts";
 import { LAB_SWARM } from "../lab/spec.ts";
 import { awaitGone, awaitWhole, busiestEndpoint } from "../lab/trial.ts";
 import { LIMITS } from "../models/limits.ts";
+import { awaitAtRest } from "./at-rest.ts";
 import { killByConfig } from "./kill.ts";
+import { dealer, mulberry32 } from "./random.ts";
 import { type BenchLab, machine, withLab } from "./with-lab.ts";
 
 export interface ChaosOptions {
@@ -85,21 +87,8 @@ async function playRound(lab: BenchLab, kills: readonly { victim: Victim; afterR
   const lastKillAtMs = performance.now();
   await awaitGone(open, endpoint);
   await awaitWhole(open, { count: ENDPOINTS, ghosts: GHOSTS });
-  await awaitAtRest(lab);
+  await awaitAtRest(open);
   return performance.now() - lastKillAtMs;
-}
-
-/** The swarm's workflow knows of every member, and has no run under way. */
-async function awaitAtRest({ open }: BenchLab): Promise<void> {
-  await until(
-    async () => {
-      const { endpoints, runs } = await open.temporal.status(LAB_SWARM);
-      const known = new Set(endpoints.map(({ endpoint }) => endpoint));
-      const members = await open.balancer.health();
-      return runs.length === 0 && members.every(({ endpoint }) => known.has(endpoint)) ? true : undefined;
-    },
-    { what: "the end of every run", timeoutMs: LIMITS.story.phaseTimeoutMs },
-  );
 }
 
 /** The point in the move, counted in steps that the audit trail shows; a move that ended before has no such point. */
@@ -167,24 +156,4 @@ async function stepsTwice({ open, running }: BenchLab): Promise<number> {
 
 async function lastAuditSeq({ open }: BenchLab): Promise<number> {
   return (await open.store.auditTrail({ swarm: LAB_SWARM, limit: 1 })).at(-1)?.seq ?? 0;
-}
-
-/** Deals all cards in a random order before it deals one again, so that few rounds meet every kind. */
-function dealer<T>(cards: readonly [T, ...T[]], random: () => number): () => T {
-  let left: T[] = [];
-  return () => {
-    if (left.length === 0) left = [...cards];
-    return left.splice(Math.floor(random() * left.length), 1)[0] ?? cards[0];
-  };
-}
-
-/** Mulberry32, a 32-bit generator with one word of state (Tommy Ettinger, public domain); good enough for a schedule. */
-function mulberry32(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }

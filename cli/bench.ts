@@ -35,6 +35,23 @@ export function register(program: Command): void {
       const { benchChaos } = await import("../bench/chaos.ts");
       show(await benchChaos({ ...options, onProgress }));
     });
+  bench
+    .command("foresight")
+    .description("faults that build up, with a swarm that reacts and with one that acts on predictions")
+    .option("--trials <n>", "faults under each of the two", whole, 4)
+    .option("--seed <n>", "kinds and places of the faults follow from it", whole, 1)
+    .option(
+      "--build-up <seconds>",
+      "from a fault's beginning to the machine's failure",
+      buildUp,
+      LIMITS.lab.buildUpSecondsDefault,
+    )
+    .option("--quiet <seconds>", "without a fault, under each of the two", whole, 60)
+    .action(async (options: { trials: number; seed: number; buildUp: number; quiet: number }) => {
+      const { benchForesight } = await import("../bench/foresight.ts");
+      const { trials, seed, buildUp: buildUpSeconds, quiet: quietSeconds } = options;
+      show(await benchForesight({ trials, seed, buildUpSeconds, quietSeconds, onProgress }));
+    });
 }
 
 function show(figures: object): void {
@@ -49,4 +66,11 @@ function whole(text: string): number {
   const value = Number(text);
   if (Number.isInteger(value) && value >= 0 && value <= LIMITS.bench.countMax) return value;
   throw new InvalidArgumentError(`Expected a whole number from 0 to ${LIMITS.bench.countMax}.`);
+}
+
+function buildUp(text: string): number {
+  const { buildUpSecondsMin: min } = LIMITS.bench;
+  const value = whole(text);
+  if (value >= min && value <= LIMITS.lab.faultSecondsMax) return value;
+  throw new InvalidArgumentError(`Expected a whole number from ${min} to ${LIMITS.lab.faultSecondsMax}.`);
 }

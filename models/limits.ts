@@ -343,6 +343,8 @@ export const LIMITS = {
   },
   bench: {
     countMax: 1_000_000,
+    /** In less time nobody could act. */
+    buildUpSecondsMin: 5,
   },
   /** What agents measure and what the collector keeps of it. */
   telemetry: {
