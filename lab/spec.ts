@@ -3,7 +3,7 @@
  */
 import type { SecretRef } from "../models/session.ts";
 import type { OutlierPolicy } from "../models/steering.ts";
-import { type Budget, SwarmSpec, type Thresholds } from "../models/swarm-spec.ts";
+import { type Budget, type ForesightPolicy, SwarmSpec, type Thresholds } from "../models/swarm-spec.ts";
 
 export const LAB_SWARM = "lab";
 export const LAB_VIP = { v4: "198.19.0.1", v6: "fd00:19::1", port: 51_820 } as const;
@@ -20,12 +20,14 @@ export interface SpecOverrides {
   readonly budget?: Partial<Budget>;
   readonly thresholds?: Partial<Thresholds>;
   readonly outlier?: Partial<OutlierPolicy>;
+  readonly foresight?: Partial<ForesightPolicy>;
 }
 
 /**
  * With three endpoints one is a third of the swarm, so the shares that suit a fleet would forbid every move: the lab states that one
  * endpoint may be disrupted at a time and as many in the window as its story needs, that two may be ejected, and that fewer than a
- * quarter healthy is panic.
+ * quarter healthy is panic. Its faults build up within a minute, so that is how far it looks ahead; and waking a ghost in it takes a
+ * moment, which for a handful of sessions must not weigh more than they do.
  */
 export function labSpec(
   size: LabSize,
@@ -63,5 +65,6 @@ export function labSpec(
       slowStartMs: 5_000,
       ...overrides.outlier,
     },
+    foresight: { windowMs: 60_000, dwellMs: 5_000, scoreStaleMs: 10_000, costs: { launch: 0.2 }, ...overrides.foresight },
   });
 }
