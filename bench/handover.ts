@@ -25,6 +25,8 @@ export interface HandoverOptions {
   readonly clients: number;
   readonly sessions: number;
   readonly pps: number;
+  /** With one endpoint it holds every session, and a move moves them all. */
+  readonly endpoints: number;
   readonly trials: number;
   readonly stockTrials: number;
   readonly onProgress: (text: string) => void;
@@ -69,21 +71,20 @@ export interface HandoverFigures {
   readonly stock: { readonly trials: number; readonly recoverMsP50: number | undefined };
 }
 
-const ENDPOINTS = 3;
 const GHOSTS = 1;
 /** The bench asks for one disruption after another, which a budget for a fleet would rightly refuse; so would growing ejections. */
 const BUDGET = { disruptedShareMaxPercent: 34, windowShareMaxPercent: 100, windowMs: 1_000, freezeUnhealthyPercent: 70 };
 
 export async function benchHandover(options: HandoverOptions): Promise<HandoverFigures> {
-  const { clients, sessions, pps, onProgress } = options;
-  const size = { clients, sessions, endpoints: ENDPOINTS, ghosts: GHOSTS, packetsPerSecond: pps };
+  const { clients, sessions, pps, endpoints, onProgress } = options;
+  const size = { clients, sessions, endpoints, ghosts: GHOSTS, packetsPerSecond: pps };
   const spec = { budget: BUDGET, thresholds: { coolDownMs: 0 }, outlier: { ejectionBaseMs: 1_000, ejectionLongestMs: 2_000 } };
   return await withLab({ ...size, spec, onProgress }, async (lab) => {
     const planned = await plannedMoves(lab, options);
-    const crash = await losses(lab, "crash", options.trials, onProgress);
-    const freeze = await losses(lab, "freeze", options.trials, onProgress);
-    const zombie = await losses(lab, "zombie", options.trials, onProgress);
-    const stock = await stockLosses(lab, options.stockTrials, onProgress);
+    const crash = await losses(lab, "crash", options);
+    const freeze = await losses(lab, "freeze", options);
+    const zombie = await losses(lab, "zombie", options);
+    const stock = await stockLosses(lab, options);
     const { trials, recoverMsP50 } = stock;
     return { machine: machine(), clients, sessions, pps, planned, crash, freeze, zombie, stock: { trials, recoverMsP50 } };
   });
@@ -95,7 +96,7 @@ async function plannedMoves({ open }: BenchLab, options: HandoverOptions): Promi
   const unmovedGaps: number[] = [];
   const drains: number[] = [];
   while (sums.moves < options.moves) {
-    await awaitWhole(open, { count: ENDPOINTS, ghosts: GHOSTS });
+    await awaitWhole(open, { count: options.endpoints, ghosts: GHOSTS });
     const endpoint = await busiestEndpoint(open.balancer);
     const moved = new Set((await sessionsOf(open.balancer, endpoint)).map(({ publicKey }) => publicKey));
     const auditSeq = (await open.store.auditTrail({ swarm: open.swarm, limit: 1 })).at(-1)?.seq ?? 0;
@@ -131,15 +132,11 @@ async function plannedMoves({ open }: BenchLab, options: HandoverOptions): Promi
   };
 }
 
-async function losses(
-  { open }: BenchLab,
-  kind: FaultKind,
-  trials: number,
-  onProgress: (text: string) => void,
-): Promise<LossFigures> {
+async function losses({ open }: BenchLab, kind: FaultKind, options: HandoverOptions): Promise<LossFigures> {
+  const { trials, onProgress } = options;
   const seen: LossTrial[] = [];
   for (let trial = 1; trial <= trials; trial += 1) {
-    await awaitWhole(open, { count: ENDPOINTS, ghosts: GHOSTS });
+    await awaitWhole(open, { count: options.endpoints, ghosts: GHOSTS });
     const endpoint = await busiestEndpoint(open.balancer);
     const result = await loseEndpoint(open, kind, endpoint);
     seen.push(result);
@@ -160,18 +157,12 @@ async function losses(
   };
 }
 
-/** Nobody starts handshakes but the clients: no takeover by the reflex, and no workflow that recovers the endpoint meanwhile. */
-async function stockLosses(lab: BenchLab, trials: number, onProgress: (text: string) => void): Promise<LossFigures> {
-  const { open } = lab;
-  const request = { swarm: open.swarm, scope: "swarm", by: "bench", reason: "stock behaviour is measured" } as const;
+/** Nobody starts handshakes but the clients: neither the reflex nor the workflow that repairs the endpoint. */
+async function stockLosses(lab: BenchLab, options: HandoverOptions): Promise<LossFigures> {
+  const trials = options.stockTrials;
   const seen: LossFigures[] = [];
   await setTakeover(lab, false);
-  for (let trial = 1; trial <= trials; trial += 1) {
-    await awaitWhole(open, { count: ENDPOINTS, ghosts: GHOSTS });
-    await open.temporal.stopAutomation(request);
-    seen.push(await losses(lab, "crash", 1, onProgress));
-    await open.temporal.resumeAutomation(request);
-  }
+  for (let trial = 1; trial <= trials; trial += 1) seen.push(await losses(lab, "crash", { ...options, trials: 1 }));
   await setTakeover(lab, true);
   const middle = (value: (figures: LossFigures) => number | undefined) =>
     quantile(

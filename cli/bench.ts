@@ -10,7 +10,8 @@ export function register(program: Command): void {
     .option("--moves <n>", "planned moves of a session, at least", whole, 50)
     .option("--clients <n>", "clients, each in a namespace of its own", whole, 6)
     .option("--sessions <n>", "sessions in all; more than clients means that clients share namespaces", whole)
-    .option("--pps <n>", "numbered packets a second, for each client and direction", whole, 100)
+    .option("--pps <n>", "numbered packets a second, for each session and direction", whole, 100)
+    .option("--endpoints <n>", "endpoints; with 1 it holds every session, and a move moves them all", whole, 3)
     .option("--trials <n>", "crashes, freezes and zombies, each", whole, 10)
     .option("--stock-trials <n>", "crashes with stock behaviour", whole, 1)
     .action(
@@ -19,6 +20,7 @@ export function register(program: Command): void {
         clients: number;
         sessions?: number;
         pps: number;
+        endpoints: number;
         trials: number;
         stockTrials: number;
       }) => {

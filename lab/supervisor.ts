@@ -48,6 +48,9 @@ export interface RunningLab {
 }
 
 /** Some clients come by IPv6, as they do everywhere. */
+/** Of each session's download; many share what one machine carries beside everything else. */
+const TCP_BYTES_PER_SECOND = 50_000;
+const TCP_BYTES_PER_SECOND_IN_ALL = 600_000;
 const IPV6_CLIENT_SHARE = 1 / 3;
 
 const OUTSIDE_EVENTS = "outside-events.json";
@@ -165,6 +168,7 @@ class Lab implements RunningLab {
       sessionsPerClient: Math.ceil(sessions / clients),
       ipv6ClientShare: IPV6_CLIENT_SHARE,
       packetsPerSecond,
+      tcpBytesPerSecond: Math.min(TCP_BYTES_PER_SECOND, Math.ceil(TCP_BYTES_PER_SECOND_IN_ALL / sessions)),
       reflexConfigFile,
       socketPath: sockets.hypervisor,
       agentSocketDir: join(paths.run, "agents"),
