@@ -47,10 +47,10 @@ export interface RunningLab {
   stop(): Promise<void>;
 }
 
-/** Some clients come by IPv6, as they do everywhere. */
 /** Of each session's download; many share what one machine carries beside everything else. */
 const TCP_BYTES_PER_SECOND = 50_000;
 const TCP_BYTES_PER_SECOND_IN_ALL = 600_000;
+/** Some clients come by IPv6, as they do everywhere. */
 const IPV6_CLIENT_SHARE = 1 / 3;
 
 const OUTSIDE_EVENTS = "outside-events.json";
