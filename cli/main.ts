@@ -19,6 +19,7 @@ const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   swarm: { summary: "apply, get and list swarms, and read their events", load: () => import("./swarm.ts") },
   endpoint: { summary: "drain or replace an endpoint", load: () => import("./endpoint.ts") },
   audit: { summary: "explain what was done, and why", load: () => import("./audit.ts") },
+  explain: { summary: "why the last decision about an endpoint was what it was", load: () => import("./explain.ts") },
   stop: { summary: "stop all automation at once", load: () => import("./stop.ts") },
   resume: { summary: "let automation act again", load: () => import("./resume.ts") },
   doctor: { summary: "say what is found, what is missing and what to do", load: () => import("./doctor.ts") },

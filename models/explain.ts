@@ -1,0 +1,115 @@
+/** Why an endpoint was treated as it was: the prediction, each condition of the policy and whether it was met, and what was done. */
+import { LIMITS } from "./limits.ts";
+import { type Estimate, type ScoredEndpoint, stakesOf, widthOf } from "./risk.ts";
+import type { ForesightPolicy } from "./swarm-spec.ts";
+
+export interface Condition {
+  readonly text: string;
+  readonly met: boolean;
+}
+
+export interface Deed {
+  readonly atMs: number;
+  readonly action: string;
+  readonly outcome: string;
+  readonly text: string;
+}
+
+export interface Explanation {
+  readonly endpoint: string;
+  /** Unix milliseconds. */
+  readonly atMs: number;
+  /** What the swarm's workflow believes; undefined for a moment in the past. */
+  readonly belief: string | undefined;
+  readonly mode: ForesightPolicy["mode"];
+  readonly score: ScoredEndpoint["score"] | undefined;
+  readonly sessions: number | undefined;
+  /** What has to hold for the sessions to be moved on the strength of the prediction alone. */
+  readonly conditions: readonly Condition[];
+  /** Latest first. */
+  readonly deeds: readonly Deed[];
+  /** Steps that were wanted and not taken, and why. */
+  readonly withheld: readonly string[];
+}
+
+/** `scores`: latest first, none newer than the moment that is explained. */
+export function conditionsOf(scores: readonly ScoredEndpoint[], policy: ForesightPolicy, atMs: number): readonly Condition[] {
+  const [newest] = scores;
+  if (newest === undefined) return [];
+  const { score, sessions } = newest;
+  const stakes = stakesOf(score, sessions, policy);
+  const agreeing = scores.slice(0, policy.confirmationsOf).filter((one) => wouldLeave(one, policy)).length;
+  const ageMs = atMs - score.atMs;
+  return [
+    { text: "there is telemetry that carries a signal", met: score.carriesSignal },
+    {
+      text: `the score is ${seconds(ageMs)} old, and counts for ${seconds(policy.scoreStaleMs)}`,
+      met: ageMs <= policy.scoreStaleMs,
+    },
+    {
+      text: `the probability of failure within ${seconds(policy.windowMs)} is ${percent(score.failure.value)}, and ${percent(policy.failureThreshold)} are needed`,
+      met: score.failure.value >= policy.failureThreshold,
+    },
+    {
+      text: `its interval is ${percent(widthOf(score.failure))} wide, and ${percent(policy.uncertainWidth)} are the most`,
+      met: widthOf(score.failure) <= policy.uncertainWidth,
+    },
+    {
+      text: `leaving ${sessions} sessions there costs ${units(stakes.stayingLow)} at the lower bound, and moving them ${units(stakes.replacing)}`,
+      met: stakes.stayingLow >= stakes.replacing,
+    },
+    {
+      text: `${agreeing} of the newest ${policy.confirmationsOf} scores that were told say so, and ${policy.confirmations} have to`,
+      met: agreeing >= policy.confirmations,
+    },
+    { text: `predictions may act (foresight.mode is ${policy.mode})`, met: policy.mode === "act" },
+  ];
+}
+
+export function explanationAsText(explanation: Explanation): string {
+  const { atMs, belief, conditions, deeds, endpoint, mode, score, sessions, withheld } = explanation;
+  const lines = [`${endpoint} at ${time(atMs)}`];
+  if (belief !== undefined) lines.push("", `Believed: ${belief}`);
+  if (score === undefined) {
+    const why =
+      mode === "off" ? "foresight.mode is off" : `no risk of ${percent(LIMITS.foresight.scoreConcernMin)} or more was seen`;
+    lines.push("", `Predicted: nothing that was worth telling (${why}).`);
+  } else {
+    const overload = score.overload.value > 0 ? `; is overloaded with ${interval(score.overload)}` : "";
+    lines.push("", `Predicted at ${time(score.atMs)}, with ${sessions ?? 0} sessions on it:`);
+    lines.push(`  fails with probability ${interval(score.failure)}${overload}`);
+    for (const term of score.terms) lines.push(`  - ${percent(term.value)} ${term.name}: ${term.text}`);
+    lines.push("", "To move its sessions on the strength of that alone, all of these have to hold:");
+    for (const { text, met } of conditions) lines.push(`  ${met ? "yes" : "no "}  ${text}`);
+  }
+  if (withheld.length > 0) lines.push("", "Wanted and not done:", ...withheld.map((text) => `  ${text}`));
+  lines.push("", deeds.length === 0 ? "Nothing was done about it." : "Done, latest first:");
+  for (const deed of deeds) lines.push(`  ${time(deed.atMs)}  ${deed.action}, ${deed.outcome}: ${deed.text}`);
+  return lines.join("\n");
+}
+
+function wouldLeave({ score, sessions }: ScoredEndpoint, policy: ForesightPolicy): boolean {
+  const stakes = stakesOf(score, sessions, policy);
+  const isLikely = score.carriesSignal && score.failure.value >= policy.failureThreshold;
+  return isLikely && widthOf(score.failure) <= policy.uncertainWidth && stakes.stayingLow >= stakes.replacing;
+}
+
+function interval({ value, low, high }: Estimate): string {
+  return `${percent(value)} (${percent(low)} to ${percent(high)})`;
+}
+
+function percent(share: number): string {
+  return `${Math.round(share * 100)} %`;
+}
+
+function seconds(ms: number): string {
+  return `${Number((ms / 1_000).toFixed(1))} s`;
+}
+
+function units(cost: number): string {
+  return String(Number(cost.toFixed(2)));
+}
+
+function time(ms: number): string {
+  return `${new Date(ms).toISOString().slice(0, 19)}Z`;
+}
