@@ -7,7 +7,9 @@ import { until } from "../lab/await.ts";
 import { quantile } from "../lab/measure.ts";
 import { LAB_SWARM } from "../lab/spec.ts";
 import { awaitGone, awaitWhole, busiestEndpoint } from "../lab/trial.ts";
+import { predictionIdOf } from "../models/decision.ts";
 import { LIMITS } from "../models/limits.ts";
+import { swarmWorkflowId } from "../models/swarm-messages.ts";
 import { awaitAtRest } from "./at-rest.ts";
 import { killByConfig } from "./kill.ts";
 import { dealer, mulberry32 } from "./random.ts";
@@ -120,7 +122,8 @@ async function settle(lab: BenchLab): Promise<Pick<ChaosFigures, "stepsTwice" | 
   const machines = (await open.hypervisor.list(LAB_SWARM)).filter(({ state }) => state !== "gone");
   const members = new Set((await open.balancer.health()).map(({ endpoint }) => endpoint));
   const strays = machines.filter(({ name, state }) => state === "running" && !members.has(name)).length;
-  const runs = (await open.temporal.openRuns(LAB_SWARM)).filter((id) => id !== `swarm/${LAB_SWARM}`).length;
+  const lasting = [swarmWorkflowId(LAB_SWARM), predictionIdOf(LAB_SWARM)];
+  const runs = (await open.temporal.openRuns(LAB_SWARM)).filter((id) => !lasting.includes(id)).length;
   return {
     stepsTwice: await stepsTwice(lab),
     sessionsLost: CLIENTS - (await liveSessions(lab)) + broken,
