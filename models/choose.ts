@@ -10,6 +10,7 @@ import { wantedPages } from "./pages.ts";
 import { predictedMoves, predictedWeight, riskOf } from "./predicted.ts";
 import type { Reading } from "./signals.ts";
 import type { Decision, Step } from "./step.ts";
+import { scaleOf } from "./surplus.ts";
 import type { EndpointRecord, SwarmState } from "./swarm-state.ts";
 import { counted } from "./words.ts";
 
@@ -38,7 +39,8 @@ export function chooseSteps(
     if (step !== undefined) draft.setWeight(step);
     else if (isSteady(belief)) draft.predicted(predictedWeight(belief, state, now));
   }
-  chooseLaunches(draft, state, observation);
+  chooseLaunches(draft, state, observation, now);
+  chooseSurplus(draft, state, observation, now);
   return draft.decision();
 }
 
@@ -153,16 +155,35 @@ function degradedWeight(full: number, { severity }: Reading): number {
   return Math.min(full, Math.max(degradedWeightMin, Math.round(exact / weightStepMin) * weightStepMin));
 }
 
-function chooseLaunches(draft: Draft, state: SwarmState, observation: Observation): void {
-  const { count, ghosts } = state.spec.endpoints;
+function chooseLaunches(draft: Draft, state: SwarmState, observation: Observation, now: number): void {
+  const { ghosts } = state.spec.endpoints;
   const there = state.endpoints.filter((record) => record.phase !== "retired").length;
-  draft.launch("endpoint", count - there, `${there} of ${counted(count, "endpoint")} ${count === 1 ? "is" : "are"} there.`);
+  const scale = scaleOf(state, observation, now);
+  const isGrowth = scale.wanted > state.spec.endpoints.count;
+  const why = isGrowth
+    ? `${there} of ${scale.wanted} endpoints are there: ${scale.reason}.`
+    : `${there} of ${scale.wanted} endpoints are there.`;
+  draft.launch("endpoint", Math.max(scale.floor - there, draft.foreseen(scale, there)), why);
   const wanted = ghosts + draft.ghostsMissed();
   const suspended = observation.ghosts.length;
-  draft.launch(
-    "ghost",
-    wanted - suspended,
-    `${suspended} of ${counted(wanted, "ghost")} ${wanted === 1 ? "is" : "are"} suspended and ready.`,
+  draft.launch("ghost", wanted - suspended, `${suspended} of ${wanted} ghosts are suspended and ready.`);
+}
+
+/** One at a time, the one with the fewest sessions, once there have been too many for long. */
+function chooseSurplus(draft: Draft, state: SwarmState, observation: Observation, now: number): void {
+  const { scaleInAfterMs } = state.spec.endpoints;
+  if (typeof state.surplusSinceMs !== "number" || now - state.surplusSinceMs < scaleInAfterMs) return;
+  if (state.endpoints.some((record) => record.phase === "draining" || record.phase === "lost")) return;
+  const active = new Set(state.endpoints.filter((record) => record.phase === "active").map((record) => record.endpoint));
+  const [emptiest] = observation.endpoints
+    .filter((one) => active.has(one.endpoint) && !isOut(one))
+    .toSorted((a, b) => a.sessions - b.sessions || (a.endpoint < b.endpoint ? -1 : 1));
+  if (emptiest === undefined) return;
+  const scale = scaleOf(state, observation, now);
+  const reason = `There have been more than the ${scale.wanted} endpoints that are wanted for ${seconds(now - state.surplusSinceMs)}: ${scale.reason}.`;
+  draft.drain(
+    { kind: "drain-and-replace", endpoint: emptiest.endpoint, mode: "drain", cause: "surplus", reason },
+    { chosen: true },
   );
 }
 

@@ -82,6 +82,7 @@ export function fingerprintOf({ state, withheld }: Plan): string {
     reflexSilent: typeof state.reflexSilentSinceMs === "number",
     waiting: [state.requested.length, state.pending.length, state.disruptions.length],
     paged: state.paged.map((one) => one.subject),
+    ...(typeof state.surplusSinceMs === "number" ? { surplus: true } : {}),
     ...(state.risks === undefined ? {} : { risks: state.risks.map(({ score, band }) => [score.endpoint, band]) }),
     withheld: withheld.map(({ step }) => [step.kind, "endpoint" in step ? step.endpoint : ""]),
   });

@@ -7,6 +7,7 @@ import { budgetUse, type Capacity, capacityOf, sessionsAt, whyBelowCapacity, why
 import { LIMITS } from "./limits.ts";
 import type { Observation } from "./observation.ts";
 import type { WantedPage } from "./pages.ts";
+import type { Scale } from "./scale.ts";
 import type { Decision, Step, Withheld } from "./step.ts";
 import type { Disruption, EndpointRecord, PendingLaunch, SwarmState } from "./swarm-state.ts";
 import { countUnhealthy, isLive } from "./unhealthy.ts";
@@ -106,6 +107,16 @@ export class Draft {
       this.#withheld.push({ step, because: "advice only: foresight.mode of the swarm file is not `act`" });
     } else if (step.kind === "set-weight") this.setWeight(step);
     else this.drain(step, { chosen: true });
+  }
+
+  /** Endpoints that only the forecast asks for: none where predictions may not act; then it is shown what would be done. */
+  foreseen(scale: Scale, there: number): number {
+    const missing = scale.wanted - there;
+    if (missing <= 0 || scale.wanted === scale.floor) return 0;
+    if (this.#state.spec.foresight.mode === "act") return missing;
+    const step: Step = { kind: "add-endpoints", count: missing, reason: `${scale.reason}.` };
+    this.#withheld.push({ step, because: "advice only: foresight.mode of the swarm file is not `act`" });
+    return 0;
   }
 
   /** Asks for the machines that are missing; while a run of that kind is under way, for no more. */

@@ -7,6 +7,7 @@ import { isWithin } from "./budget.ts";
 import { chooseSteps } from "./choose.ts";
 import type { Observation } from "./observation.ts";
 import type { Step, Withheld } from "./step.ts";
+import { surplusSince } from "./surplus.ts";
 import { isPredictable, type SwarmState } from "./swarm-state.ts";
 import { isFrozen } from "./unhealthy.ts";
 import { nextDecisionAtMs } from "./wake.ts";
@@ -22,6 +23,7 @@ export {
   requestReplace,
   resume,
   stop,
+  takeDemand,
   takeScores,
 } from "./swarm-state.ts";
 
@@ -40,7 +42,7 @@ export interface Plan {
 /** `now`: Unix milliseconds. The same input gives the same plan, and the plan's own state gives no new steps at the same moment. */
 export function plan(state: SwarmState, observation: Observation, now: number): Plan {
   const beliefs = believe(state, observation, now);
-  const believed = withBeliefs(state, beliefs, observation, now);
+  const believed = withSurplus(withBeliefs(state, beliefs, observation, now), observation, now);
   const decision = chooseSteps(believed, beliefs, observation, now);
   return { ...decision, nextAtMs: nextDecisionAtMs(decision.state, observation, now) };
 }
@@ -64,4 +66,9 @@ function withBeliefs(state: SwarmState, beliefs: readonly Belief[], observation:
     reflexSilentSinceMs: observation.reflexAnswers ? undefined : (state.reflexSilentSinceMs ?? now),
     reflexSeq: Math.max(state.reflexSeq, observation.reflexSeq),
   };
+}
+
+function withSurplus(state: SwarmState, observation: Observation, now: number): SwarmState {
+  const surplusSinceMs = surplusSince(state, observation, now);
+  return surplusSinceMs === state.surplusSinceMs ? state : { ...state, surplusSinceMs };
 }

@@ -9,7 +9,8 @@ export function checkSwarmSpec(spec: SwarmSpec): void {
   if (!PublicKey.safeParse(spec.key.publicKey).success) {
     refuse("key.publicKey", spec.key.publicKey, "expected 32 bytes in base64, as `wg pubkey` prints them");
   }
-  const { thresholds, outlier, budget } = spec;
+  const { thresholds, outlier, budget, endpoints } = spec;
+  inOrder("endpoints.count", endpoints.count, "endpoints.countMax", endpoints.countMax ?? endpoints.count);
   inOrder("thresholds.lossDegraded", thresholds.lossDegraded, "thresholds.lossCritical", thresholds.lossCritical);
   inOrder("thresholds.cpuDegraded", thresholds.cpuDegraded, "thresholds.cpuCritical", thresholds.cpuCritical);
   inOrder("thresholds.holdMs", thresholds.holdMs, "thresholds.replaceAfterMs", thresholds.replaceAfterMs);

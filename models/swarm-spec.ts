@@ -61,6 +61,8 @@ export const ForesightPolicy = z.strictObject({
   uncertainWidth: share.default(0.6),
   /** A score that is older than this counts for nothing. */
   scoreStaleMs: z.number().int().min(1_000).default(60_000),
+  /** The same of a forecast of the load. */
+  demandStaleMs: z.number().int().min(1_000).default(900_000),
   /** Share of the expected damage that moving in time avoids. */
   efficacy: share.default(0.9),
   /** How much an outage of this swarm's users weighs. */
@@ -88,6 +90,10 @@ export const SwarmSpec = z.strictObject({
   algorithm: Algorithm.default("consistent-hash"),
   endpoints: z.strictObject({
     count: z.number().int().min(1).max(512),
+    /** With this the swarm grows with its sessions, and ahead of them, up to so many endpoints; never below `count`. */
+    countMax: z.number().int().min(1).max(512).optional(),
+    /** More endpoints than are wanted are drained, one after the other, once there have been too many for so long. */
+    scaleInAfterMs: z.number().int().min(60_000).default(1_800_000),
     ghosts: z.number().int().min(0).max(64).default(1),
     /** Sessions one endpoint carries at weight 100. */
     capacitySessions: z.number().int().min(1).default(500),

@@ -6,6 +6,7 @@ import { ForeshiftError } from "./errors.ts";
 import { type RiskRecord, takeScore } from "./foresight.ts";
 import { LIMITS } from "./limits.ts";
 import type { RiskScore } from "./risk.ts";
+import type { DemandForecast } from "./scale.ts";
 import type { SwarmSpec } from "./swarm-spec.ts";
 
 export type Signal = "healthy" | "degraded" | "critical";
@@ -81,6 +82,10 @@ export interface SwarmState {
   readonly reflexSeq: number;
   /** What is predicted of its endpoints; absent before the first prediction. */
   readonly risks?: readonly RiskRecord[] | undefined;
+  /** The newest forecast of the swarm's load. */
+  readonly demand?: DemandForecast | undefined;
+  /** Since when there have been more endpoints than are wanted, without a break. */
+  readonly surplusSinceMs?: number | undefined;
 }
 
 /**
@@ -221,6 +226,11 @@ export function takeScores(
     if (known.has(endpoint)) held.set(endpoint, takeScore(held.get(endpoint), score, sessions, state.spec.foresight, now));
   }
   return { ...state, risks: [...held.values()] };
+}
+
+/** The newest forecast counts; one that is older than what is known changes nothing. */
+export function takeDemand(state: SwarmState, demand: DemandForecast): SwarmState {
+  return state.demand !== undefined && demand.atMs <= state.demand.atMs ? state : { ...state, demand };
 }
 
 /** In a run's hands, or done with, an endpoint has no future to predict; one that comes back is judged anew. */

@@ -12,6 +12,7 @@ export function nextDecisionAtMs(state: SwarmState, observation: Observation, no
   for (const { band, score } of state.risks ?? []) {
     if (band !== "low") moments.push(score.atMs + state.spec.foresight.scoreStaleMs + 1);
   }
+  moments.push(...later(state.surplusSinceMs, state.spec.endpoints.scaleInAfterMs));
   if (hasWaiting(state)) {
     moments.push(...state.disruptions.flatMap((one) => later(one.endedAtMs, state.spec.budget.windowMs)));
   }
