@@ -160,13 +160,13 @@ function chooseLaunches(draft: Draft, state: SwarmState, observation: Observatio
   const there = state.endpoints.filter((record) => record.phase !== "retired").length;
   const scale = scaleOf(state, observation, now);
   const isGrowth = scale.wanted > state.spec.endpoints.count;
-  const why = isGrowth
-    ? `${there} of ${scale.wanted} endpoints are there: ${scale.reason}.`
-    : `${there} of ${scale.wanted} endpoints are there.`;
+  const are = (number: number) => (number === 1 ? "is" : "are");
+  const why = `${there} of ${counted(scale.wanted, "endpoint")} ${are(scale.wanted)} there${isGrowth ? `: ${scale.reason}` : ""}.`;
   draft.launch("endpoint", Math.max(scale.floor - there, draft.foreseen(scale, there)), why);
   const wanted = ghosts + draft.ghostsMissed();
   const suspended = observation.ghosts.length;
-  draft.launch("ghost", wanted - suspended, `${suspended} of ${wanted} ghosts are suspended and ready.`);
+  const ready = `${suspended} of ${counted(wanted, "ghost")} ${are(wanted)} suspended and ready.`;
+  draft.launch("ghost", wanted - suspended, ready);
 }
 
 /** One at a time, the one with the fewest sessions, once there have been too many for long. */
