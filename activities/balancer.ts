@@ -8,7 +8,7 @@ import type { SteeringState } from "../models/steering.ts";
 import type { SwarmSpec } from "../models/swarm-spec.ts";
 import { counted } from "../models/words.ts";
 import { type ActivityDeps, asActivity, asStep, pause, type StepInput } from "./deps.ts";
-import { agentFor, linkOf, sessionsOn } from "./links.ts";
+import { askMover, linkOf } from "./links.ts";
 
 export interface MemberStatus {
   readonly member: boolean;
@@ -98,9 +98,8 @@ function moveActivities(deps: ActivityDeps) {
     pinSessions(input: StepInput & { from: string; to: string; publicKeys: readonly string[] }): Promise<{ sinceMs: number }> {
       return asStep(deps, input, "pin sessions", async () => {
         const wanted = new Set(input.publicKeys);
-        const target = await agentFor(deps, input.swarm, input.to);
-        const { clockMs } = await target.status();
-        const held = await sessionsOn(deps, input.swarm, input.from);
+        const { clockMs } = await askMover(deps, input.swarm, input.to, (target) => target.status());
+        const held = await askMover(deps, input.swarm, input.from, (source) => source.sessions());
         const sessions = held.filter((session) => wanted.has(session.publicKey));
         const clients = new Set(sessions.map((session) => session.outerAddress));
         const changed = await changeSteering(deps, input.operation, (state) => ({
@@ -119,8 +118,8 @@ function moveActivities(deps: ActivityDeps) {
     routeBack(input: StepInput & { to: string; publicKeys: readonly string[] }): Promise<void> {
       return asStep(deps, input, "move return routes", async () => {
         const wanted = new Set(input.publicKeys);
-        const agent = await agentFor(deps, input.swarm, input.to);
-        const sessions = (await agent.sessions()).filter((session) => wanted.has(session.publicKey));
+        const held = await askMover(deps, input.swarm, input.to, (target) => target.sessions());
+        const sessions = held.filter((session) => wanted.has(session.publicKey));
         const addresses = new Set(sessions.flatMap((session) => session.innerAddresses));
         const changed = await changeSteering(deps, input.operation, (state) => ({
           ...state,

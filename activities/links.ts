@@ -3,7 +3,6 @@
  */
 import type { EndpointAgent } from "../drivers/ports.ts";
 import { ForeshiftError } from "../models/errors.ts";
-import type { SessionState } from "../models/session.ts";
 import type { MemberLink } from "../models/steering.ts";
 import type { ActivityDeps } from "./deps.ts";
 
@@ -22,10 +21,15 @@ export async function agentFor(deps: ActivityDeps, swarm: string, endpoint: stri
   return deps.agentOf(await linkOf(deps, swarm, endpoint));
 }
 
-/** What the endpoint holds that sessions move from. ENDPOINT_LOST when it is dead: asking again is of no use. */
-export async function sessionsOn(deps: ActivityDeps, swarm: string, endpoint: string): Promise<readonly SessionState[]> {
+/** Asks the agent of an endpoint that takes part in a move. ENDPOINT_LOST when it is dead: asking again is of no use. */
+export async function askMover<T>(
+  deps: ActivityDeps,
+  swarm: string,
+  endpoint: string,
+  ask: (agent: EndpointAgent) => Promise<T>,
+): Promise<T> {
   try {
-    return await (await agentFor(deps, swarm, endpoint)).sessions();
+    return await ask(await agentFor(deps, swarm, endpoint));
   } catch (thrown) {
     if (!isGone(thrown) || !(await isDead(deps, endpoint))) throw thrown;
     throw new ForeshiftError("ENDPOINT_LOST", {

@@ -9,7 +9,7 @@ import type { SessionState } from "../models/session.ts";
 import { type Share, spreadSessions } from "../models/spread.ts";
 import { counted } from "../models/words.ts";
 import { type ActivityDeps, asActivity, asStep, pause, type StepInput, type StepReport } from "./deps.ts";
-import { agentFor, isDead, isGone, sessionsOn } from "./links.ts";
+import { agentFor, askMover, isDead, isGone } from "./links.ts";
 
 export interface SessionListing {
   /** False when the endpoint is dead: its agent does not answer, and the reflex has ejected it or never knew it. */
@@ -41,7 +41,7 @@ export interface LossReport {
 }
 
 export function sessionActivities(deps: ActivityDeps) {
-  return { ...lookActivities(deps), ...moveActivities(deps), ...lossActivities(deps) };
+  return { ...lookActivities(deps), ...verifyActivities(deps), ...moveActivities(deps), ...lossActivities(deps) };
 }
 
 function lookActivities(deps: ActivityDeps) {
@@ -84,14 +84,21 @@ function lookActivities(deps: ActivityDeps) {
       capacitySessions: number;
     }): Promise<readonly Share[]> {
       return asActivity(async () => {
-        const [sessions, health] = await Promise.all([sessionsOn(deps, input.swarm, input.from), deps.balancer.health()]);
+        const [sessions, health] = await Promise.all([
+          askMover(deps, input.swarm, input.from, (source) => source.sessions()),
+          deps.balancer.health(),
+        ]);
         const named = new Map(sessions.map((session) => [session.publicKey, session.shadow]));
         const wanted = input.publicKeys.map((publicKey) => ({ publicKey, shadow: named.get(publicKey) }));
         const members = health.filter((member) => !member.ejected && !member.draining);
         return spreadSessions(input.from, wanted, members, input.capacitySessions);
       });
     },
+  };
+}
 
+function verifyActivities(deps: ActivityDeps) {
+  return {
     /**
      * Waits until each session has completed a handshake with `to` at `sinceMs` (by its clock) or later, and for the active ones until
      * data was received there. Answers what is missing after `timeoutMs`.
@@ -105,12 +112,12 @@ function lookActivities(deps: ActivityDeps) {
       timeoutMs: number;
     }): Promise<MoveCheck> {
       return asActivity(async () => {
-        const agent = await agentFor(deps, input.swarm, input.to);
         const active = new Set(input.active);
         const missing = new Set(input.publicKeys);
         const deadlineMs = Date.now() + input.timeoutMs;
         for (;;) {
-          for (const session of pick(await agent.sessions(), [...missing])) {
+          const held = await askMover(deps, input.swarm, input.to, (target) => target.sessions());
+          for (const session of pick(held, [...missing])) {
             const shaken = session.lastHandshakeMs >= input.sinceMs;
             const bytesMin = active.has(session.publicKey) ? LIMITS.control.handshakeBytes + 1 : 1;
             if (shaken && session.rxBytes >= bytesMin) missing.delete(session.publicKey);
@@ -139,15 +146,15 @@ function moveActivities(deps: ActivityDeps) {
     /** `to` starts a handshake with each client. CLOCK_BEHIND when clients would take its handshakes for replays. */
     adoptSessions(input: StepInput & Move): Promise<void> {
       return asStep(deps, input, "adopt sessions", async () => {
-        const target = await agentFor(deps, input.swarm, input.to);
-        const sessions = pick(await sessionsOn(deps, input.swarm, input.from), input.publicKeys);
+        const held = await askMover(deps, input.swarm, input.from, (source) => source.sessions());
+        const sessions = pick(held, input.publicKeys);
         const newestMs = Math.max(0, ...sessions.map((session) => session.lastHandshakeMs));
-        const { clockMs } = await target.status();
+        const { clockMs } = await askMover(deps, input.swarm, input.to, (target) => target.status());
         if (clockMs < newestMs) {
           const detail = `it reads ${newestMs - clockMs} ms before the last handshake it would follow`;
           throw new ForeshiftError("CLOCK_BEHIND", { value: input.to, detail });
         }
-        await target.adopt({ operation: input.operation, sessions });
+        await askMover(deps, input.swarm, input.to, (target) => target.adopt({ operation: input.operation, sessions }));
         const text = `${input.to} started ${counted(sessions.length, "handshake")}`;
         return { result: undefined, text, endpoint: input.to, details: { from: input.from, sessions: sessions.length } };
       });

@@ -94,7 +94,7 @@ export const ERRORS = {
     httpStatus: 409,
   },
   ENDPOINT_LOST: {
-    message: "Endpoint {value} died while its sessions moved: {detail}",
+    message: "Endpoint {value} died while sessions moved: {detail}",
     remedy: "Nothing: the reflex has given its sessions to their shadows, and the run finishes without it.",
     retryable: false,
     httpStatus: 409,

@@ -74,7 +74,8 @@ async function putBack(journal: Journal, input: ReplaceInput, progress: Progress
     if (progress.drained) await endDraining(journal, input);
     if (replacement !== undefined) {
       if (progress.moving) {
-        await moveSessions(journal, { from: replacement, share: allTo(endpoint), policy: spec.move, reason, name: "back" });
+        const move = { from: replacement, share: allTo(endpoint), policy: spec.move, reason, name: "back" };
+        await confirmMove(journal, { ...input, endpoint: replacement }, await moveSessions(journal, move), "back-takeover");
       }
       await removeMachine(journal, replacement, { reason, name: "undo" });
     }

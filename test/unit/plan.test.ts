@@ -1,6 +1,7 @@
 /** The decision, case by case: what is done about each kind of trouble, and what is not. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import { checkDrain } from "../../models/budget.ts";
 import type { EndpointObservation, Observation } from "../../models/observation.ts";
 import {
   applySpec,
@@ -336,6 +337,31 @@ describe("a person's request", () => {
       plan(requestDrain(settled(3), "ep-1", "ada"), seeing(3, full)(), START).withheld[0]?.because ?? "",
       /capacity/,
     );
+  });
+
+  test("a drain takes no ghost from a replacement that needs one", () => {
+    const full = Object.fromEntries([1, 2, 3, 4].map((number) => [`ep-${number}`, { sessions: 300 }]));
+    const asked = requestReplace(requestDrain(settled(4), "ep-1", "ada"), "ep-2", "ada");
+    const both = {
+      ...asked,
+      spec: { ...asked.spec, budget: { ...asked.spec.budget, disruptedShareMaxPercent: 100, windowShareMaxPercent: 100 } },
+    };
+    assert.deepEqual(kinds(plan(both, seeing(4, full)(), START)).slice(0, 2), ["drain-and-replace", "drain-and-replace"]);
+  });
+
+  test("a drain is refused at once when the others could not carry the sessions, or nobody were left", () => {
+    const code = (state: SwarmState, count: number, sessions: number) => {
+      const each = Object.fromEntries(Array.from({ length: count }, (_, at) => [`ep-${at + 1}`, { sessions }]));
+      try {
+        checkDrain(state, "ep-1", seeing(count, each)());
+      } catch (error) {
+        return (error as { code?: string }).code;
+      }
+      return "none";
+    };
+    assert.equal(code(settled(3), 3, 300), "none");
+    assert.equal(code(settled(3), 3, 400), "CAPACITY_EXCEEDED");
+    assert.equal(code(settled(1), 1, 0), "CAPACITY_EXCEEDED");
   });
 
   test("the last one serving is not drained", () => {

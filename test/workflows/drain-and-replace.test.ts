@@ -139,6 +139,20 @@ describe("the old endpoint dies on the way", () => {
   }
 });
 
+test("a replacement that dies while it takes sessions over is given up, and everything is as it was", {
+  timeout: 60_000,
+}, async () => {
+  const world = newWorld();
+  let crashed = false;
+  world.intercept = (call, operation, phase) => {
+    if (call !== "agent.adopt" || operation === undefined || phase !== "before" || crashed) return;
+    crashed = true;
+    world.crash("ep-4");
+  };
+  const { result } = await drain(world);
+  assertPutBack(world, result, /Endpoint ep-4 died while sessions moved/);
+});
+
 test("pages a person when it can neither go on nor back, and leaves sessions alive", { timeout: 60_000 }, async () => {
   const world = newWorld();
   const { result } = await drain(world, { refuse: ["adoptSessions move-1-1-adopt", "removeMember undo-leave"] });

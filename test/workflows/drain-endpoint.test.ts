@@ -148,3 +148,34 @@ test("an endpoint that dies on the way is finished with, and its sessions are co
   assertServing(world, ["ep-2", "ep-3"]);
   assert.equal(world.pages.length, 0);
 });
+
+test("a member that dies while it takes sessions over ends the drain: weight back, nobody dropped", {
+  timeout: 60_000,
+}, async () => {
+  const world = newWorld();
+  let crashed = false;
+  world.intercept = (call, operation, phase) => {
+    if (call !== "agent.adopt" || operation === undefined || phase !== "before" || crashed) return;
+    crashed = true;
+    world.crash("ep-2");
+  };
+  const { result } = await drain(world);
+  assert.equal(result.outcome, "put-back", result.text);
+  assert.match(result.text, /Endpoint ep-2 died while sessions moved/);
+  const first = world.steering?.members.find(({ endpoint }) => endpoint === "ep-1");
+  assert.deepEqual([first?.weight, first?.draining], [100, false]);
+  assert.deepEqual(world.steering?.pins, []);
+  assert.deepEqual(world.score().dropped, []);
+  assert.ok(world.clients.every(({ endpoint }) => endpoint === "ep-1" || endpoint === "ep-3"));
+});
+
+test("pages a person when it can neither go on nor back", { timeout: 60_000 }, async () => {
+  const world = newWorld();
+  const { result } = await drain(world, { refuse: ["adoptSessions move-1-1-adopt", "setWeight undrain"] });
+  assert.equal(result.outcome, "failed", result.text);
+  assert.deepEqual(
+    world.pages.map(({ subject }) => subject),
+    ["drain of ep-1 stuck"],
+  );
+  assert.deepEqual(world.score().dropped, []);
+});
