@@ -269,6 +269,29 @@ export const LIMITS = {
     /** Pieces of evidence that a reason names. */
     termsShown: 2,
   },
+  /** The health monitor. Grains are of 5 s. */
+  health: {
+    endpointsMax: 512,
+    seriesPerEndpointMax: 64,
+    /** Mean of own and peers' surprise from which an anomaly opens, for one series; with n of them log10(n) more. */
+    enterSurprise: 1.8,
+    /** So many of the newest grains have to say so, and of how many. */
+    confirmations: 2,
+    confirmationsOf: 3,
+    /** An anomaly goes on while its surprise is above this share of what opened it, or the value outside of what was expected. */
+    leaveShare: 0.5,
+    calmGrains: 6,
+    /** Then a lasting level is the usual one. */
+    adoptAfterMs: 1_800_000,
+    /** An anomaly that comes again within this is the same one. */
+    restMs: 600_000,
+    /** Endpoints that report a metric before anybody is compared, and the share of them that makes an anomaly everybody's. */
+    peersMin: 2,
+    everybodyShare: 0.5,
+    /** What sends nothing for this long is forgotten. */
+    forgetAfterMs: 3_600_000,
+    metricsNamedMax: 4,
+  },
   /** Workflows and activities. A call's own timeout is shorter than its activity's, so that the error names the cause. */
   control: {
     /** A killed worker is noticed when its heartbeats end: after this long the step is given to the next worker. */

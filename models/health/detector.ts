@@ -17,6 +17,8 @@ import {
 export interface DetectorLengths {
   /** Residuals that each view judges by. */
   readonly history: number;
+  /** Values until a residual is learned from. */
+  readonly delay: number;
   readonly shift: ShiftLengths;
   readonly median: number;
   /** The shape view has its own history: what it compares with is short. */
@@ -27,6 +29,7 @@ export interface DetectorLengths {
 /** For series at about five minutes: two weeks of residuals, levels against a day. Chosen by cross-validation (docs/models.md). */
 export const FULL: DetectorLengths = {
   history: 4_000,
+  delay: 24,
   shift: { length: 16, referenceMin: 96, referenceMax: 288 },
   median: 96,
   shape: { length: 32, kept: 400, history: 2_000 },
@@ -39,7 +42,7 @@ const MAGNITUDE_MAX = 1e150;
 /** Fixed once for all series; chosen by cross-validation over files (docs/models.md). */
 export const ALARMS = {
   /** Mean surprise from which an alarm is raised, by what a false alarm costs against a miss. */
-  thresholds: { standard: 1.8, lowFp: 1.9, lowFn: 1.8 },
+  thresholds: { standard: 1.8, lowFp: 2, lowFn: 1.8 },
   /** Values after an alarm in which none is raised. */
   restLength: 120,
 } as const;
@@ -52,13 +55,13 @@ export class SeriesDetector {
   readonly #median: MedianView;
   readonly #views: readonly View[];
 
-  constructor({ history, shift, median, shape, season }: DetectorLengths = FULL) {
-    this.#median = new MedianView(median, history);
+  constructor({ history, delay, shift, median, shape, season }: DetectorLengths = FULL) {
+    this.#median = new MedianView(median, history, delay);
     this.#views = [
-      new ShiftView(shift, history),
+      new ShiftView(shift, history, delay),
       this.#median,
-      ...(shape === undefined ? [] : [new ShapeView(shape, shape.history)]),
-      ...(season === undefined ? [] : [new SeasonView(season, history)]),
+      ...(shape === undefined ? [] : [new ShapeView(shape, shape.history, delay)]),
+      ...(season === undefined ? [] : [new SeasonView(season, history, delay)]),
     ];
   }
 

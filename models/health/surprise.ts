@@ -2,6 +2,7 @@
  * How unusual a residual is against its own past, whatever its unit and distribution: minus log10 of the probability of one as
  * large. Ranks say so for common residuals; beyond them a power-law tail is fitted (Hill 1975, as in peaks over threshold).
  */
+import { Recent } from "./recent.ts";
 import { SlidingOrder } from "./sliding-order.ts";
 
 const SURPRISE = {
@@ -19,16 +20,27 @@ const SURPRISE = {
 
 export class SurpriseScale {
   readonly #past: SlidingOrder;
+  /** Residuals that are not past yet. */
+  readonly #waiting: Recent | undefined;
 
-  constructor(historyLength: number) {
+  /** With a `delay` a residual joins the past so many observations later: what builds up is not taken for usual on the way. */
+  constructor(historyLength: number, delay = 0) {
     this.#past = new SlidingOrder(historyLength);
+    this.#waiting = delay > 0 ? new Recent(delay) : undefined;
   }
 
   /** Surprise of `residual` (>= 0, any unit) in 0..8 before it joins the past. */
   observe(residual: number): number {
     const surprise = this.surprise(residual);
-    this.#past.push(residual);
+    this.#learn(residual);
     return surprise;
+  }
+
+  #learn(residual: number): void {
+    const waiting = this.#waiting;
+    if (waiting === undefined) return this.#past.push(residual);
+    if (waiting.size === waiting.capacity) this.#past.push(waiting.back(waiting.capacity - 1));
+    waiting.push(residual);
   }
 
   surprise(residual: number): number {
@@ -63,10 +75,12 @@ export class SurpriseScale {
 
   /** Rounded, which changes later surprises in their third digit and makes a small document. */
   snapshot(): number[] {
-    return this.#past.arrivals().map((residual) => Number(residual.toPrecision(SURPRISE.digitsKept)));
+    return [...this.#past.arrivals(), ...(this.#waiting?.values() ?? [])].map((residual) =>
+      Number(residual.toPrecision(SURPRISE.digitsKept)),
+    );
   }
 
   restore(arrivals: readonly number[]): void {
-    for (const residual of arrivals) this.#past.push(residual);
+    for (const residual of arrivals) this.#learn(residual);
   }
 }

@@ -1,0 +1,54 @@
+/** What is known of a metric before it was ever seen: differences that matter, and the range in which it should be. */
+import { splitSeries } from "../telemetry.ts";
+
+/** Smaller differences are of no consequence, by unit; a metric of an unknown unit has none. */
+const MATERIAL: Readonly<Record<string, number>> = {
+  share: 0.03,
+  ms: 2,
+  s: 5,
+  bytes: 16 * 1024 * 1024,
+  "bytes/s": 50_000,
+  "1/s": 1,
+  count: 2,
+};
+/** By name, where the unit's is too coarse. */
+const MATERIAL_OF: Readonly<Record<string, number>> = { innerLossShare: 0.02, outerLossShare: 0.02, pathLossShare: 0.02 };
+/** And this share of the value itself, except of shares, which are relative already. */
+const MATERIAL_SHARE = 0.1;
+
+/** Ranges from operations, not from data: outside of them something is wrong on any endpoint. */
+const RANGES: Readonly<Record<string, readonly [low: number, high: number]>> = {
+  cpuShare: [0, 0.9],
+  cpuStealShare: [0, 0.1],
+  cpuPressureShare: [0, 0.5],
+  ioPressureShare: [0, 0.5],
+  memoryShare: [0, 0.92],
+  memoryPressureShare: [0, 0.1],
+  memoryFullPressureShare: [0, 0.05],
+  innerLossShare: [0, 0.05],
+  outerLossShare: [0, 0.05],
+  pathLossShare: [0, 0.05],
+  tunnelUp: [1, 1],
+  /** WireGuard renews a session's keys after 120 s and drops them after 180 s. */
+  handshakeAgeSMax: [0, 180],
+  clockOffsetMs: [-1_000, 1_000],
+  oomKillsPerS: [0, 0],
+  memoryUncorrectedErrorsPerS: [0, 0],
+  diskErrorsPerS: [0, 0],
+};
+
+/** The smallest difference from `middle` that matters for the metric `name` in `unit`. */
+export function materialDifference(name: string, unit: string, middle: number): number {
+  const fixed = valueOf(MATERIAL_OF, name) ?? valueOf(MATERIAL, unit) ?? 0;
+  return unit === "share" ? fixed : Math.max(fixed, MATERIAL_SHARE * Math.abs(middle));
+}
+
+export function priorRange(series: string): { readonly low: number; readonly high: number } | undefined {
+  const { name } = splitSeries(series);
+  const range = valueOf(RANGES, name);
+  return range === undefined ? undefined : { low: range[0], high: range[1] };
+}
+
+function valueOf<T>(table: Readonly<Record<string, T>>, key: string): T | undefined {
+  return Object.hasOwn(table, key) ? table[key] : undefined;
+}
