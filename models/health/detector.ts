@@ -18,7 +18,7 @@ export interface DetectorLengths {
   /** Residuals that each view judges by. */
   readonly history: number;
   /** Values until a residual is learned from. */
-  readonly delay: number;
+  readonly learnAfter: number;
   readonly shift: ShiftLengths;
   readonly median: number;
   /** The shape view has its own history: what it compares with is short. */
@@ -29,7 +29,7 @@ export interface DetectorLengths {
 /** For series at about five minutes: two weeks of residuals, levels against a day. Chosen by cross-validation (docs/models.md). */
 export const FULL: DetectorLengths = {
   history: 4_000,
-  delay: 24,
+  learnAfter: 24,
   shift: { length: 16, referenceMin: 96, referenceMax: 288 },
   median: 96,
   shape: { length: 32, kept: 400, history: 2_000 },
@@ -55,13 +55,13 @@ export class SeriesDetector {
   readonly #median: MedianView;
   readonly #views: readonly View[];
 
-  constructor({ history, delay, shift, median, shape, season }: DetectorLengths = FULL) {
-    this.#median = new MedianView(median, history, delay);
+  constructor({ history, learnAfter, shift, median, shape, season }: DetectorLengths = FULL) {
+    this.#median = new MedianView(median, history, learnAfter);
     this.#views = [
-      new ShiftView(shift, history, delay),
+      new ShiftView(shift, history, learnAfter),
       this.#median,
-      ...(shape === undefined ? [] : [new ShapeView(shape, shape.history, delay)]),
-      ...(season === undefined ? [] : [new SeasonView(season, history, delay)]),
+      ...(shape === undefined ? [] : [new ShapeView(shape, shape.history, learnAfter)]),
+      ...(season === undefined ? [] : [new SeasonView(season, history, learnAfter)]),
     ];
   }
 

@@ -14,14 +14,14 @@ export const GRAINS = { fastMs: 5_000, slowMs: 300_000 } as const;
 /** Values of one fast grain: levels over half a minute against five, judged by half an hour that ended two minutes ago. */
 const FAST = {
   history: 360,
-  delay: 24,
+  learnAfter: 24,
   shift: { length: 6, referenceMin: 12, referenceMax: 60 },
   median: 36,
 } as const satisfies DetectorLengths;
 /** Values of one slow grain: levels over an hour against a day, times of day over three, judged by three and a half days. */
 const SLOW: DetectorLengths = {
   history: 1_000,
-  delay: 24,
+  learnAfter: 24,
   shift: { length: 12, referenceMin: 24, referenceMax: 288 },
   median: 48,
   season: { timesOfDay: 24, valuesMax: 36 },
@@ -74,7 +74,7 @@ export class SeriesHealth {
   readonly #fast = new SeriesDetector(FAST);
   readonly #slow = new SeriesDetector(SLOW);
   /** Of the difference to the peers' median. */
-  readonly #standing = new MedianView(FAST.median, FAST.history, FAST.delay);
+  readonly #standing = new MedianView(FAST.median, FAST.history, FAST.learnAfter);
   readonly #recent = new Recent(SERIES.recentKept);
   #bucket = { index: Number.NEGATIVE_INFINITY, sum: 0, count: 0 };
   #slowSurprise = 0;

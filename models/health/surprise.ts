@@ -23,10 +23,10 @@ export class SurpriseScale {
   /** Residuals that are not past yet. */
   readonly #waiting: Recent | undefined;
 
-  /** With a `delay` a residual joins the past so many observations later: what builds up is not taken for usual on the way. */
-  constructor(historyLength: number, delay = 0) {
+  /** A residual joins the past `learnAfter` observations later: what builds up is not taken for usual on the way. */
+  constructor(historyLength: number, learnAfter = 0) {
     this.#past = new SlidingOrder(historyLength);
-    this.#waiting = delay > 0 ? new Recent(delay) : undefined;
+    this.#waiting = learnAfter > 0 ? new Recent(learnAfter) : undefined;
   }
 
   /** Surprise of `residual` (>= 0, any unit) in 0..8 before it joins the past. */

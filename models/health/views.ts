@@ -60,10 +60,10 @@ export class ShiftView implements View {
   readonly #recent: Recent;
   readonly #scale: SurpriseScale;
 
-  constructor(lengths: ShiftLengths, historyLength: number, delay: number) {
+  constructor(lengths: ShiftLengths, historyLength: number, learnAfter: number) {
     this.#lengths = lengths;
     this.#recent = new Recent(lengths.length + lengths.referenceMax);
-    this.#scale = new SurpriseScale(historyLength, delay);
+    this.#scale = new SurpriseScale(historyLength, learnAfter);
   }
 
   observe(value: number): number | undefined {
@@ -91,9 +91,9 @@ export class MedianView implements View {
   readonly #window: SlidingOrder;
   readonly #scale: SurpriseScale;
 
-  constructor(length: number, historyLength: number, delay: number) {
+  constructor(length: number, historyLength: number, learnAfter: number) {
     this.#window = new SlidingOrder(length);
-    this.#scale = new SurpriseScale(historyLength, delay);
+    this.#scale = new SurpriseScale(historyLength, learnAfter);
   }
 
   observe(value: number): number | undefined {
@@ -129,11 +129,11 @@ export class ShapeView implements View {
   readonly #scale: SurpriseScale;
   readonly #nearest = new Float64Array(VIEWS.shapeNeighbours);
 
-  constructor({ length, kept }: ShapeLengths, historyLength: number, delay: number) {
+  constructor({ length, kept }: ShapeLengths, historyLength: number, learnAfter: number) {
     this.#length = length;
     this.#capacity = kept + length;
     this.#line = new Float64Array(2 * this.#capacity);
-    this.#scale = new SurpriseScale(historyLength, delay);
+    this.#scale = new SurpriseScale(historyLength, learnAfter);
   }
 
   observe(value: number): number | undefined {
@@ -201,9 +201,9 @@ export class SeasonView implements View {
   readonly #times: readonly SlidingOrder[];
   readonly #scale: SurpriseScale;
 
-  constructor({ timesOfDay, valuesMax }: SeasonLengths, historyLength: number, delay: number) {
+  constructor({ timesOfDay, valuesMax }: SeasonLengths, historyLength: number, learnAfter: number) {
     this.#times = Array.from({ length: timesOfDay }, () => new SlidingOrder(valuesMax));
-    this.#scale = new SurpriseScale(historyLength, delay);
+    this.#scale = new SurpriseScale(historyLength, learnAfter);
   }
 
   observe(value: number, atMs: number): number | undefined {
