@@ -173,6 +173,7 @@ export class Machines {
     await mkdir(stateDir, { recursive: true, mode: 0o700 });
     const configFile = join(stateDir, "agent.json");
     const cgroup = this.#cgroups.add(name);
+    const links = endpointLinks(Number(name.slice("ep-".length)));
     await writePrivateFile(
       configFile,
       JSON.stringify({
@@ -189,6 +190,7 @@ export class Machines {
         vault: config.vault,
         keySecret: config.keySecret,
         stateDir,
+        probes: { address: links.up.near, balancer: links.lb.far },
         ...(cgroup === undefined ? {} : { cgroup }),
       }),
     );

@@ -102,6 +102,14 @@ export const LIMITS = {
     pushRetryMs: 300,
     startRetryMs: 1_000,
     requestTimeoutMs: 10_000,
+    /** New processes of a namespace are looked for this often; the known ones are read with each heartbeat. */
+    processSearchMs: 5_000,
+    /** Interfaces whose counters are sent. */
+    interfacesMax: 16,
+    /** How late the agent's own loop is, is looked at this often. */
+    latenessCheckMs: 100,
+    /** What the balancer said of its probes is of the present for this long. */
+    balancerWordMsMax: 2_500,
   },
   /** PostgreSQL, for each process that opens it. */
   store: {

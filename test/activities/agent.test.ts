@@ -7,6 +7,7 @@ import { after, before, test } from "node:test";
 import { pino } from "pino";
 import { NO_RETRY, UnixHttpClient } from "../../drivers/http-unix.ts";
 import type { EndpointAgent } from "../../drivers/ports.ts";
+import { collectorClient } from "../../drivers/store/collector-client.ts";
 import { openStore, type PostgresStore } from "../../drivers/store/store.ts";
 import { agentClient } from "../../drivers/tunnel/agent-client.ts";
 import { uapiDevice } from "../../drivers/tunnel/wireguard-uapi.ts";
@@ -100,7 +101,8 @@ if (insideNamespace(import.meta.url)) {
         app.put<{ Params: { endpoint: string }; Body: SessionState[] }>("/v1/endpoints/:endpoint/sessions", (request) => {
           told.set(request.params.endpoint, request.body);
           pushes.push({ endpoint: request.params.endpoint, sessions: request.body.length });
-          return {};
+          const stats = { sent: 10, answered: 9, missesInARow: 0, answersInARow: 3, rttMsP50: 1.5, rttMsP75: 2, rttMsMax: 7 };
+          return { ok: true, probes: { inner: stats, outer: { ...stats, answered: 10 } } };
         });
       },
     });
@@ -127,6 +129,8 @@ if (insideNamespace(import.meta.url)) {
       vault: { socketPath: bao.socket, tokenFile: bao.tokenFile },
       keySecret,
       stateDir: stateDir(name),
+      place: { zone: `zone-${name.slice(-1)}` },
+      probes: { address: `198.18.${name.slice(-1)}.2`, balancer: `198.18.${name.slice(-1)}.1` },
     };
     const worker = await startWorker({
       worker: "agent.ts",
@@ -184,6 +188,39 @@ if (insideNamespace(import.meta.url)) {
       "the other endpoint knows",
       async () => (await agent("ep-2").api.status()).sessionsVersion >= session.version,
     );
+  });
+
+  test("heartbeats carry what is measured, and each value is believed", async () => {
+    const client = collectorClient({ socketPath: join(where.run, "collector.sock") });
+    try {
+      const last = async (series: string) => {
+        const { endpoints } = await client.window("lab", { sinceMs: Date.now() - 10_000, endpoint: "ep-1" });
+        return endpoints["ep-1"]?.[series]?.statistics.last;
+      };
+      const expected = [
+        "cpuShare cpuUserShare cpuSystemShare cpuStealShare cpuWaitShare memoryShare memoryBytes",
+        "interfaceRxBytesPerS:eth0 interfaceTxErrorsPerS:eth0 interfaceRxDropsPerS:wg-ep-1 udpInErrorsPerS",
+        "pathRttMs:balancer pathRttMs:ep-2 pathJitterMs:ep-2 pathLossShare:ep-2 oomKillsPerS innerRttMsP75",
+        "innerLossShare outerLossShare outerRttMsP50 tunnelUptimeS tunnelRestartsPerS handshakeAgeSMax",
+        "handshakesPerS sessions deviceAnswerMsMax clockOffsetMs collectorRttMs agentCpuShare agentMemoryBytes",
+        "agentLateMsMax agentUptimeS restarts",
+      ].flatMap((line) => line.split(" "));
+      for (const series of expected) await eventually(series, async () => (await last(series)) !== undefined, 10_000);
+      // Both ends read one clock, a millisecond at a time.
+      assert.ok(Math.abs((await last("clockOffsetMs")) ?? 1e9) <= 2, `${await last("clockOffsetMs")}`);
+      assert.deepEqual([await last("pathLossShare:ep-2"), await last("outerLossShare"), await last("sessions")], [0, 0, 1]);
+      assert.ok(Math.abs(((await last("innerLossShare")) ?? 0) - 0.1) < 1e-6);
+      const latest = (await client.telemetry("lab")).find(({ endpoint }) => endpoint === "ep-1");
+      assert.deepEqual(latest?.place, { zone: "zone-1" });
+      const http = new UnixHttpClient({ socketPath: join(where.run, "collector.sock"), name: "collector" });
+      const { text } = await http.exchange("GET", "/metrics", CALL);
+      await http.close();
+      for (const fault of ["impossible", "unknown", "duplicate", "late"])
+        assert.match(text, new RegExp(`^foreshift_telemetry_faults_total\\{kind="${fault}"\\} 0$`, "m"));
+      console.log(`agent: ${((await last("agentCpuShare")) ?? 0) * 100} % of a core`);
+    } finally {
+      await client.close();
+    }
   });
 
   test("adopting hands the session over under traffic within a packet or two, and doubles none; asked twice, it happens once", async () => {

@@ -11,17 +11,16 @@ import { followSessions, type StreamLine } from "../../drivers/store/session-str
 import type { SecretStore } from "../../drivers/vault/vault.ts";
 import { messageOf } from "../../models/errors.ts";
 import { LIMITS } from "../../models/limits.ts";
-import type { Heartbeat } from "../../models/observation.ts";
 import { Peer, SessionState } from "../../models/session.ts";
 import type { AgentApi } from "./api.ts";
 import type { AgentConfig } from "./config.ts";
 import { Journal } from "./journal.ts";
 import { PeerBook } from "./peer-book.ts";
 import { Publisher } from "./publisher.ts";
+import { BalancerAnswer, Reporter } from "./reporter.ts";
 import { Sessions } from "./sessions.ts";
 import { keepToken } from "./token.ts";
 import { Tunnel } from "./tunnel.ts";
-import { VitalsReader } from "./vitals.ts";
 
 const PUSH = { timeoutMs: LIMITS.agent.pushTimeoutMs, retry: NO_RETRY };
 
@@ -43,16 +42,14 @@ export class Agent {
   readonly #book: PeerBook;
   readonly #sessions: Sessions;
   readonly #journal: Journal;
-  readonly #vitals: VitalsReader;
+  readonly #reporter: Reporter;
   readonly #toReflex: Publisher;
   readonly #toCollector: Publisher;
   readonly #stop = new AbortController();
-  readonly #startedAtMs = Date.now();
   readonly #loops: Promise<void>[] = [];
   #poke: () => void = () => undefined;
   #tunnelUp = false;
   #peersMissing = false;
-  #heartbeats = 0;
 
   constructor({ config, reflex, collector, secrets, log }: AgentParts) {
     this.#config = config;
@@ -64,7 +61,7 @@ export class Agent {
     this.#journal = new Journal(config.stateDir, log);
     this.#sessions = new Sessions({ endpoint: config.endpoint, book: this.#book });
     this.#tunnel = new Tunnel({ config, secrets, book: this.#book, log });
-    this.#vitals = new VitalsReader(config);
+    this.#reporter = new Reporter({ config, collector });
     const retryMs = LIMITS.agent.pushRetryMs;
     this.#toReflex = new Publisher({ name: "reflex", retryMs, log, send: () => this.#pushToReflex() });
     this.#toCollector = new Publisher({ name: "collector", retryMs, log, send: () => this.#pushToCollector() });
@@ -91,6 +88,7 @@ export class Agent {
     this.#stop.abort();
     this.#toReflex.close();
     this.#toCollector.close();
+    this.#reporter.close();
     await Promise.all(this.#loops);
     this.#book.flush();
   }
@@ -136,7 +134,9 @@ export class Agent {
   async #look(): Promise<boolean> {
     try {
       await this.#tunnel.followUp();
+      const askedAtMs = performance.now();
       const state = await this.#tunnel.state();
+      this.#reporter.tunnel.answered(performance.now() - askedAtMs);
       this.#note(true);
       if (this.#peersMissing) {
         await this.#tunnel.configure(this.#book.all());
@@ -150,6 +150,7 @@ export class Agent {
   }
 
   #note(up: boolean, detail?: string): void {
+    this.#reporter.tunnel.up(up);
     if (this.#tunnelUp === up) return;
     this.#tunnelUp = up;
     if (up) this.#log.info({ event: "tunnel-up" });
@@ -158,7 +159,8 @@ export class Agent {
 
   async #pushToReflex(): Promise<void> {
     if (!this.#sessions.observed) return;
-    await this.#reflex.put(`/v1/endpoints/${this.#config.endpoint}/sessions`, { ...PUSH, body: this.#sessions.live() });
+    const options = { ...PUSH, body: this.#sessions.live(), schema: BalancerAnswer };
+    this.#reporter.balancerAnswered(await this.#reflex.put(`/v1/endpoints/${this.#config.endpoint}/sessions`, options));
   }
 
   async #pushToCollector(): Promise<void> {
@@ -175,35 +177,18 @@ export class Agent {
   }
 
   async #heartbeat(): Promise<void> {
-    await this.#vitals.read();
+    this.#reporter.begin();
     const publisher = new Publisher({
       name: "collector's telemetry",
       retryMs: LIMITS.agent.heartbeatIntervalMs,
       log: this.#log,
-      send: () => this.#sendHeartbeat(),
+      send: () => this.#reporter.send({ tunnelUp: this.#tunnelUp, sessions: this.#sessions.live() }),
     });
     while (!this.#stop.signal.aborted) {
       await this.#pause(LIMITS.agent.heartbeatIntervalMs);
       if (!this.#stop.signal.aborted) publisher.changed();
     }
     publisher.close();
-  }
-
-  async #sendHeartbeat(): Promise<void> {
-    const { swarm, endpoint } = this.#config;
-    this.#heartbeats += 1;
-    const vitals = await this.#vitals.read();
-    const heartbeat: Heartbeat = {
-      swarm,
-      endpoint,
-      atMs: Date.now(),
-      sequence: this.#heartbeats,
-      startedAtMs: this.#startedAtMs,
-      ...vitals,
-      tunnelUp: this.#tunnelUp,
-      sessions: this.#sessions.live().length,
-    };
-    await this.#collector.post("/v1/heartbeats", { ...PUSH, body: heartbeat });
   }
 
   /** The balancer's probers are peers like others, but for being no session. */
@@ -271,7 +256,9 @@ export class Agent {
     } catch (thrown) {
       this.#log.warn({ event: "reflex-sessions-unknown", detail: messageOf(thrown) });
     }
-    return await this.#tunnel.recover(this.#sessions.alive(Date.now()));
+    const recovered = await this.#tunnel.recover(this.#sessions.alive(Date.now()));
+    this.#reporter.tunnel.restarted();
+    return recovered;
   }
 
   async #pause(ms: number): Promise<void> {

@@ -2,8 +2,11 @@
  * Configuration of the agent; paths and references only, no secret.
  */
 import { z } from "zod";
+import { PlaceLabel } from "../../models/outside-events.ts";
 import { SecretRef } from "../../models/session.ts";
 import { EndpointName, SwarmName } from "../../models/steering.ts";
+
+const address = z.union([z.ipv4(), z.ipv6()]);
 
 export const AgentConfig = z.strictObject({
   swarm: SwarmName,
@@ -31,5 +34,9 @@ export const AgentConfig = z.strictObject({
   cgroup: z.string().optional(),
   /** The endpoint has a machine to itself: CPU, pressure and memory are the machine's. */
   ownMachine: z.boolean().default(false),
+  /** Where the endpoint is, when the swarm file does not say it of all of them. */
+  place: z.strictObject({ region: PlaceLabel.optional(), zone: PlaceLabel.optional() }).optional(),
+  /** Ways that are measured: own address that other endpoints reach this one by, and the balancer's. Absent: none. */
+  probes: z.strictObject({ address, balancer: address.optional() }).optional(),
 });
 export type AgentConfig = z.infer<typeof AgentConfig>;

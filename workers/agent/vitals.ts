@@ -1,9 +1,12 @@
 /**
- * How the endpoint is doing, read from the kernel: CPU, pressure, memory, drops. What cannot be read is undefined, never guessed.
+ * How the endpoint is doing, read from the kernel: CPU, pressure, memory, interfaces, errors. What cannot be read is left out, never
+ * guessed.
  */
-import { readdir, readFile, readlink } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
+import { type Counters, interfaceCounters, MachineErrors, networkErrors, readInterfaces } from "./kernel-counters.ts";
+import { NamespaceReader, type NamespaceUse } from "./namespace-use.ts";
+import { fileNumber, fileText } from "./proc-files.ts";
 
 export interface Vitals {
   readonly cpuShare: number | undefined;
@@ -15,14 +18,26 @@ export interface Vitals {
   readonly txDrops: number;
 }
 
+/** By the names of models/telemetry.ts. */
+export interface MeasuredVitals {
+  readonly vitals: Vitals;
+  readonly gauges: Readonly<Record<string, number>>;
+  readonly counters: Readonly<Record<string, number>>;
+}
+
 /** USER_HZ of Linux, fixed for user space. */
 const TICKS_PER_S = 100;
-const PAGE_BYTES = 4_096;
 
-/** Counters that only their growth means something of. */
-interface Counters {
+interface CpuTimes {
+  readonly userS: number | undefined;
+  readonly systemS: number | undefined;
+  readonly usedS: number | undefined;
+}
+
+/** What only its growth means something of. */
+interface Growing {
   readonly atMs: number;
-  readonly cpuS: number | undefined;
+  readonly usedS: number | undefined;
   readonly pressureS: number | undefined;
 }
 
@@ -30,126 +45,125 @@ export class VitalsReader {
   readonly #device: string;
   readonly #cgroup: string | undefined;
   readonly #ownMachine: boolean;
-  #last: Counters | undefined;
+  readonly #namespace: NamespaceReader | undefined;
+  readonly #machine: MachineErrors;
+  #last: Growing | undefined;
 
   constructor(options: { device: string; cgroup?: string | undefined; ownMachine: boolean }) {
     this.#device = options.device;
     this.#cgroup = options.cgroup;
     this.#ownMachine = options.ownMachine;
+    this.#namespace = options.ownMachine ? undefined : new NamespaceReader();
+    this.#machine = new MachineErrors(options.cgroup);
   }
 
   /** Shares are over the time since the call before. */
-  async read(): Promise<Vitals> {
-    const processes = this.#ownMachine ? undefined : await processesOfNamespace();
-    const [cpuS, pressureS, cores, memoryShare, network] = await Promise.all([
-      this.#cpuSeconds(processes),
-      this.#pressureSeconds(),
-      this.#cores(),
-      this.#memoryShare(processes),
-      this.#network(),
-    ]);
-    const now: Counters = { atMs: performance.now(), cpuS, pressureS };
-    const last = this.#last;
+  read(): MeasuredVitals {
+    const atMs = performance.now();
+    const use = this.#namespace?.read(atMs);
+    const cores = this.#cores();
+    const machine = machineTimes();
+    const times = this.#cgroupTimes() ?? (use === undefined ? machine : timesOf(use));
+    const pressureS = this.#pressureS("cpu", "some");
+    const now: Growing = { atMs, usedS: times?.usedS, pressureS };
+    const [last, memory, interfaces] = [this.#last, this.#memory(use), readInterfaces()];
     this.#last = now;
+    const own = interfaces.find(({ name }) => name === this.#device)?.columns;
+    const total = (column: number) => interfaces.reduce((sum, { columns }) => sum + (columns[column] ?? 0), 0);
+    const perCore = (seconds: number | undefined) => (seconds === undefined ? undefined : seconds / cores);
     return {
-      cpuShare: growth(last, now, "cpuS", cores),
-      cpuPressure: growth(last, now, "pressureS", 1),
-      memoryShare,
-      ...network,
+      vitals: {
+        cpuShare: growth(last, now, "usedS", cores),
+        cpuPressure: growth(last, now, "pressureS", 1),
+        memoryShare: memory.share,
+        rxBytes: own?.[0] ?? 0,
+        txBytes: own?.[8] ?? 0,
+        rxDrops: total(3),
+        txDrops: total(11),
+      },
+      gauges: known({ memoryBytes: memory.bytes }),
+      counters: {
+        ...known({
+          cpuUserS: perCore(times?.userS),
+          cpuSystemS: perCore(times?.systemS),
+          cpuStealS: machine === undefined ? undefined : machine.stealS / availableParallelism(),
+          cpuWaitS: use?.waitS,
+          memoryPressureS: this.#pressureS("memory", "some"),
+          memoryFullPressureS: this.#pressureS("memory", "full"),
+          ioPressureS: this.#pressureS("io", "some"),
+        }),
+        ...interfaceCounters(interfaces),
+        ...networkErrors(),
+        ...this.#machine.read(),
+      },
     };
   }
 
-  async #cpuSeconds(processes: readonly ProcessUse[] | undefined): Promise<number | undefined> {
-    if (this.#cgroup !== undefined) {
-      const usageUs = /usage_usec (\d+)/.exec((await text(join(this.#cgroup, "cpu.stat"))) ?? "")?.[1];
-      if (usageUs !== undefined) return Number(usageUs) / 1e6;
-      const usageNs = await text(join(this.#cgroup, "cpuacct.usage"));
-      if (usageNs !== undefined) return Number(usageNs) / 1e9;
-    }
-    if (processes !== undefined) return processes.reduce((sum, { cpuS }) => sum + cpuS, 0);
-    const fields = (await text("/proc/stat"))?.split("\n")[0]?.trim().split(/\s+/).slice(1).map(Number);
-    if (fields === undefined) return undefined;
-    const [user = 0, nice = 0, system = 0, , , irq = 0, softirq = 0] = fields;
-    return (user + nice + system + irq + softirq) / TICKS_PER_S;
+  #cgroupTimes(): CpuTimes | undefined {
+    if (this.#cgroup === undefined) return undefined;
+    const stat = fileText(join(this.#cgroup, "cpu.stat")) ?? "";
+    const us = (name: string) => /\d+/.exec(new RegExp(`^${name} \\d+`, "m").exec(stat)?.[0] ?? "")?.[0];
+    const [usedUs, userUs, systemUs] = [us("usage_usec"), us("user_usec"), us("system_usec")];
+    if (usedUs !== undefined)
+      return { usedS: Number(usedUs) / 1e6, userS: Number(userUs) / 1e6, systemS: Number(systemUs) / 1e6 };
+    const ns = (name: string) => fileNumber(join(this.#cgroup ?? "", name));
+    const usedNs = ns("cpuacct.usage");
+    if (usedNs === undefined) return undefined;
+    const [userNs, systemNs] = [ns("cpuacct.usage_user"), ns("cpuacct.usage_sys")];
+    const seconds = (value: number | undefined) => (value === undefined ? undefined : value / 1e9);
+    return { usedS: usedNs / 1e9, userS: seconds(userNs), systemS: seconds(systemNs) };
   }
 
   /** What the endpoint may use: its quota where it has one. */
-  async #cores(): Promise<number> {
+  #cores(): number {
     const all = availableParallelism();
     if (this.#cgroup === undefined) return all;
-    const [quota, period] = ((await text(join(this.#cgroup, "cpu.max"))) ?? "").trim().split(" ").map(Number);
+    const [quota, period] = (fileText(join(this.#cgroup, "cpu.max")) ?? "").trim().split(" ").map(Number);
     if (quota !== undefined && period !== undefined && quota > 0) return Math.min(all, quota / period);
-    const quotaUs = Number(await text(join(this.#cgroup, "cpu.cfs_quota_us")));
-    const periodUs = Number(await text(join(this.#cgroup, "cpu.cfs_period_us")));
+    const quotaUs = fileNumber(join(this.#cgroup, "cpu.cfs_quota_us")) ?? 0;
+    const periodUs = fileNumber(join(this.#cgroup, "cpu.cfs_period_us")) ?? 0;
     return quotaUs > 0 && periodUs > 0 ? Math.min(all, quotaUs / periodUs) : all;
   }
 
-  async #pressureSeconds(): Promise<number | undefined> {
-    const path =
-      this.#cgroup === undefined ? (this.#ownMachine ? "/proc/pressure/cpu" : undefined) : join(this.#cgroup, "cpu.pressure");
+  #pressureS(resource: "cpu" | "memory" | "io", kind: "some" | "full"): number | undefined {
+    const machine = this.#ownMachine ? `/proc/pressure/${resource}` : undefined;
+    const path = this.#cgroup === undefined ? machine : join(this.#cgroup, `${resource}.pressure`);
     if (path === undefined) return undefined;
-    const totalUs = /^some .*total=(\d+)/m.exec((await text(path)) ?? "")?.[1];
+    const totalUs = new RegExp(`^${kind} .*total=(\\d+)`, "m").exec(fileText(path) ?? "")?.[1];
     return totalUs === undefined ? undefined : Number(totalUs) / 1e6;
   }
 
-  async #memoryShare(processes: readonly ProcessUse[] | undefined): Promise<number | undefined> {
-    const meminfo = (await text("/proc/meminfo")) ?? "";
-    const kilobytes = (name: string) => Number(new RegExp(`^${name}:\\s+(\\d+)`, "m").exec(meminfo)?.[1]);
-    const total = kilobytes("MemTotal") * 1_024;
-    if (!(total > 0)) return undefined;
-    if (processes === undefined) return 1 - (kilobytes("MemAvailable") * 1_024) / total;
-    return processes.reduce((sum, { memoryBytes }) => sum + memoryBytes, 0) / total;
-  }
-
-  async #network() {
-    let [rxBytes, txBytes, rxDrops, txDrops] = [0, 0, 0, 0];
-    for (const line of ((await text("/proc/self/net/dev")) ?? "").split("\n").slice(2)) {
-      const [name, counters] = line.split(":");
-      if (name === undefined || counters === undefined || name.trim() === "lo") continue;
-      const fields = counters.trim().split(/\s+/).map(Number);
-      rxDrops += fields[3] ?? 0;
-      txDrops += fields[11] ?? 0;
-      if (name.trim() === this.#device) [rxBytes, txBytes] = [fields[0] ?? 0, fields[8] ?? 0];
-    }
-    return { rxBytes, txBytes, rxDrops, txDrops };
+  #memory(use: NamespaceUse | undefined): { readonly bytes: number | undefined; readonly share: number | undefined } {
+    const meminfo = fileText("/proc/meminfo") ?? "";
+    const bytesOf = (name: string) => Number(new RegExp(`^${name}:\\s+(\\d+)`, "m").exec(meminfo)?.[1]) * 1_024;
+    const total = bytesOf("MemTotal");
+    const bytes = use === undefined ? total - bytesOf("MemAvailable") : use.memoryBytes;
+    if (!(total > 0) || !Number.isFinite(bytes)) return { bytes: undefined, share: undefined };
+    return { bytes, share: Math.min(1, bytes / total) };
   }
 }
 
-function growth(last: Counters | undefined, now: Counters, counter: "cpuS" | "pressureS", cores: number): number | undefined {
+/** Of the whole machine. */
+function machineTimes(): (CpuTimes & { readonly stealS: number }) | undefined {
+  const fields = fileText("/proc/stat")?.split("\n")[0]?.trim().split(/\s+/).slice(1).map(Number);
+  if (fields === undefined) return undefined;
+  const [user = 0, nice = 0, system = 0, , , irq = 0, softirq = 0, steal = 0] = fields;
+  const [userS, systemS] = [(user + nice) / TICKS_PER_S, (system + irq + softirq) / TICKS_PER_S];
+  return { userS, systemS, usedS: userS + systemS, stealS: steal / TICKS_PER_S };
+}
+
+function timesOf({ userS, systemS }: NamespaceUse): CpuTimes {
+  return { userS, systemS, usedS: userS + systemS };
+}
+
+function growth(last: Growing | undefined, now: Growing, counter: "usedS" | "pressureS", cores: number): number | undefined {
   const [from, to] = [last?.[counter], now[counter]];
   if (last === undefined || from === undefined || to === undefined || now.atMs <= last.atMs) return undefined;
-  // A process that ended takes its time out of the sum, which must not read as a negative load.
   return Math.min(1, Math.max(0, (to - from) / ((now.atMs - last.atMs) / 1_000) / cores));
 }
 
-interface ProcessUse {
-  readonly cpuS: number;
-  readonly memoryBytes: number;
-}
-
-/** The processes that share this one's network namespace: for an endpoint in a namespace, those are the endpoint. */
-async function processesOfNamespace(): Promise<readonly ProcessUse[]> {
-  const own = await readlink("/proc/self/ns/net");
-  const pids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name));
-  const uses = await Promise.all(pids.map((pid) => useOf(pid, own)));
-  return uses.filter((use) => use !== undefined);
-}
-
-async function useOf(pid: string, namespace: string): Promise<ProcessUse | undefined> {
-  try {
-    if ((await readlink(`/proc/${pid}/ns/net`)) !== namespace) return undefined;
-    const stat = await readFile(`/proc/${pid}/stat`, "utf8");
-    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    return { cpuS: (Number(fields[11]) + Number(fields[12])) / TICKS_PER_S, memoryBytes: Number(fields[21]) * PAGE_BYTES };
-  } catch {
-    return undefined;
-  }
-}
-
-async function text(path: string): Promise<string | undefined> {
-  try {
-    return await readFile(path, "utf8");
-  } catch {
-    return undefined;
-  }
+function known(values: Readonly<Record<string, number | undefined>>): Counters {
+  return Object.fromEntries(
+    Object.entries(values).flatMap(([name, value]) => (value === undefined || !Number.isFinite(value) ? [] : [[name, value]])),
+  );
 }

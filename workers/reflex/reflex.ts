@@ -11,7 +11,7 @@ import { type KeyPair, keyPairOf } from "../../drivers/tunnel/wireguard-probe-cr
 import { ForeshiftError } from "../../models/errors.ts";
 import { LIMITS } from "../../models/limits.ts";
 import type { SessionState } from "../../models/session.ts";
-import type { Member, MemberHealth, ReflexEvent, SteeringState } from "../../models/steering.ts";
+import type { Member, MemberHealth, ProbeStats, ReflexEvent, SteeringState } from "../../models/steering.ts";
 import { Agents } from "./agents.ts";
 import { checkSteering } from "./check-steering.ts";
 import type { ReflexConfig } from "./config.ts";
@@ -130,6 +130,14 @@ export class Reflex {
         },
       ];
     });
+  }
+
+  /** Its probes of one endpoint; undefined of one that it does not probe. */
+  probesOf(endpoint: string): { readonly inner: ProbeStats; readonly outer: ProbeStats } | undefined {
+    const prober = this.#probers.get(endpoint);
+    if (prober === undefined) return undefined;
+    const nowMs = Date.now();
+    return { inner: prober.inner(nowMs), outer: prober.outer(nowMs) };
   }
 
   sessions(): readonly SessionState[] {
