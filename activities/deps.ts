@@ -16,6 +16,8 @@ export interface ActivityDeps {
   readonly agentOf: (link: MemberLink) => EndpointAgent;
   readonly stopGuard: StopGuard;
   readonly telemetry: Telemetry;
+  /** Grows when telemetry of a swarm has news; without it the watch looks at its own pace. */
+  readonly telemetryNews?: (swarm: string) => number;
 }
 
 /** What every step that changes the world is given. */

@@ -55,6 +55,8 @@ interface Sources {
   machinesAtMs: number;
   heartbeats: readonly Heartbeat[];
   heartbeatsAtMs: number;
+  /** News of telemetry when it was read. */
+  news: number;
   members: readonly Member[];
   health: readonly MemberHealth[];
   reflexAnswers: boolean;
@@ -67,6 +69,7 @@ function noSources(reflexSeq: number): Sources {
     machinesAtMs: 0,
     heartbeats: [],
     heartbeatsAtMs: 0,
+    news: 0,
     members: [],
     health: [],
     reflexAnswers: false,
@@ -120,10 +123,13 @@ async function vanishedRuns(runs: readonly RunUnderWay[]): Promise<readonly stri
 }
 
 async function readAll(deps: ActivityDeps, swarm: string, sources: Sources): Promise<void> {
+  const news = deps.telemetryNews?.(swarm) ?? 0;
+  const heartbeatsDue = news !== sources.news || due(sources.heartbeatsAtMs, LIMITS.control.telemetryPollMs);
+  sources.news = news;
   await Promise.all([
     readReflex(deps, sources),
     due(sources.machinesAtMs, LIMITS.control.machinesPollMs) ? readMachines(deps, swarm, sources) : undefined,
-    due(sources.heartbeatsAtMs, LIMITS.control.telemetryPollMs) ? readHeartbeats(deps, swarm, sources) : undefined,
+    heartbeatsDue ? readHeartbeats(deps, swarm, sources) : undefined,
   ]);
 }
 

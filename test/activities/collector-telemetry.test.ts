@@ -10,6 +10,7 @@ import { type CollectorClient, collectorClient } from "../../drivers/store/colle
 import { listen } from "../../drivers/store/listener.ts";
 import { openStore, type PostgresStore } from "../../drivers/store/store.ts";
 import { TELEMETRY_CHANNEL } from "../../drivers/store/telemetry.ts";
+import { followTelemetryNews } from "../../drivers/store/telemetry-news.ts";
 import type { Heartbeat } from "../../models/observation.ts";
 import { eventually } from "../support/eventually.ts";
 import { awaitApi, startWorker, type WorkerProcess } from "../support/process.ts";
@@ -136,15 +137,18 @@ test("what matters is announced, and nothing else", async () => {
     onBreak: () => undefined,
     signal: stop.signal,
   });
+  const news = followTelemetryNews({ databaseUrl: postgres.url, onBreak: () => undefined });
   try {
-    await eventually("listening", () => listening);
+    await eventually("listening", () => listening && news.countOf("news") > 0);
+    const [before, other] = [news.countOf("news"), news.countOf("nobody")];
     for (const [n, over] of [{}, {}, { tunnelUp: false }, { tunnelUp: false }, { cpuShare: 0.2 }].entries())
       await send(heartbeatOf("ep-1", n + 1, { swarm: "news", ...over }));
     await eventually("silence is heard", () => heard.includes("ep-1 silent"), 10_000);
+    assert.ok(news.countOf("news") > before && news.countOf("nobody") === other);
     assert.deepEqual(heard, ["ep-1 joined", "ep-1 tunnel-down", "ep-1 tunnel-up", "ep-1 silent"]);
   } finally {
     stop.abort();
-    await listener;
+    await Promise.all([listener, news.close()]);
   }
 });
 

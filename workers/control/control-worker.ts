@@ -12,6 +12,7 @@ import { netnsHypervisor } from "../../drivers/hypervisor/netns.ts";
 import type { EndpointAgent } from "../../drivers/ports.ts";
 import { collectorClient } from "../../drivers/store/collector-client.ts";
 import { openStore } from "../../drivers/store/store.ts";
+import { followTelemetryNews } from "../../drivers/store/telemetry-news.ts";
 import { agentClient } from "../../drivers/tunnel/agent-client.ts";
 import { ForeshiftError, messageOf } from "../../models/errors.ts";
 import type { MemberLink } from "../../models/steering.ts";
@@ -54,8 +55,13 @@ export async function startControlWorker(config: ControlConfig, log: Logger): Pr
   const hypervisor = netnsHypervisor({ socketPath: config.sockets.hypervisor });
   const telemetry = collectorClient({ socketPath: config.sockets.collector });
   const agents = agentPool();
+  const news = followTelemetryNews({
+    databaseUrl: config.databaseUrl,
+    onBreak: (thrown) => log.warn({ event: "telemetry-news-broken", detail: messageOf(thrown) }),
+  });
   const stopGuard = createStopGuard(store);
-  const activities = createActivities({ store, balancer, hypervisor, telemetry, agentOf: agents.of, stopGuard });
+  const telemetryNews = (swarm: string) => news.countOf(swarm);
+  const activities = createActivities({ store, balancer, hypervisor, telemetry, agentOf: agents.of, stopGuard, telemetryNews });
   const { namespace } = config.temporal;
   const prepare = () => registerSearchAttributes(connection, namespace, log);
   const workers = await startWorkerSet({ connection, namespace, activities, log, prepare });
@@ -69,7 +75,7 @@ export async function startControlWorker(config: ControlConfig, log: Logger): Pr
   return async () => {
     await served.close();
     await workers.stop();
-    await Promise.all([agents.close(), balancer.close(), hypervisor.close(), telemetry.close(), store.close()]);
+    await Promise.all([news.close(), agents.close(), balancer.close(), hypervisor.close(), telemetry.close(), store.close()]);
   };
 }
 
