@@ -12,7 +12,7 @@ import { agentClient } from "../drivers/tunnel/agent-client.ts";
 import { ForeshiftError } from "../models/errors.ts";
 import { LIMITS } from "../models/limits.ts";
 import type { MachineState } from "../models/observation.ts";
-import { endpointLinks, probeInnerAddress } from "./addresses.ts";
+import { endpointLinks, probeInnerAddress, zoneOf } from "./addresses.ts";
 import { until } from "./await.ts";
 import { Cgroups, ENTER_CGROUP } from "./cgroups.ts";
 import type { LabConfig } from "./config.ts";
@@ -173,7 +173,8 @@ export class Machines {
     await mkdir(stateDir, { recursive: true, mode: 0o700 });
     const configFile = join(stateDir, "agent.json");
     const cgroup = this.#cgroups.add(name);
-    const links = endpointLinks(Number(name.slice("ep-".length)));
+    const number = Number(name.slice("ep-".length));
+    const links = endpointLinks(number);
     await writePrivateFile(
       configFile,
       JSON.stringify({
@@ -190,6 +191,7 @@ export class Machines {
         vault: config.vault,
         keySecret: config.keySecret,
         stateDir,
+        place: { zone: zoneOf(number) },
         probes: { address: links.up.near, balancer: links.lb.far },
         ...(cgroup === undefined ? {} : { cgroup }),
       }),

@@ -94,6 +94,14 @@ if (insideNamespace(import.meta.url)) {
       assert.ok((one.inner.rttMsP50 ?? 1_000) < 50, `${one.endpoint}: ${one.inner.rttMsP50} ms`);
       assert.ok(one.outer.answered > 0);
     }
+    for (const [endpoint, known] of [
+      ["ep-1", true],
+      ["nobody", false],
+    ] as const) {
+      const path = `/v1/endpoints/${endpoint}/sessions`;
+      const { probes } = await http.put<{ probes?: { inner: { answered: number } } }>(path, { ...CALL, body: [] });
+      assert.equal((probes?.inner.answered ?? 0) > 0, known);
+    }
     for (const client of lab.clients.list) assert.equal((await stream(client, 20, 10)).answered, 20);
     const sessions = await eventually("all sessions are known", async () => {
       const known = await reflex.sessions();

@@ -76,7 +76,8 @@ export class Telemetry {
     }
     if (atMs === undefined) return;
     this.window.put(heartbeat.swarm, heartbeat.endpoint, atMs, values);
-    this.#writer.add([{ heartbeat, atMs, receivedAtMs, values }]);
+    // The values say it all; while the database is away there may be many of these.
+    this.#writer.add([{ heartbeat: { ...heartbeat, sample: undefined }, atMs, receivedAtMs, values }]);
     const { told, news } = newsOf(known.told, heartbeat);
     known.told = told;
     if (news !== undefined) this.announce(news, heartbeat.swarm, heartbeat.endpoint);
