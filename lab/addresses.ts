@@ -32,11 +32,6 @@ export function endpointLinks(n: number): { lb: LinkAddresses; up: LinkAddresses
   return { lb: link(16, n), up: link(32, n), inner: link(48, n) };
 }
 
-/** Machines stand in two zones by turns, `local-a` for odd numbers and `local-b` for even ones, so that an event may reach some of them. */
-export function zoneOf(n: number): string {
-  return n % 2 === 1 ? "local-a" : "local-b";
-}
-
 export function probeInnerAddress(n: number): string {
   return `10.67.${(n >> 8) & 255}.${n & 255}`;
 }

@@ -12,7 +12,7 @@ import { agentClient } from "../drivers/tunnel/agent-client.ts";
 import { ForeshiftError } from "../models/errors.ts";
 import { LIMITS } from "../models/limits.ts";
 import type { MachineState } from "../models/observation.ts";
-import { endpointLinks, probeInnerAddress, zoneOf } from "./addresses.ts";
+import { endpointLinks, probeInnerAddress } from "./addresses.ts";
 import { until } from "./await.ts";
 import { Cgroups, ENTER_CGROUP } from "./cgroups.ts";
 import type { LabConfig } from "./config.ts";
@@ -150,7 +150,7 @@ export class Machines {
     let agent: KeptProcess | undefined;
     try {
       await addMachine(name, number, this.#options.config.vip);
-      agent = await this.#startAgent(name);
+      agent = await this.#startAgent(name, zone);
       await this.#untilTunnelUp(name);
       const entry: Entry = { name, number, zone, createdAtMs: Date.now(), state: "running", agent };
       if (suspended) {
@@ -167,14 +167,13 @@ export class Machines {
     }
   }
 
-  async #startAgent(name: string): Promise<KeptProcess> {
+  async #startAgent(name: string, zone: string): Promise<KeptProcess> {
     const { config } = this.#options;
     const stateDir = join(config.stateDir, "machines", name);
     await mkdir(stateDir, { recursive: true, mode: 0o700 });
     const configFile = join(stateDir, "agent.json");
     const cgroup = this.#cgroups.add(name);
-    const number = Number(name.slice("ep-".length));
-    const links = endpointLinks(number);
+    const links = endpointLinks(Number(name.slice("ep-".length)));
     await writePrivateFile(
       configFile,
       JSON.stringify({
@@ -191,7 +190,8 @@ export class Machines {
         vault: config.vault,
         keySecret: config.keySecret,
         stateDir,
-        place: { zone: zoneOf(number) },
+        place: { zone },
+        memoryBytes: config.memoryBytes,
         probes: { address: links.up.near, balancer: links.lb.far },
         ...(cgroup === undefined ? {} : { cgroup }),
       }),

@@ -34,6 +34,8 @@ export const AgentConfig = z.strictObject({
   cgroup: z.string().optional(),
   /** The endpoint has a machine to itself: CPU, pressure and memory are the machine's. */
   ownMachine: z.boolean().default(false),
+  /** Memory that the endpoint may use, where it is less than its machine's: its share of memory is of this. */
+  memoryBytes: z.number().int().min(1).optional(),
   /** Where the endpoint is, when the swarm file does not say it of all of them. */
   place: z.strictObject({ region: PlaceLabel.optional(), zone: PlaceLabel.optional() }).optional(),
   /** Ways that are measured: own address that other endpoints reach this one by, and the balancer's. Absent: none. */

@@ -45,12 +45,19 @@ export class VitalsReader {
   readonly #device: string;
   readonly #cgroup: string | undefined;
   readonly #ownMachine: boolean;
+  readonly #memoryBytes: number | undefined;
   readonly #namespace: NamespaceReader | undefined;
   readonly #machine: MachineErrors;
   #last: Growing | undefined;
 
-  constructor(options: { device: string; cgroup?: string | undefined; ownMachine: boolean }) {
+  constructor(options: {
+    device: string;
+    cgroup?: string | undefined;
+    ownMachine: boolean;
+    memoryBytes?: number | undefined;
+  }) {
     this.#device = options.device;
+    this.#memoryBytes = options.memoryBytes;
     this.#cgroup = options.cgroup;
     this.#ownMachine = options.ownMachine;
     this.#namespace = options.ownMachine ? undefined : new NamespaceReader();
@@ -136,8 +143,9 @@ export class VitalsReader {
   #memory(use: NamespaceUse | undefined): { readonly bytes: number | undefined; readonly share: number | undefined } {
     const meminfo = fileText("/proc/meminfo") ?? "";
     const bytesOf = (name: string) => Number(new RegExp(`^${name}:\\s+(\\d+)`, "m").exec(meminfo)?.[1]) * 1_024;
-    const total = bytesOf("MemTotal");
-    const bytes = use === undefined ? total - bytesOf("MemAvailable") : use.memoryBytes;
+    const machine = bytesOf("MemTotal");
+    const bytes = use === undefined ? machine - bytesOf("MemAvailable") : use.memoryBytes;
+    const total = this.#memoryBytes ?? machine;
     if (!(total > 0) || !Number.isFinite(bytes)) return { bytes: undefined, share: undefined };
     return { bytes, share: Math.min(1, bytes / total) };
   }
