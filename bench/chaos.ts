@@ -5,12 +5,12 @@
 import { NO_RETRY, UnixHttpClient } from "../drivers/http-unix.ts";
 import { until } from "../lab/await.ts";
 import { quantile } from "../lab/measure.ts";
+import { awaitAtRest } from "../lab/open-lab.ts";
 import { LAB_SWARM } from "../lab/spec.ts";
 import { awaitGone, awaitWhole, busiestEndpoint } from "../lab/trial.ts";
 import { predictionIdOf } from "../models/decision.ts";
 import { LIMITS } from "../models/limits.ts";
 import { swarmWorkflowId } from "../models/swarm-messages.ts";
-import { awaitAtRest } from "./at-rest.ts";
 import { killByConfig } from "./kill.ts";
 import { dealer, mulberry32 } from "./random.ts";
 import { type BenchLab, machine, withLab } from "./with-lab.ts";

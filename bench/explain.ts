@@ -8,6 +8,9 @@ interface Line {
   readonly text: string;
 }
 
+/** The longest. */
+const GAPS_SHOWN = 12;
+
 /** `since`: the newest reflex event and audit row from before. Times are milliseconds after `startedAtMs`. */
 export async function explainLoss(
   open: OpenLab,
@@ -17,18 +20,20 @@ export async function explainLoss(
   const events = await open.balancer.events({ after: since.eventSeq, waitMs: 0 });
   const rows = await open.store.auditTrail({ swarm: open.swarm, afterSeq: since.auditSeq, limit: LIMITS.story.newsRowsMax });
   const gaps = traffic.clients.flatMap(({ client, up, down }) =>
-    [up, down].map(({ lost, longestGapMs, longestGapEndedAtMs = 0 }, direction): Line => {
+    [up, down].map(({ lost, longestGapMs, longestGapEndedAtMs = 0 }, direction) => {
       const way = direction === 0 ? "up" : "down";
       return {
         atMs: longestGapEndedAtMs,
+        gapMs: longestGapMs,
         text: `${client} ${way}: a gap of ${Math.round(longestGapMs)} ms ends; ${lost} lost`,
       };
     }),
   );
+  const worst = gaps.toSorted((a, b) => b.gapMs - a.gapMs).slice(0, GAPS_SHOWN);
   const lines: Line[] = [
     ...events.map(({ atMs, kind, text }) => ({ atMs, text: `reflex, ${kind}: ${text}` })),
     ...rows.map(({ atMs, action, outcome, text }) => ({ atMs, text: `${action}, ${outcome}: ${text}` })),
-    ...gaps,
+    ...worst,
   ];
   return lines
     .toSorted((a, b) => a.atMs - b.atMs)

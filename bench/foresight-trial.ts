@@ -4,9 +4,10 @@
  */
 import { setTimeout as delay } from "node:timers/promises";
 import type { BuildUpKind } from "../lab/lab-client.ts";
+import { awaitAtRest } from "../lab/open-lab.ts";
 import { awaitWhole, sessionsOf } from "../lab/trial.ts";
 import type { SessionState } from "../models/session.ts";
-import { awaitAtRest, awaitFullService } from "./at-rest.ts";
+import { awaitFullService } from "./at-rest.ts";
 import { type Look, lostBetween, type SpanCost, watchSpan } from "./span.ts";
 import type { BenchLab } from "./with-lab.ts";
 

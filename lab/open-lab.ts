@@ -75,18 +75,18 @@ export async function bringUpSwarm(
     },
     { what: `${sessions} sessions`, timeoutMs: LIMITS.lab.swarmReadyTimeoutMs },
   );
-  await awaitKnown(open);
+  await awaitAtRest(open);
 }
 
 /** The swarm's workflow knows of every member, and has no run under way: from then on it takes requests. */
-export async function awaitKnown({ balancer, swarm, temporal }: OpenLab): Promise<void> {
+export async function awaitAtRest({ balancer, swarm, temporal }: OpenLab): Promise<void> {
   await until(
     async () => {
       const { endpoints, runs } = await temporal.status(swarm);
-      const active = new Set(endpoints.filter(({ phase }) => phase === "active").map(({ endpoint }) => endpoint));
+      const known = new Set(endpoints.filter(({ phase }) => phase !== "joining").map(({ endpoint }) => endpoint));
       const members = await balancer.health();
-      return runs.length === 0 && members.every(({ endpoint }) => active.has(endpoint)) ? true : undefined;
+      return runs.length === 0 && members.every(({ endpoint }) => known.has(endpoint)) ? true : undefined;
     },
-    { what: "a swarm at rest", timeoutMs: LIMITS.lab.swarmReadyTimeoutMs },
+    { what: "the end of every run", timeoutMs: LIMITS.story.phaseTimeoutMs },
   );
 }
