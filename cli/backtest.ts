@@ -1,11 +1,13 @@
 /** `foreshift backtest`: how well the models would have done on recorded data, always without looking ahead. Prints JSON. */
 import type { Command } from "commander";
+import { ForeshiftError } from "../models/errors.ts";
 
 export function register(program: Command): void {
   const backtest = program.command("backtest").description("try the models on recorded data, without looking ahead");
   backtest.addHelpText("after", "\nEvery command prints JSON.");
   registerAnomaly(backtest);
   registerFailure(backtest);
+  registerLoad(backtest);
 }
 
 function registerAnomaly(backtest: Command): void {
@@ -33,4 +35,41 @@ function registerFailure(backtest: Command): void {
       const { backtestFailure } = await import("../backtest/failure.ts");
       console.log(JSON.stringify(await backtestFailure(options), null, 2));
     });
+}
+
+function registerLoad(backtest: Command): void {
+  backtest
+    .command("load")
+    .description(
+      "choose capacity ahead of demand; the share of intervals that were short, beside simpler ways at the same mean slack",
+    )
+    .requiredOption("--data <file>", "timestamp and one column a series, empty where missing; CSV, gzipped or not")
+    .option("--step <seconds>", "time between rows", wholeNumber("step", 1, 86_400), 300)
+    .option("--lead <steps>", "steps from the newest known value to the interval decided on", wholeNumber("lead", 1, 2_016), 2)
+    .option("--slack <share>", "mean capacity over mean demand, less 1", positive("slack"), 0.23)
+    .option("--json", "print JSON (always so)")
+    .action(async (options: { data: string; step: number; lead: number; slack: number }) => {
+      const { backtestLoad } = await import("../backtest/load.ts");
+      console.log(JSON.stringify(await backtestLoad({ ...options, stepS: options.step }), null, 2));
+    });
+}
+
+function wholeNumber(field: string, least: number, most: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (Number.isInteger(value) && value >= least && value <= most) return value;
+    throw new ForeshiftError("INVALID_FIELD", {
+      field,
+      value: text,
+      detail: `expected a whole number from ${least} to ${most}`,
+    });
+  };
+}
+
+function positive(field: string): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (Number.isFinite(value) && value > 0) return value;
+    throw new ForeshiftError("INVALID_FIELD", { field, value: text, detail: "expected a number above 0" });
+  };
 }

@@ -451,5 +451,8 @@ export const LIMITS = {
   backtest: {
     /** Of one file, unpacked. */
     fileBytesMax: 512 * 1024 * 1024,
+    /** Load series need this much before the tested part; the model forecasts this long before it, so that it has outcomes to learn from. */
+    loadDaysMin: 1,
+    loadWarmUpDays: 3,
   },
 } as const;

@@ -1,0 +1,106 @@
+/** Small numeric tools of the forecasts: array access that the compiler trusts, seeded randomness, sorted windows, least squares. */
+
+/** The element at an index that the caller knows to be inside the array. */
+export function at(values: ArrayLike<number>, index: number): number {
+  return values[index] as number;
+}
+
+/** Random numbers in [0, 1), the same for the same seed (mulberry32, T. Ettinger, public domain). */
+export function seededRandom(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
+  };
+}
+
+/** How many of the sorted values are at most `value`. */
+export function countAtMost(sorted: ArrayLike<number>, length: number, value: number): number {
+  let low = 0;
+  let high = length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (at(sorted, middle) <= value) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+/** The quantile of sorted values, linear between neighbours; `level` in 0..1. */
+export function quantileOfSorted(sorted: ArrayLike<number>, length: number, level: number): number {
+  const place = Math.min(length - 1, Math.max(0, level * (length - 1)));
+  const below = Math.floor(place);
+  const above = Math.min(length - 1, below + 1);
+  return at(sorted, below) + (place - below) * (at(sorted, above) - at(sorted, below));
+}
+
+/** The newest `capacity` values, kept in the order they came and sorted. */
+export class SortedWindow {
+  readonly sorted: Float64Array;
+  private readonly capacity: number;
+  private arrived: number[] = [];
+  length = 0;
+
+  constructor(capacity: number, values: readonly number[] = []) {
+    this.capacity = capacity;
+    this.sorted = new Float64Array(capacity);
+    for (const value of values.slice(-capacity)) this.push(value);
+  }
+
+  push(value: number): void {
+    if (!Number.isFinite(value)) return;
+    if (this.length === this.capacity) this.dropOldest();
+    const place = countAtMost(this.sorted, this.length, value);
+    this.sorted.copyWithin(place + 1, place, this.length);
+    this.sorted[place] = value;
+    this.length += 1;
+    this.arrived.push(value);
+  }
+
+  /** Forgets all but the newest `count`. */
+  keepNewest(count: number): void {
+    while (this.length > count) this.dropOldest();
+  }
+
+  /** Oldest first. */
+  values(): number[] {
+    return [...this.arrived];
+  }
+
+  private dropOldest(): void {
+    const oldest = this.arrived.shift();
+    if (oldest === undefined) return;
+    const place = countAtMost(this.sorted, this.length, oldest) - 1;
+    this.sorted.copyWithin(place, place + 1, this.length);
+    this.length -= 1;
+  }
+}
+
+/** Solves `matrix` x = `right` for a symmetric positive matrix in rows, by Cholesky; undefined when it is not positive. */
+export function solveSymmetric(matrix: Float64Array, right: Float64Array): Float64Array | undefined {
+  const size = right.length;
+  const lower = Float64Array.from(matrix);
+  for (let row = 0; row < size; row++) {
+    for (let column = 0; column <= row; column++) {
+      let sum = at(lower, row * size + column);
+      for (let k = 0; k < column; k++) sum -= at(lower, row * size + k) * at(lower, column * size + k);
+      if (row !== column) lower[row * size + column] = sum / at(lower, column * size + column);
+      else if (sum > 0) lower[row * size + row] = Math.sqrt(sum);
+      else return undefined;
+    }
+  }
+  const solution = Float64Array.from(right);
+  for (let row = 0; row < size; row++) {
+    let sum = at(solution, row);
+    for (let k = 0; k < row; k++) sum -= at(lower, row * size + k) * at(solution, k);
+    solution[row] = sum / at(lower, row * size + row);
+  }
+  for (let row = size - 1; row >= 0; row--) {
+    let sum = at(solution, row);
+    for (let k = row + 1; k < size; k++) sum -= at(lower, k * size + row) * at(solution, k);
+    solution[row] = sum / at(lower, row * size + row);
+  }
+  return solution;
+}
