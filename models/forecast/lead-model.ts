@@ -39,9 +39,10 @@ const KEPT_LEVELS = [
   0.001, 0.003, 0.006, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.92,
   0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 0.994, 0.997, 0.999,
 ] as const;
-const FOREST = CANDIDATES.length;
 const RACERS = CANDIDATES.length + 1;
 const PERSISTENCE = 0;
+/** Loss of a racer that has not been scored yet. */
+const UNSCORED = -1;
 export const INTERVAL_SHARE = 0.9;
 const TAIL = (1 - INTERVAL_SHARE) / 2;
 
@@ -64,7 +65,8 @@ export interface LoadForecast {
 
 interface Pending {
   readonly target: number;
-  readonly points: readonly number[];
+  /** For each candidate, in logarithms; null where it could not say. */
+  readonly points: readonly (number | null)[];
   /** For each racer, its values at LOSS_LEVELS; empty where it could not say. */
   readonly quantiles: readonly (readonly number[])[];
   readonly mixed: readonly number[];
@@ -108,7 +110,7 @@ export class LeadModel {
     this.lead = lead;
     this.fit = { offset: 1, logEdges: defaultEdges(), forest: undefined, autoregression: undefined };
     this.residuals = CANDIDATES.map(() => new SortedWindow(MODEL.residualsKept));
-    this.losses = new Array<number>(RACERS).fill(Number.NaN);
+    this.losses = Array.from({ length: RACERS }, () => UNSCORED);
     this.outcomes = new SortedWindow(MODEL.calibrationSteps);
   }
 
@@ -132,7 +134,7 @@ export class LeadModel {
     const points = pointForecasts(this.history, now, this.lead, offset, this.fit.autoregression);
     const shares = this.distributions(now, points, logLevel);
     const cumulative = this.mix(shares);
-    return this.remember(now, { edges, cumulative }, Array.from(points), shares);
+    return this.remember(now, { edges, cumulative }, points, shares);
   }
 
   private hasReach(now: number): boolean {
@@ -202,7 +204,7 @@ export class LeadModel {
   private remember(
     now: number,
     distribution: LoadDistribution,
-    points: readonly number[],
+    points: Float64Array,
     shares: readonly (Float64Array | undefined)[],
   ): LoadForecast {
     const quantiles = shares.map((one) =>
@@ -210,9 +212,10 @@ export class LeadModel {
     );
     const mixed = KEPT_LEVELS.map((level) => quantile(distribution, level));
     const [lower, upper] = this.interval(distribution);
+    const known = Array.from(points, (point) => (Number.isFinite(point) ? point : null));
     const target = now + this.lead;
     if (!this.pending.some((one) => one.target === target))
-      this.pending.push({ target, points, quantiles, mixed, lower, upper });
+      this.pending.push({ target, points: known, quantiles, mixed, lower, upper });
     return { target, now, distribution, median: quantile(distribution, 0.5), lower, upper };
   }
 
@@ -232,10 +235,12 @@ export class LeadModel {
       if (quantiles.length === 0) return;
       const loss = quantiles.reduce((sum, one, index) => sum + pinball(value, one, LOSS_LEVELS[index] as number), 0);
       const before = at(this.losses, racer);
-      this.losses[racer] = Number.isNaN(before) ? loss : decay * before + (1 - decay) * loss;
+      this.losses[racer] = before === UNSCORED ? loss : decay * before + (1 - decay) * loss;
     });
     const logValue = Math.log(value + this.fit.offset);
-    pending.points.forEach((point, index) => this.residuals[index]?.push(logValue - point));
+    pending.points.forEach((point, index) => {
+      if (point !== null) this.residuals[index]?.push(logValue - point);
+    });
     this.outcomes.push(placeAmong(pending.mixed, value));
     this.watchDrift(value < pending.lower || value > pending.upper);
   }
