@@ -43,8 +43,8 @@ const RACERS = CANDIDATES.length + 1;
 const PERSISTENCE = 0;
 /** Loss of a racer that has not been scored yet. */
 const UNSCORED = -1;
-export const INTERVAL_SHARE = 0.9;
-const TAIL = (1 - INTERVAL_SHARE) / 2;
+/** Half of what lies outside the 90 % interval. */
+const TAIL = 0.05;
 
 /** A distribution of demand: P(demand <= edges[i]) = cumulative[i]; edges in units of the series, ascending. */
 export interface LoadDistribution {
