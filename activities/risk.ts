@@ -12,6 +12,7 @@ import type { MemberHealth } from "../models/steering.ts";
 import type { SwarmSpec } from "../models/swarm-spec.ts";
 import type { Point } from "../models/trend.ts";
 import { type ActivityDeps, asActivity, pause } from "./deps.ts";
+import { SwarmHealth } from "./swarm-health.ts";
 
 export interface RiskWatchInput {
   readonly swarm: string;
@@ -19,15 +20,16 @@ export interface RiskWatchInput {
 }
 
 export function riskActivities(deps: ActivityDeps) {
+  const health = new SwarmHealth();
   return {
     /** Empty when nothing was worth telling for long. */
     watchRisks(input: RiskWatchInput): Promise<readonly ScoredEndpoint[]> {
-      return asActivity(() => watchRisks(deps, input));
+      return asActivity(() => watchRisks(deps, health, input));
     },
   };
 }
 
-async function watchRisks(deps: ActivityDeps, input: RiskWatchInput): Promise<readonly ScoredEndpoint[]> {
+async function watchRisks(deps: ActivityDeps, health: SwarmHealth, input: RiskWatchInput): Promise<readonly ScoredEndpoint[]> {
   const { swarm, told } = input;
   const deadlineMs = Date.now() + LIMITS.foresight.watchLongestMs;
   while (Date.now() < deadlineMs) {
@@ -36,7 +38,7 @@ async function watchRisks(deps: ActivityDeps, input: RiskWatchInput): Promise<re
       await pause(LIMITS.foresight.scoreIntervalMsMin);
       continue;
     }
-    const news = newsAmong(await scoreAll(deps, spec), told, spec.foresight);
+    const news = newsAmong(await scoreAll(deps, health, spec), told, spec.foresight);
     if (news.length > 0) {
       await deps.store.saveRiskScores(swarm, news);
       return news;
@@ -46,7 +48,7 @@ async function watchRisks(deps: ActivityDeps, input: RiskWatchInput): Promise<re
   return [];
 }
 
-async function scoreAll(deps: ActivityDeps, spec: SwarmSpec): Promise<readonly ScoredEndpoint[]> {
+async function scoreAll(deps: ActivityDeps, health: SwarmHealth, spec: SwarmSpec): Promise<readonly ScoredEndpoint[]> {
   const nowMs = Date.now();
   const { windowMs } = spec.foresight;
   const sinceMs = nowMs - LIMITS.foresight.pastShareMax * windowMs;
@@ -57,6 +59,7 @@ async function scoreAll(deps: ActivityDeps, spec: SwarmSpec): Promise<readonly S
     deps.store.outsideEvents({ activeAtMs: nowMs, aheadMs: windowMs }),
   ]);
   const medianRttMs = medianOf(members);
+  const odd = health.observe(window);
   return members
     .filter((member) => !member.ejected && !member.draining && member.weight > 0)
     .map(({ endpoint, sessions }) => {
@@ -68,6 +71,7 @@ async function scoreAll(deps: ActivityDeps, spec: SwarmSpec): Promise<readonly S
         series: pointsOf(window, endpoint),
         medianRttMs,
         outside: outsideRisk(events, place, nowMs, windowMs),
+        anomaly: odd.get(endpoint),
       };
       return { score: scoreEvidence(evidence, spec), sessions };
     });
