@@ -32,7 +32,8 @@ export class SwarmHealth {
     }
     const odd = new Map<string, Oddity>();
     for (const { endpoint, explanation, scope, severity } of fed.monitor.anomalies()) {
-      if (scope === "endpoint" && !odd.has(endpoint)) odd.set(endpoint, { severity, text: explanation });
+      if (scope === "endpoint" && severity >= LIMITS.foresight.severityMin && !odd.has(endpoint))
+        odd.set(endpoint, { severity, text: explanation });
     }
     return odd;
   }

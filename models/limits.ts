@@ -266,6 +266,8 @@ export const LIMITS = {
     scoreIntervalMsMax: 30_000,
     /** So much of the past is looked at, in windows. */
     pastShareMax: 1.5,
+    /** Anomalies below this are no evidence. */
+    severityMin: 0.1,
     /** A health monitor that has missed more than this does without it. */
     healthCatchUpMs: 120_000,
     /** A change of a score that is worth telling. */
