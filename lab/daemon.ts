@@ -51,7 +51,7 @@ await runWorker("lab", async (log) => {
   });
   const faults = new Faults({ machines, vip: config.vip, feed, log });
   await bootFirst(config, machines);
-  const traffic = startTraffic(config, clients);
+  const traffic = startTraffic(config, clients, log);
   const served = await serve({
     socketPath: config.socketPath,
     log,
@@ -84,9 +84,9 @@ function startReflex(config: LabConfig): KeptProcess | undefined {
   return new KeptProcess({ host: "lb", program, logFile: join(config.logDir, "reflex.log") });
 }
 
-function startTraffic(config: LabConfig, clients: Clients): Traffic {
+function startTraffic(config: LabConfig, clients: Clients, log: Logger): Traffic {
   const { packetsPerSecond, tcpBytesPerSecond, logDir } = config;
-  return new Traffic({ clients: clients.list, packetsPerSecond, tcpBytesPerSecond, logDir });
+  return new Traffic({ clients: clients.list, packetsPerSecond, tcpBytesPerSecond, logDir, log });
 }
 
 /** The machines that the configuration asks for; the keys name this start of the lab, whose machines are all new. */

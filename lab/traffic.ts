@@ -5,6 +5,7 @@ import type { ChildProcess } from "node:child_process";
 import { closeSync, openSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import type { Logger } from "pino";
 import { ForeshiftError } from "../models/errors.ts";
 import { LIMITS } from "../models/limits.ts";
 import type { Client } from "./clients.ts";
@@ -22,6 +23,7 @@ export interface TrafficOptions {
   readonly packetsPerSecond: number;
   readonly tcpBytesPerSecond: number;
   readonly logDir: string;
+  readonly log: Logger;
 }
 
 /** A sender names as settled what it sent at least the settling time ago, and knows that time to a sample or two. */
@@ -36,7 +38,7 @@ export class Traffic {
   #sinceMs = Date.now();
 
   constructor(options: TrafficOptions) {
-    const { packetsPerSecond, tcpBytesPerSecond, logDir } = options;
+    const { packetsPerSecond, tcpBytesPerSecond, logDir, log } = options;
     const config = (clients: readonly Client[]): TrafficConfig => ({
       sessions: clients.flatMap(({ sessions }) => sessions.map(({ index, innerAddress }) => ({ index, innerAddress }))),
       packetsPerSecond,
@@ -44,9 +46,9 @@ export class Traffic {
     });
     const logFile = join(logDir, "traffic.log");
     this.#clients = options.clients;
-    this.#server = new TrafficProcess({ host: "server", file: SERVER, config: config(options.clients), logFile });
+    this.#server = new TrafficProcess({ host: "server", file: SERVER, config: config(options.clients), logFile, log });
     this.#senders = options.clients.map(
-      (client) => new TrafficProcess({ host: client.name, file: CLIENT, config: config([client]), logFile }),
+      (client) => new TrafficProcess({ host: client.name, file: CLIENT, config: config([client]), logFile, log }),
     );
     this.#base = { up: {}, down: {} };
   }
@@ -111,19 +113,24 @@ class TrafficProcess {
   #ids = 0;
   #ended: string | undefined;
 
-  constructor(options: { host: string; file: string; config: TrafficConfig; logFile: string }) {
+  constructor(options: { host: string; file: string; config: TrafficConfig; logFile: string; log: Logger }) {
     this.#host = options.host;
-    const log = openSync(options.logFile, "a", 0o600);
+    const output = openSync(options.logFile, "a", 0o600);
     this.#child = spawnIn(options.host, [process.execPath, options.file, JSON.stringify(options.config)], {
-      stdio: ["ignore", log, log, "ipc"],
+      stdio: ["ignore", output, output, "ipc"],
     });
-    closeSync(log);
+    closeSync(output);
     this.#child.on("message", (message: { id: number; value: unknown }) => {
       this.#waiting.get(message.id)?.resolve(message.value);
       this.#waiting.delete(message.id);
     });
     this.#child.once("error", (error) => this.#end(error.message));
-    this.#child.once("exit", (code, signal) => this.#end(`it ended with ${signal ?? code}`));
+    this.#child.once("exit", (code, signal) => {
+      // It ends by itself with this process alone. It is not begun anew: what it had counted is gone, and figures would hide that.
+      const detail = `it ended with ${signal ?? `status ${code}`}; start the lab anew to count again`;
+      options.log.error({ event: "traffic-ended", host: options.host, detail });
+      this.#end(detail);
+    });
   }
 
   async ask<Q extends Question>(question: Q): Promise<Answers[Q["kind"]]> {

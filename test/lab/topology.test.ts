@@ -97,6 +97,17 @@ test("clients that change address and port keep their sessions and their downloa
   await assert.rejects(lab.roam("client-9"), (error: ForeshiftError) => error.code === "INVALID_FIELD");
 });
 
+test("a traffic process that dies is named, instead of its figures", async () => {
+  // The brackets keep the shell, which runs there as well, from finding itself.
+  const find = "ip netns pids client-2 | xargs -n1 sh -c 'grep -slz client-traffi[c] /proc/$0/cmdline' | cut -d/ -f3";
+  runIn(daemon, "client-2", ["sh", "-c", `kill -9 $(${find})`]);
+  await assert.rejects(
+    eventually("it is named", async () => (await lab.traffic()).clients.length === 0),
+    (error: ForeshiftError) =>
+      error.code === "NOT_READY" && /traffic of client-2 is not ready: it ended with SIGKILL/.test(error.message),
+  );
+});
+
 function dropping(match: string): string {
   return `table inet test_drop {
   chain forward {
