@@ -19,7 +19,7 @@ export interface SeasonLengths {
   readonly valuesMax: number;
 }
 
-/** Windows of so many values, compared with so many earlier ones. */
+/** Windows of so many values (an even number), compared with so many earlier ones. */
 export interface ShapeLengths {
   readonly length: number;
   readonly kept: number;
@@ -28,6 +28,7 @@ export interface ShapeLengths {
 const VIEWS = {
   shapeNeighbours: 10,
   shapesMin: 30,
+  shapeStride: 2,
   /** Fewer values make no baseline for a time of day. */
   valuesPerTimeMin: 8,
   /** A residual smaller than this share of the values it came from is their rounding. */
@@ -152,38 +153,43 @@ export class ShapeView implements View {
     this.#end++;
   }
 
-  /** Sum of the distances from the newest window to the nearest of the earlier ones. */
+  /** Sum of the distances from the newest window to the nearest of every other earlier one: neighbours in time are near copies. */
   #distance(shapes: number): number {
     this.#nearest.fill(Number.POSITIVE_INFINITY);
     const start = this.#end - this.#length;
-    for (let age = 1; age <= shapes; age++) this.#keep(this.#squares(start, start - age));
+    let worst = Number.POSITIVE_INFINITY;
+    for (let age = 1; age <= shapes; age += VIEWS.shapeStride) {
+      const squares = this.#squares(start, start - age, worst);
+      if (squares < worst) worst = this.#keep(squares);
+    }
     let sum = 0;
     for (const squares of this.#nearest) sum += Math.sqrt(squares);
     return sum;
   }
 
-  /** Squared distance of the windows that begin at two places; given up once it is beyond the nearest. */
-  #squares(one: number, other: number): number {
+  /** Squared distance of the windows that begin at two places; given up once it is beyond `worst`. */
+  #squares(one: number, other: number, worst: number): number {
     const line = this.#line;
-    const worst = this.#nearest[VIEWS.shapeNeighbours - 1] ?? 0;
     let sum = 0;
-    for (let index = this.#length - 1; index >= 0; index--) {
-      const difference = (line[one + index] ?? 0) - (line[other + index] ?? 0);
-      sum += difference * difference;
+    for (let index = this.#length - 1; index > 0; index -= 2) {
+      const newer = (line[one + index] ?? 0) - (line[other + index] ?? 0);
+      const older = (line[one + index - 1] ?? 0) - (line[other + index - 1] ?? 0);
+      sum += newer * newer + older * older;
       if (sum > worst) return sum;
     }
     return sum;
   }
 
-  #keep(squares: number): void {
+  /** Takes it among the nearest, and says how far the farthest of them is. */
+  #keep(squares: number): number {
     const nearest = this.#nearest;
     let place = VIEWS.shapeNeighbours - 1;
-    if (squares >= (nearest[place] ?? 0)) return;
     while (place > 0 && (nearest[place - 1] ?? 0) > squares) {
       nearest[place] = nearest[place - 1] ?? 0;
       place--;
     }
     nearest[place] = squares;
+    return nearest[VIEWS.shapeNeighbours - 1] ?? 0;
   }
 
   snapshot(): ViewState {
