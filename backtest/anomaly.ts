@@ -3,22 +3,14 @@
  */
 import { ALARMS, AlarmGate, SeriesDetector } from "../models/health/detector.ts";
 import { type LabelledSeries, readCorpus } from "./anomaly-corpus.ts";
-import {
-  nabScore,
-  PROFILES,
-  type ProfileName,
-  probationRows,
-  type ScoredSeries,
-  scoredAlarms,
-  scoredWindows,
-} from "./nab-score.ts";
+import { nabScore, PROFILES, probationRows, type ScoredSeries, scoredAlarms, scoredWindows } from "./nab-score.ts";
 
 export interface AnomalyReport {
-  /** Scores of the benchmark's three profiles, each with its own fixed threshold; null where no file has an anomaly. */
+  /** Scores of the benchmark's three profiles, all with the one fixed threshold; null where no file has an anomaly. */
   readonly standard: number | null;
   readonly lowFp: number | null;
   readonly lowFn: number | null;
-  /** At the standard threshold: share of the alarms inside a window, share of the windows with an alarm. */
+  /** Share of the alarms inside a window, share of the windows with an alarm. */
   readonly eventPrecision: number | null;
   readonly eventRecall: number | null;
   /** From the first row of a window to its first alarm, over the windows that were found. */
@@ -30,7 +22,8 @@ export interface AnomalyReport {
   readonly files: number;
   readonly rows: number;
   readonly windows: number;
-  readonly thresholds: Record<ProfileName, number>;
+  /** Of the surprise, the same for all files and profiles. */
+  readonly threshold: number;
   readonly series: Record<string, SeriesReport>;
 }
 
@@ -48,20 +41,18 @@ export async function backtestAnomaly(directory: string): Promise<AnomalyReport>
   const scores = corpus.map(surprises);
   const { user, system } = process.cpuUsage(before);
   const rows = corpus.reduce((sum, { values }) => sum + values.length, 0);
-  const at = (profile: ProfileName) =>
-    corpus.map((series, index) => scored(series, scores[index] ?? [], ALARMS.thresholds[profile]));
-  const standard = at("standard");
+  const alarmed = corpus.map((series, index) => scored(series, scores[index] ?? []));
   return {
-    standard: rounded(nabScore(standard, PROFILES.standard)),
-    lowFp: rounded(nabScore(at("lowFp"), PROFILES.lowFp)),
-    lowFn: rounded(nabScore(at("lowFn"), PROFILES.lowFn)),
-    ...events(corpus, standard),
+    standard: rounded(nabScore(alarmed, PROFILES.standard)),
+    lowFp: rounded(nabScore(alarmed, PROFILES.lowFp)),
+    lowFn: rounded(nabScore(alarmed, PROFILES.lowFn)),
+    ...events(corpus, alarmed),
     microsecondsPerPoint: rounded((user + system) / Math.max(1, rows)) ?? 0,
     files: corpus.length,
     rows,
-    windows: standard.reduce((sum, each) => sum + scoredWindows(each).length, 0),
-    thresholds: ALARMS.thresholds,
-    series: Object.fromEntries(corpus.map(({ name }, index) => [name, seriesReport(standard[index])])),
+    windows: alarmed.reduce((sum, each) => sum + scoredWindows(each).length, 0),
+    threshold: ALARMS.threshold,
+    series: Object.fromEntries(corpus.map(({ name }, index) => [name, seriesReport(alarmed[index])])),
   };
 }
 
@@ -72,8 +63,8 @@ function surprises({ values, atMs }: LabelledSeries): readonly number[] {
 }
 
 /** The alarms of a series: none in the rows that are for learning. */
-function scored({ values, windows }: LabelledSeries, scores: readonly number[], threshold: number): ScoredSeries {
-  const gate = new AlarmGate(threshold);
+function scored({ values, windows }: LabelledSeries, scores: readonly number[]): ScoredSeries {
+  const gate = new AlarmGate();
   const learning = probationRows(values.length);
   const alarms = scores.flatMap((score, row) => (row >= learning && gate.observe(score) ? [row] : []));
   return { rows: values.length, windows, alarms };

@@ -29,7 +29,6 @@ export const PROFILES = {
   lowFp: { truePositive: 1, falsePositive: 0.22, falseNegative: 1 },
   lowFn: { truePositive: 1, falsePositive: 0.11, falseNegative: 2 },
 } as const satisfies Record<string, Profile>;
-export type ProfileName = keyof typeof PROFILES;
 
 const PROBATION = { share: 0.15, rowsMax: 750 } as const;
 /** Steepness of the sigmoid, and the widths behind a window from which a false alarm costs all. */

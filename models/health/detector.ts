@@ -41,8 +41,8 @@ const MAGNITUDE_MAX = 1e150;
 
 /** Fixed once for all series; chosen by cross-validation over files (docs/models.md). */
 export const ALARMS = {
-  /** Mean surprise from which an alarm is raised, by what a false alarm costs against a miss. */
-  thresholds: { standard: 1.8, lowFp: 2, lowFn: 1.8 },
+  /** Mean surprise from which an alarm is raised: one in a hundred in the geometric mean of the views. */
+  threshold: 2,
   /** Values after an alarm in which none is raised. */
   restLength: 120,
 } as const;
@@ -96,17 +96,12 @@ export class SeriesDetector {
 
 /** Lets one alarm through in a rest: what goes on is known already. */
 export class AlarmGate {
-  readonly #threshold: number;
   #sinceAlarm = Number.POSITIVE_INFINITY;
-
-  constructor(threshold: number) {
-    this.#threshold = threshold;
-  }
 
   /** Whether the value with this score raises an alarm. */
   observe(score: number): boolean {
     this.#sinceAlarm++;
-    if (score < this.#threshold || this.#sinceAlarm <= ALARMS.restLength) return false;
+    if (score < ALARMS.threshold || this.#sinceAlarm <= ALARMS.restLength) return false;
     this.#sinceAlarm = 0;
     return true;
   }

@@ -75,7 +75,7 @@ test("a restored detector goes on as if nothing had happened", () => {
 
 test("a spike, a step and a missing day are found within a few rows, a constant never alarms", () => {
   const found = (values: number[], from: number, within: number) => {
-    const gate = new AlarmGate(ALARMS.thresholds.standard);
+    const gate = new AlarmGate();
     const rows = scores(values).flatMap((score, row) => (row >= 864 && gate.observe(score) ? [row] : []));
     assert.ok(
       rows.some((row) => row >= from && row < from + within),
@@ -101,7 +101,7 @@ test("a spike, a step and a missing day are found within a few rows, a constant 
 });
 
 test("one alarm in a rest", () => {
-  const gate = new AlarmGate(1);
+  const gate = new AlarmGate();
   const alarms = Array.from({ length: 3 * (ALARMS.restLength + 1) }, () => gate.observe(5)).filter(Boolean);
   assert.equal(alarms.length, 3);
 });
