@@ -1,6 +1,8 @@
 /** How well the failure engine does: trained on one table of units, judged on another that it never saw. */
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 
-import { ForeshiftError } from "../models/errors.ts";
+import { ForeshiftError, messageOf } from "../models/errors.ts";
 import { actionThreshold, DEFAULT_POLICY, decide, INITIAL_DECISION } from "../models/failure/decision.ts";
 import { FeatureExtractor } from "../models/failure/features.ts";
 import {
@@ -12,6 +14,7 @@ import {
   rocAuc,
 } from "../models/failure/metrics.ts";
 import { type FailureModel, type Probability, predict } from "../models/failure/model.ts";
+import { toModelFile } from "../models/failure/model-file.ts";
 import { featuresOf } from "../models/failure/plan-features.ts";
 import { labelsWithin, type UnitTable } from "../models/failure/table.ts";
 import { trainFailureModel } from "../models/failure/train.ts";
@@ -24,12 +27,14 @@ export interface FailureBacktest {
   /** In the tables' unit of time. */
   readonly window: number;
   readonly seed: number;
+  /** Where the trained model is written, for `foreshift models import`. */
+  readonly modelOut?: string;
 }
 
 const CALIBRATION_BINS = 10;
 const PRECISION_WANTED = 0.9;
 
-export async function backtestFailure({ train, test, window, seed }: FailureBacktest) {
+export async function backtestFailure({ train, test, window, seed, modelOut }: FailureBacktest) {
   if (!(window > 0)) throw invalid("--window", window, "expected a time above zero");
   if (!Number.isSafeInteger(seed)) throw invalid("--seed", seed, "expected a whole number");
   const training = await readUnitTable(train);
@@ -39,12 +44,25 @@ export async function backtestFailure({ train, test, window, seed }: FailureBack
   const startedMs = performance.now();
   const model = await trainFailureModel(training, { window, seed }, threadedExecutor());
   const trainSeconds = (performance.now() - startedMs) / 1_000;
+  if (modelOut !== undefined) await writeModel(modelOut, model, training, seed);
   const testing = await readUnitTable(test, training.columns);
   return {
     ...judge(model, testing),
     trainSeconds: rounded(trainSeconds, 2),
     rssMb: Math.round(process.resourceUsage().maxRSS / 1_024),
   };
+}
+
+async function writeModel(file: string, model: FailureModel, { rows, units, time }: UnitTable, seed: number): Promise<void> {
+  const manifest: { version: string } = JSON.parse(await readFile(join(import.meta.dirname, "..", "package.json"), "utf8"));
+  const dataFrom = time.reduce((least, at) => Math.min(least, at), Number.POSITIVE_INFINITY);
+  const dataUntil = time.reduce((most, at) => Math.max(most, at), Number.NEGATIVE_INFINITY);
+  const origin = { codeVersion: manifest.version, dataFrom, dataUntil, rows, units, seed };
+  try {
+    await writeFile(file, JSON.stringify(toModelFile(model, origin)));
+  } catch (thrown) {
+    throw new ForeshiftError("DISK", { value: file, detail: messageOf(thrown) });
+  }
 }
 
 function judge(model: FailureModel, table: UnitTable) {

@@ -30,8 +30,9 @@ function registerFailure(backtest: Command): void {
     .requiredOption("--test <file>", "the same columns, other units")
     .requiredOption("--window <length>", "failure within this time counts, in the unit of `time`", Number)
     .option("--seed <number>", "of the training's draws", Number, 1)
+    .option("--model-out <file>", "write the trained model, for `foreshift models import`")
     .option("--json", "print JSON (always so)")
-    .action(async (options: { train: string; test: string; window: number; seed: number }) => {
+    .action(async (options: { train: string; test: string; window: number; seed: number; modelOut?: string }) => {
       const { backtestFailure } = await import("../backtest/failure.ts");
       console.log(JSON.stringify(await backtestFailure(options), null, 2));
     });

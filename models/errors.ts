@@ -147,6 +147,18 @@ export const ERRORS = {
     retryable: true,
     httpStatus: 507,
   },
+  UNKNOWN_MODEL: {
+    message: "There is no model {value} of {detail}",
+    remedy: "List the models with `foreshift models list` and use one of those ids.",
+    retryable: false,
+    httpStatus: 404,
+  },
+  NO_EARLIER_MODEL: {
+    message: "There is no model of {value} to go back to",
+    remedy: "Promote another one: `foreshift models list`, then `foreshift models promote ID`.",
+    retryable: false,
+    httpStatus: 409,
+  },
   MODEL_REFUSED: {
     message: "The model is refused: {detail}",
     remedy: "The one in use stays. Train again with this version, or take the file from where it was stored.",
