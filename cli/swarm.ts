@@ -77,12 +77,25 @@ function statusAsText(status: SwarmStatus & { plan: LastPlan | undefined }): str
     phase,
     String(weight),
     signal,
+    riskAsText(status, endpoint),
     reason,
   ]);
-  const lines = [table([["ENDPOINT", "PHASE", "WEIGHT", "SIGNAL", "WHY"], ...rows])];
+  const lines = [table([["ENDPOINT", "PHASE", "WEIGHT", "SIGNAL", "RISK", "WHY"], ...rows])];
+  if (status.demand !== undefined) lines.push("", demandAsText(status.demand));
   if (status.stopped) lines.push("", `Stopped by ${status.stopped.by}: ${status.stopped.reason}`);
   for (const run of status.runs) lines.push("", `Under way: ${run.workflowId}`);
   for (const { step, because } of status.plan?.withheld ?? []) lines.push("", `Withheld: ${step.kind}, because ${because}`);
   if (status.recent.length > 0) lines.push("", ...status.recent);
   return lines.join("\n");
+}
+
+/** The probability of failure that was told last, and the band it led to; `-` where nothing was worth telling. */
+function riskAsText({ risks }: SwarmStatus, endpoint: string): string {
+  const risk = risks.find(({ score }) => score.endpoint === endpoint);
+  return risk === undefined ? "-" : `${Math.round(risk.score.failure.value * 100)} % ${risk.band}`;
+}
+
+function demandAsText({ atMs, horizonMs, sessionsP50, sessionsUpper, text }: NonNullable<SwarmStatus["demand"]>): string {
+  const until = new Date(atMs + horizonMs).toISOString().slice(0, 16);
+  return `Expected until ${until}Z: ${Math.round(sessionsP50)} sessions, up to ${Math.ceil(sessionsUpper)} (${text}).`;
 }

@@ -3,8 +3,10 @@
  * tense, queries are nouns; each takes one object. workflows/messages.ts gives them their wire names.
  */
 import type { RunUnderWay } from "./decision.ts";
+import type { RiskRecord } from "./foresight.ts";
 import type { EndpointRecord, Plan } from "./plan.ts";
 import type { ScoredEndpoint } from "./risk.ts";
+import type { DemandForecast } from "./scale.ts";
 import type { SwarmSpec } from "./swarm-spec.ts";
 import type { Request } from "./swarm-state.ts";
 
@@ -94,6 +96,10 @@ export interface SwarmStatus {
   /** Asked for by a person and not begun yet. */
   readonly requested: readonly Request[];
   readonly spec: SwarmSpec | undefined;
+  /** What is predicted of its endpoints, as it was told last. */
+  readonly risks: readonly RiskRecord[];
+  /** The newest forecast of its load. */
+  readonly demand: DemandForecast | undefined;
   /** Latest first, each one sentence. */
   readonly recent: readonly string[];
 }

@@ -90,6 +90,8 @@ export class SwarmEntity {
       runs: this.#runs.underWay,
       requested: this.#state?.requested ?? [],
       spec: this.#state?.spec,
+      risks: this.#state?.risks ?? [],
+      demand: this.#state?.demand,
       recent: this.#board.recent,
     };
   }
