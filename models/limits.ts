@@ -106,8 +106,6 @@ export const LIMITS = {
     processSearchMs: 5_000,
     /** Interfaces whose counters are sent. */
     interfacesMax: 16,
-    /** How late the agent's own loop is, is looked at this often. */
-    latenessCheckMs: 100,
     /** What the balancer said of its probes is of the present for this long. */
     balancerWordMsMax: 2_500,
   },
@@ -434,7 +432,7 @@ export const LIMITS = {
     probePort: 1,
     /** Over the last so many probes of a path. */
     probesKept: 30,
-    /** Endpoints that one endpoint measures the way to. */
+    /** Endpoints that one endpoint measures the way to, one of them with each probe of the balancer. */
     peersMax: 4,
     peersOfferedMax: 16,
   },

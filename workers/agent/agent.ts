@@ -127,7 +127,10 @@ export class Agent {
       }
       this.#toCollector.changed();
       const { watchIntervalMs, watchIntervalAdoptingMs } = LIMITS.agent;
-      await this.#pauseOrPoke(this.#tunnel.adopting > 0 ? watchIntervalAdoptingMs : watchIntervalMs);
+      const pauseMs = this.#tunnel.adopting > 0 ? watchIntervalAdoptingMs : watchIntervalMs;
+      const dueAtMs = performance.now() + pauseMs;
+      await this.#pauseOrPoke(pauseMs);
+      this.#reporter.tunnel.cameRound(performance.now() - dueAtMs);
     }
   }
 

@@ -1,6 +1,7 @@
 /**
  * Round trip, jitter and loss from here to the balancer and to a few other endpoints, outside the tunnel: a connection to a port where
- * nobody listens, whose refusal is the answer. One small packet each way a second.
+ * nobody listens, whose refusal is the answer. The first is measured every second, and of the others one in turn: two small packets each
+ * way a second, however many there are.
  */
 import { connect } from "node:net";
 import { LIMITS } from "../../models/limits.ts";
@@ -28,12 +29,13 @@ const JITTER_GAIN = 1 / 16;
 export class PathProber {
   readonly #paths = new Map<string, Path>();
   readonly #timer: NodeJS.Timeout;
+  #turn = 0;
 
   constructor() {
-    this.#timer = setInterval(() => this.#probeAll(), LIMITS.paths.probeIntervalMs);
+    this.#timer = setInterval(() => this.#probeNext(), LIMITS.paths.probeIntervalMs);
   }
 
-  /** What is measured from now on; paths that stay keep what is known of them. */
+  /** What is measured from now on, the first the most often; paths that stay keep what is known of them. */
   measure(targets: readonly PathTarget[]): void {
     const wanted = new Set(targets.map(({ label }) => label));
     for (const label of this.#paths.keys()) if (!wanted.has(label)) this.#paths.delete(label);
@@ -61,8 +63,12 @@ export class PathProber {
     this.#paths.clear();
   }
 
-  #probeAll(): void {
-    for (const path of this.#paths.values()) this.#probe(path);
+  #probeNext(): void {
+    const [first, ...others] = this.#paths.values();
+    if (first !== undefined) this.#probe(first);
+    this.#turn = (this.#turn + 1) % Math.max(1, others.length);
+    const next = others[this.#turn];
+    if (next !== undefined) this.#probe(next);
   }
 
   #probe(path: Path): void {

@@ -56,7 +56,6 @@ export class Reporter {
   }
 
   close(): void {
-    this.tunnel.close();
     this.#paths.close();
   }
 

@@ -2,13 +2,11 @@
  * How tunnel and agent are doing as the agent itself sees it: handshakes, restarts, how long WireGuard takes to answer, how late the
  * agent's own loop comes round.
  */
-import { LIMITS } from "../../models/limits.ts";
 import type { SessionState } from "../../models/session.ts";
 
 export class TunnelVitals {
   readonly #startedAtMs = performance.now();
   readonly #cpuAtStart = process.cpuUsage();
-  readonly #timer: NodeJS.Timeout;
   readonly #handshakeOf = new Map<string, number>();
   #handshakes = 0;
   #restarts = 0;
@@ -17,18 +15,9 @@ export class TunnelVitals {
   #answerMsMax = 0;
   #lateMsMax = 0;
 
-  constructor() {
-    let dueAtMs = performance.now() + LIMITS.agent.latenessCheckMs;
-    this.#timer = setInterval(() => {
-      const nowMs = performance.now();
-      this.#lateMsMax = Math.max(this.#lateMsMax, nowMs - dueAtMs);
-      dueAtMs = nowMs + LIMITS.agent.latenessCheckMs;
-    }, LIMITS.agent.latenessCheckMs);
-    this.#timer.unref();
-  }
-
-  close(): void {
-    clearInterval(this.#timer);
+  /** The agent's loop came round after it was due; less than nothing when something woke it before. */
+  cameRound(afterDueMs: number): void {
+    this.#lateMsMax = Math.max(this.#lateMsMax, afterDueMs);
   }
 
   /** WireGuard was asked for its state and answered after so long. */
