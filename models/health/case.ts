@@ -1,6 +1,7 @@
 /** An anomaly from its opening to its close: opened once, followed while it lasts, closed when calm or when it has become usual. */
 import { z } from "zod";
 import { LIMITS } from "../limits.ts";
+import { isHarmful } from "./prior.ts";
 import { GRAINS } from "./series-health.ts";
 
 export const Case = z.strictObject({
@@ -60,7 +61,7 @@ export function follow(known: Case, seen: Sighting, enter: number): Case {
 
 /**
  * 0..1: by how improbable it is at its strongest (half at two powers of ten) and how far outside of what was expected it is at last
- * (half at the edge); halved while it calms down, and where everybody shows it.
+ * (half at the edge); halved while it calms down, and where everybody shows it; a quarter where it is no harm (more demand, less loss).
  */
 export function severityOf(one: Case): number {
   const { peak, calmGrains, scope, low, high, value } = one;
@@ -68,7 +69,8 @@ export function severityOf(one: Case): number {
   const middle = (low + high) / 2;
   const reaches = Math.abs(value - middle) / Math.max((high - low) / 2, Number.MIN_VALUE);
   const distance = one.isJoint || value === middle ? 1 : 1 - 2 ** -Math.min(reaches, 64);
-  return improbability * distance * (calmGrains > 0 ? 0.5 : 1) * (scope === "everybody" ? 0.5 : 1);
+  const harm = one.isJoint || one.metrics.some((metric) => isHarmful(metric, value < middle ? "below" : "above")) ? 1 : 0.25;
+  return improbability * distance * harm * (calmGrains > 0 ? 0.5 : 1) * (scope === "everybody" ? 0.5 : 1);
 }
 
 /** `step` once the level has changed and has held for some grains. */

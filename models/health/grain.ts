@@ -1,5 +1,6 @@
 /** What all endpoints sent within one grain of time, and how each compares with the others. */
 import { LIMITS } from "../limits.ts";
+import { isWatched } from "./prior.ts";
 import type { Peers } from "./series-health.ts";
 
 /** Of each endpoint the values of its series; what is missing or not finite is passed over. */
@@ -28,7 +29,7 @@ export class Grain {
       const sums = known ?? new Map<string, { sum: number; count: number }>();
       this.#sums.set(endpoint, sums);
       for (const [series, value] of Object.entries(values)) {
-        if (typeof value !== "number" || !Number.isFinite(value)) continue;
+        if (typeof value !== "number" || !Number.isFinite(value) || !isWatched(series)) continue;
         const before = sums.get(series);
         if (before === undefined && sums.size >= LIMITS.health.seriesPerEndpointMax) continue;
         const bounded = Math.max(-MAGNITUDE_MAX, Math.min(MAGNITUDE_MAX, value));

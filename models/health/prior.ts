@@ -1,5 +1,5 @@
 /** What is known of a metric before it was ever seen: differences that matter, and the range in which it should be. */
-import { splitSeries } from "../telemetry.ts";
+import { METRICS, splitSeries } from "../telemetry.ts";
 
 /** Smaller differences are of no consequence, by unit; a metric of an unknown unit has none. */
 const MATERIAL: Readonly<Record<string, number>> = {
@@ -36,6 +36,35 @@ const RANGES: Readonly<Record<string, readonly [low: number, high: number]>> = {
   memoryUncorrectedErrorsPerS: [0, 0],
   diskErrorsPerS: [0, 0],
 };
+
+/** Ever-growing ages, and what others show more plainly: not watched. */
+const IGNORED: ReadonlySet<string> = new Set([
+  "tunnelUptimeS",
+  "agentUptimeS",
+  "restarts",
+  "cpuUserShare",
+  "innerRttMsMax",
+  "interfaceRxBytesPerS",
+  "interfaceTxBytesPerS",
+  "interfaceRxPacketsPerS",
+  "interfaceTxPacketsPerS",
+]);
+/** What clients ask for: unusual is not yet unwell. */
+const DEMAND: ReadonlySet<string> = new Set(["sessions", "rxBytesPerS", "txBytesPerS", "handshakesPerS"]);
+/** Of all other metrics of the catalogue more is worse. */
+const WORSE_BELOW: ReadonlySet<string> = new Set(["tunnelUp"]);
+const WORSE_EITHER: ReadonlySet<string> = new Set(["clockOffsetMs"]);
+
+export function isWatched(series: string): boolean {
+  return !IGNORED.has(splitSeries(series).name);
+}
+
+/** Whether a departure in this direction can mean harm; of a metric that is not in the catalogue either can. */
+export function isHarmful(series: string, direction: "above" | "below"): boolean {
+  const { name } = splitSeries(series);
+  if (!Object.hasOwn(METRICS, name) || WORSE_EITHER.has(name)) return true;
+  return !DEMAND.has(name) && direction === (WORSE_BELOW.has(name) ? "below" : "above");
+}
 
 /** The smallest difference from `middle` that matters for the metric `name` in `unit`. */
 export function materialDifference(name: string, unit: string, middle: number): number {

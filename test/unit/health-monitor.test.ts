@@ -130,6 +130,23 @@ test("an anomaly that lasts is told once, ends when it ends, and a lasting level
   assert.deepEqual(lasting.anomalies(), []);
 });
 
+test("more demand and less load are unusual but no harm; ages that only grow are not looked at", () => {
+  const severity = (fault: Fault) => run(new Fleet(7, fault), 1860).map(({ anomaly }) => anomaly.severity);
+  const changed = (metric: string, change: (value: number) => number): Fault => {
+    return (second, endpoint, values) => {
+      if (endpoint === "ep-2" && second >= 1800) values[metric] = change(values[metric] ?? 0);
+    };
+  };
+  const [busy = 0] = severity(changed("rxBytesPerS", (value) => value * 5));
+  const [faster = 0] = severity(changed("innerRttMsP75", (value) => value / 5));
+  const [slow = 0] = severity(changed("innerRttMsP75", (value) => value * 5));
+  assert.ok(busy > 0 && busy <= 0.25 && faster > 0 && faster <= 0.25 && slow > 0.5, `${busy} ${faster} ${slow}`);
+  const restarted: Fault = (second, endpoint, values) => {
+    values["agentUptimeS"] = endpoint === "ep-2" && second >= 1800 ? second - 1800 : second;
+  };
+  assert.deepEqual(severity(restarted), []);
+});
+
 test("metrics that cease to go together are an anomaly though each is as usual", () => {
   const joint = new JointOutlier();
   let state = 1;
