@@ -8,6 +8,7 @@ export function register(program: Command): void {
   registerAnomaly(backtest);
   registerFailure(backtest);
   registerLoad(backtest);
+  registerForecast(backtest);
 }
 
 function registerAnomaly(backtest: Command): void {
@@ -52,6 +53,21 @@ function registerLoad(backtest: Command): void {
     .action(async (options: { data: string; step: number; lead: number; slack: number }) => {
       const { backtestLoad } = await import("../backtest/load.ts");
       console.log(JSON.stringify(await backtestLoad({ ...options, stepS: options.step }), null, 2));
+    });
+}
+
+function registerForecast(backtest: Command): void {
+  backtest
+    .command("forecast")
+    .description("forecast seasonal series and score them as the M4 competition did, beside the seasonal naive method")
+    .requiredOption("--train <file>", "a row a series: id, values; CSV, gzipped or not")
+    .requiredOption("--test <file>", "the same series, what came after")
+    .option("--period <steps>", "steps of a season", wholeNumber("period", 2, 1_000), 24)
+    .option("--horizon <steps>", "steps ahead", wholeNumber("horizon", 1, 1_000), 48)
+    .option("--json", "print JSON (always so)")
+    .action(async (options: { train: string; test: string; period: number; horizon: number }) => {
+      const { backtestForecast } = await import("../backtest/forecast.ts");
+      console.log(JSON.stringify(await backtestForecast(options), null, 2));
     });
 }
 

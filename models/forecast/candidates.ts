@@ -3,7 +3,7 @@
  * smoothing (the ETS class), and an autoregression (the ARIMA class). How far each has been wrong of late makes its distribution.
  */
 import { levelAt } from "./load-features.ts";
-import { at, solveSymmetric } from "./numeric.ts";
+import { at, factor, solveFactored } from "./numeric.ts";
 import type { SeriesHistory } from "./series-history.ts";
 
 export const CANDIDATES = ["persistence", "yesterday", "season", "autoregression"] as const;
@@ -113,5 +113,8 @@ export function fitAutoregression(
     const diagonal = one * size + one;
     matrix[diagonal] = at(matrix, diagonal) * (1 + CANDIDATE.ridge) + CANDIDATE.ridge;
   }
-  return solveSymmetric(matrix, right);
+  const lower = factor(matrix, size);
+  if (lower === undefined) return undefined;
+  solveFactored(lower, size, right, 1);
+  return right;
 }

@@ -78,29 +78,47 @@ export class SortedWindow {
   }
 }
 
-/** Solves `matrix` x = `right` for a symmetric positive matrix in rows, by Cholesky; undefined when it is not positive. */
-export function solveSymmetric(matrix: Float64Array, right: Float64Array): Float64Array | undefined {
-  const size = right.length;
+/** The lower Cholesky factor of a symmetric matrix in rows; undefined when the matrix is not positive. */
+export function factor(matrix: Float64Array, size: number): Float64Array | undefined {
   const lower = Float64Array.from(matrix);
   for (let row = 0; row < size; row++) {
     for (let column = 0; column <= row; column++) {
-      let sum = at(lower, row * size + column);
-      for (let k = 0; k < column; k++) sum -= at(lower, row * size + k) * at(lower, column * size + k);
-      if (row !== column) lower[row * size + column] = sum / at(lower, column * size + column);
-      else if (sum > 0) lower[row * size + row] = Math.sqrt(sum);
+      let sum = lower[row * size + column] as number;
+      const rowStart = row * size;
+      const columnStart = column * size;
+      for (let k = 0; k < column; k++) sum -= (lower[rowStart + k] as number) * (lower[columnStart + k] as number);
+      if (row !== column) lower[rowStart + column] = sum / (lower[columnStart + column] as number);
+      else if (sum > 0) lower[rowStart + row] = Math.sqrt(sum);
       else return undefined;
     }
   }
-  const solution = Float64Array.from(right);
-  for (let row = 0; row < size; row++) {
-    let sum = at(solution, row);
-    for (let k = 0; k < row; k++) sum -= at(lower, row * size + k) * at(solution, k);
-    solution[row] = sum / at(lower, row * size + row);
+  return lower;
+}
+
+/** Solves for `columns` right sides at once, in place; `right` in rows of that many. */
+export function solveFactored(lower: Float64Array, size: number, right: Float64Array, columns: number): void {
+  for (let row = 0; row < size; row++) eliminate(lower, size, right, columns, row, 0, row, false);
+  for (let row = size - 1; row >= 0; row--) eliminate(lower, size, right, columns, row, row + 1, size, true);
+}
+
+function eliminate(
+  lower: Float64Array,
+  size: number,
+  right: Float64Array,
+  columns: number,
+  row: number,
+  from: number,
+  to: number,
+  transposed: boolean,
+): void {
+  const start = row * columns;
+  for (let k = from; k < to; k++) {
+    const share = lower[transposed ? k * size + row : row * size + k] as number;
+    const other = k * columns;
+    for (let column = 0; column < columns; column++) {
+      right[start + column] = (right[start + column] as number) - share * (right[other + column] as number);
+    }
   }
-  for (let row = size - 1; row >= 0; row--) {
-    let sum = at(solution, row);
-    for (let k = row + 1; k < size; k++) sum -= at(lower, k * size + row) * at(solution, k);
-    solution[row] = sum / at(lower, row * size + row);
-  }
-  return solution;
+  const diagonal = lower[row * size + row] as number;
+  for (let column = 0; column < columns; column++) right[start + column] = (right[start + column] as number) / diagonal;
 }

@@ -1,0 +1,173 @@
+/**
+ * Forecasts of a panel of seasonal series some seasons ahead, each with its 95 % interval. One linear model from the newest values to the whole
+ * horizon is learned from all series together, and bent for each towards its own past; simple seasonal forecasts race with them. What each
+ * was worth is seen on the end of the series' own past, and the racers are weighed by it.
+ */
+import { at, quantileOfSorted } from "./numeric.ts";
+import { PanelRegression } from "./panel-regression.ts";
+
+export interface PanelOptions {
+  /** Steps of a season, e.g. 24 for hours. */
+  readonly season: number;
+  /** Steps ahead. */
+  readonly horizon: number;
+}
+
+/** In units of the series, one value a step ahead. */
+export interface PanelForecast {
+  readonly points: Float64Array;
+  readonly lower: Float64Array;
+  readonly upper: Float64Array;
+}
+
+const PANEL = {
+  /** Rolling origins at the end of each series that weigh the racers, one season apart. */
+  origins: 7,
+  /** A racer's weight goes with its mean absolute error to this power. */
+  errorPower: 4,
+  /** Prior on a series' own errors: so many origins' worth of the usual one. */
+  errorPrior: 1,
+  /** 95 % interval. */
+  tail: 0.025,
+  /** Multiples of a season after which a series may repeat: a week of days. */
+  longSeasons: 7,
+} as const;
+
+type Racer = (values: Float64Array, now: number) => Float64Array;
+
+interface Validated {
+  readonly values: Float64Array;
+  readonly scale: number;
+  /** Share of each racer. */
+  readonly weights: readonly number[];
+  /** Mean absolute error of the weighted forecast at the rolling origins, in units of the series. */
+  readonly error: number;
+  /** For each origin, its errors by step ahead. */
+  readonly residuals: readonly Float64Array[];
+}
+
+/** Forecasts each series from its end. Series: evenly spaced finite values, oldest first, of any lengths from two seasons on. */
+export function forecastPanel(series: readonly Float64Array[], options: PanelOptions): PanelForecast[] {
+  const scales = series.map((values) => seasonalScale(values, options.season));
+  const held = options.horizon + (PANEL.origins - 1) * options.season;
+  const regression = new PanelRegression(series, scales, options, held);
+  const validated = series.map((values, index) => validate(values, scales[index] as number, index, regression, options));
+  regression.learnAll();
+  const bands = bandOf(validated, options.horizon);
+  return validated.map((one, index) => {
+    const racers = [...simpleRacers(options), ...regression.racers(index)];
+    const points = weigh(racers, one.weights, one.values, one.values.length, options.horizon);
+    const lower = points.map((point, step) => point + at(bands.lower, step) * one.error);
+    const upper = points.map((point, step) => point + at(bands.upper, step) * one.error);
+    return { points, lower, upper };
+  });
+}
+
+/** Mean absolute change from one season to the next: the error that M4 scales by. */
+export function seasonalScale(values: Float64Array, season: number): number {
+  let sum = 0;
+  for (let step = season; step < values.length; step++) sum += Math.abs(at(values, step) - at(values, step - season));
+  return values.length > season ? sum / (values.length - season) : 0;
+}
+
+function simpleRacers({ season, horizon }: PanelOptions): Racer[] {
+  return [1, PANEL.longSeasons].map((seasons) => (values, now) => repeatPast(values, now, season * seasons, horizon));
+}
+
+/** The last cycle once more. */
+function repeatPast(values: Float64Array, now: number, cycle: number, horizon: number): Float64Array {
+  const back = now >= cycle ? cycle : Math.max(1, now);
+  return Float64Array.from({ length: horizon }, (_, step) => at(values, now - back + (step % back)));
+}
+
+function validate(
+  values: Float64Array,
+  scale: number,
+  index: number,
+  regression: PanelRegression,
+  options: PanelOptions,
+): Validated {
+  const racers = [...simpleRacers(options), ...regression.racers(index)];
+  const origins = originsOf(values.length, options);
+  const forecasts = racers.map((racer) => origins.map((now) => racer(values, now)));
+  const errors = forecasts.map((byOrigin) => meanError(values, origins, byOrigin));
+  const weights = weightsOf(errors, scale);
+  const mixed = origins.map((_, origin) =>
+    weighed(
+      forecasts.map((one) => one[origin] as Float64Array),
+      weights,
+    ),
+  );
+  const residuals = origins.map((now, origin) => {
+    return (mixed[origin] as Float64Array).map((point, step) => at(values, now + step) - point);
+  });
+  const count = origins.length * options.horizon;
+  const total = residuals.reduce((sum, one) => sum + one.reduce((inner, error) => inner + Math.abs(error), 0), 0);
+  return {
+    values,
+    scale,
+    weights,
+    error: count === 0 ? scale : Math.max(total / count, 1e-9 * scale, Number.MIN_VALUE),
+    residuals,
+  };
+}
+
+function originsOf(length: number, { season, horizon }: PanelOptions): number[] {
+  const origins: number[] = [];
+  for (let now = length - horizon; now >= 2 * season && origins.length < PANEL.origins; now -= season) origins.push(now);
+  return origins;
+}
+
+function meanError(values: Float64Array, origins: readonly number[], forecasts: readonly Float64Array[]): number {
+  let sum = 0;
+  let count = 0;
+  origins.forEach((now, origin) => {
+    forecasts[origin]?.forEach((point, step) => {
+      sum += Math.abs(at(values, now + step) - point);
+      count += 1;
+    });
+  });
+  return count === 0 ? Number.NaN : sum / count;
+}
+
+function weightsOf(errors: readonly number[], scale: number): number[] {
+  const least = 1e-6 * scale + Number.MIN_VALUE;
+  const best = Math.max(least, Math.min(...errors.filter((error) => Number.isFinite(error))));
+  const raw = errors.map((error) => (Number.isFinite(error) ? (best / Math.max(error, least)) ** PANEL.errorPower : 0));
+  const total = raw.reduce((sum, weight) => sum + weight, 0);
+  return total > 0 ? raw.map((weight) => weight / total) : raw.map((_, index) => (index === 0 ? 1 : 0));
+}
+
+function weigh(
+  racers: readonly Racer[],
+  weights: readonly number[],
+  values: Float64Array,
+  now: number,
+  horizon: number,
+): Float64Array {
+  const forecasts = racers.map((racer, index) => (at(weights, index) > 0 ? racer(values, now) : new Float64Array(horizon)));
+  return weighed(forecasts, weights);
+}
+
+function weighed(forecasts: readonly Float64Array[], weights: readonly number[]): Float64Array {
+  const sum = new Float64Array(forecasts[0]?.length ?? 0);
+  forecasts.forEach((forecast, index) => {
+    for (let step = 0; step < sum.length; step++) sum[step] = at(sum, step) + at(weights, index) * at(forecast, step);
+  });
+  return sum;
+}
+
+/** How far off the forecasts were, in units of their series' own mean error, at both ends of the interval for each step ahead. */
+function bandOf(validated: readonly Validated[], horizon: number): { lower: Float64Array; upper: Float64Array } {
+  const lower = new Float64Array(horizon);
+  const upper = new Float64Array(horizon);
+  for (let step = 0; step < horizon; step++) {
+    const errors: number[] = [];
+    for (const { residuals, error } of validated) for (const one of residuals) errors.push(Math.abs(at(one, step)) / error);
+    const sorted = Float64Array.from(errors).sort();
+    const wide = sorted.length === 0 ? 4 : quantileOfSorted(sorted, sorted.length, 1 - 2 * PANEL.tail);
+    lower[step] = -wide;
+    upper[step] = wide;
+  }
+  return { lower, upper };
+}
