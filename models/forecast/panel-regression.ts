@@ -11,8 +11,10 @@ const REGRESSION = {
   commonRidge: 1e-3,
   /** Pull of a series' own coefficients towards the common ones, in the same unit: nearly its own, halfway, … */
   ownRidges: [0.03, 0.3],
-  /** Changes beyond so many usual ones teach no more than these. */
-  changeMax: 20,
+  /** A window's unit is at least this share of the season-to-season change. */
+  unitMin: 0.1,
+  /** Outcomes beyond so many units teach no more than these. */
+  changeMax: 5,
 } as const;
 
 interface Moments {
@@ -24,6 +26,7 @@ interface Moments {
 export class PanelRegression {
   private readonly series: readonly Float64Array[];
   private readonly scales: readonly number[];
+  private readonly season: number;
   private readonly window: number;
   private readonly horizon: number;
   private readonly moments: Moments[];
@@ -41,6 +44,7 @@ export class PanelRegression {
     this.series = series;
     this.scales = scales;
     this.horizon = options.horizon;
+    this.season = options.season;
     this.window = REGRESSION.windowSeasons * options.season;
     const size = this.window;
     this.moments = series.map(() => ({
@@ -80,20 +84,22 @@ export class PanelRegression {
     const last = values.length - held - this.horizon;
     let now = at(this.learned, index);
     for (; now <= last; now++) {
-      const mean = this.fillWindow(values, now, scale, row);
-      addProducts(moments, row, size, this.horizon, (step) => clip((at(values, now + step) - mean) / scale));
+      const { anchor, unit } = this.fillWindow(values, now, scale, row);
+      addProducts(moments, row, size, this.horizon, (step) => clip((at(values, now + step) - anchor) / unit));
       moments.rows += 1;
     }
     this.learned[index] = now;
   }
 
-  /** Fills `row` with the window before `now`, newest first; gives its mean. */
-  private fillWindow(values: Float64Array, now: number, scale: number, row: Float64Array): number {
-    let mean = 0;
-    for (let lag = 0; lag < this.window; lag++) mean += at(values, now - 1 - lag);
-    mean /= this.window;
-    for (let lag = 0; lag < this.window; lag++) row[lag] = clip((at(values, now - 1 - lag) - mean) / scale);
-    return mean;
+  /** Fills `row` with the window before `now`, newest first, from the newest season's mean and in units of its own deviation from that. */
+  private fillWindow(values: Float64Array, now: number, scale: number, row: Float64Array): { anchor: number; unit: number } {
+    let anchor = 0;
+    for (let lag = 1; lag <= this.season; lag++) anchor += at(values, now - lag) / this.season;
+    let squares = 0;
+    for (let lag = 1; lag <= this.window; lag++) squares += (at(values, now - lag) - anchor) ** 2;
+    const unit = Math.max(Math.sqrt(squares / this.window), REGRESSION.unitMin * scale);
+    for (let lag = 0; lag < this.window; lag++) row[lag] = (at(values, now - 1 - lag) - anchor) / unit;
+    return { anchor, unit };
   }
 
   /** The common forecast, and the series' own at each pull; each gives NaN where the past is shorter than the window. */
@@ -111,14 +117,14 @@ export class PanelRegression {
     const { window: size, horizon } = this;
     if (coefficients.length === 0 || now < size || !(scale > 0)) return new Float64Array(horizon).fill(Number.NaN);
     const row = new Float64Array(size);
-    const mean = this.fillWindow(values, now, scale, row);
+    const { anchor, unit } = this.fillWindow(values, now, scale, row);
     const forecast = new Float64Array(horizon);
     for (let lag = 0; lag < size; lag++) {
       for (let step = 0; step < horizon; step++) {
         forecast[step] = (forecast[step] as number) + (row[lag] as number) * (coefficients[lag * horizon + step] as number);
       }
     }
-    return forecast.map((value) => mean + scale * value);
+    return forecast.map((value) => anchor + unit * value);
   }
 
   /** Coefficients (lag x step) with the least squared error plus `ridge` times their squared distance from `prior`. */

@@ -152,6 +152,8 @@ function weigh(
 function weighed(forecasts: readonly Float64Array[], weights: readonly number[]): Float64Array {
   const sum = new Float64Array(forecasts[0]?.length ?? 0);
   forecasts.forEach((forecast, index) => {
+    // A racer without weight may not know.
+    if (at(weights, index) === 0) return;
     for (let step = 0; step < sum.length; step++) sum[step] = at(sum, step) + at(weights, index) * at(forecast, step);
   });
   return sum;
