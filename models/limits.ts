@@ -268,6 +268,9 @@ export const LIMITS = {
     severityMin: 0.1,
     /** A health monitor that has missed more than this does without it. */
     healthCatchUpMs: 120_000,
+    /** Five minutes are forecast from when they have been written for so long; the forecasts of so much past calibrate the next. */
+    demandDelayMs: 30_000,
+    demandWarmUpMs: 86_400_000,
     /** A change of a score that is worth telling. */
     scoreChangeMin: 0.1,
     /** A risk from here on is told again and again, lest it grows stale. */

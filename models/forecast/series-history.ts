@@ -64,6 +64,12 @@ export class SeriesHistory {
     return at(this.known, number - this.first) === 1;
   }
 
+  /** Whether anything that is still kept was ever measured. */
+  hasKnown(): boolean {
+    for (let number = this.count - 1; number >= this.oldest; number--) if (this.isKnown(number)) return true;
+    return false;
+  }
+
   /** Mean of the last days, as filled. 0 before anything was observed. */
   meanKnown(): number {
     const from = Math.max(this.oldest, this.count - this.windowSteps);
