@@ -32,7 +32,7 @@ const VIEWS = {
   /** Fewer values make no baseline for a time of day. */
   valuesPerTimeMin: 8,
   /** A residual smaller than this share of the values it came from is their rounding. */
-  roundingShare: 1e-9,
+  roundingShare: 1e-12,
 } as const;
 
 const DAY_MS = 86_400_000;
