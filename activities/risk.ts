@@ -8,28 +8,41 @@ import { LIMITS } from "../models/limits.ts";
 import { outsideRisk, placeOf } from "../models/outside-events.ts";
 import type { ScoredEndpoint } from "../models/risk.ts";
 import { newsAmong, scoreIntervalMs, type ToldRisk } from "../models/risk-news.ts";
+import type { DemandForecast } from "../models/scale.ts";
 import type { MemberHealth } from "../models/steering.ts";
 import type { SwarmSpec } from "../models/swarm-spec.ts";
 import type { Point } from "../models/trend.ts";
 import { type ActivityDeps, asActivity, pause } from "./deps.ts";
+import { SwarmDemand } from "./swarm-demand.ts";
 import { SwarmHealth } from "./swarm-health.ts";
 
 export interface RiskWatchInput {
   readonly swarm: string;
   readonly told: readonly ToldRisk[];
+  readonly toldDemand?: DemandForecast | undefined;
+}
+
+/** What the swarm should hear; empty when nothing was worth telling for long. */
+export interface RiskNews {
+  readonly scores: readonly ScoredEndpoint[];
+  readonly demand?: DemandForecast | undefined;
 }
 
 export function riskActivities(deps: ActivityDeps) {
-  const health = new SwarmHealth();
+  const models = { health: new SwarmHealth(), demand: new SwarmDemand(deps.store) };
   return {
-    /** Empty when nothing was worth telling for long. */
-    watchRisks(input: RiskWatchInput): Promise<readonly ScoredEndpoint[]> {
-      return asActivity(() => watchRisks(deps, health, input));
+    watchRisks(input: RiskWatchInput): Promise<RiskNews> {
+      return asActivity(() => watchRisks(deps, models, input));
     },
   };
 }
 
-async function watchRisks(deps: ActivityDeps, health: SwarmHealth, input: RiskWatchInput): Promise<readonly ScoredEndpoint[]> {
+interface Models {
+  readonly health: SwarmHealth;
+  readonly demand: SwarmDemand;
+}
+
+async function watchRisks(deps: ActivityDeps, models: Models, input: RiskWatchInput): Promise<RiskNews> {
   const { swarm, told } = input;
   const deadlineMs = Date.now() + LIMITS.foresight.watchLongestMs;
   while (Date.now() < deadlineMs) {
@@ -38,14 +51,27 @@ async function watchRisks(deps: ActivityDeps, health: SwarmHealth, input: RiskWa
       await pause(LIMITS.foresight.scoreIntervalMsMin);
       continue;
     }
-    const news = newsAmong(await scoreAll(deps, health, spec), told, spec.foresight);
-    if (news.length > 0) {
-      await deps.store.saveRiskScores(swarm, news);
-      return news;
+    const scores = newsAmong(await scoreAll(deps, models.health, spec), told, spec.foresight);
+    const demand = demandNews(await models.demand.forecast(swarm, Date.now()), input.toldDemand, spec);
+    if (scores.length > 0 || demand !== undefined) {
+      await deps.store.saveRiskScores(swarm, scores);
+      return { scores, demand };
     }
     await pause(scoreIntervalMs(spec.foresight));
   }
-  return [];
+  return { scores: [] };
+}
+
+/** Another forecast than the one that was told, or one that would grow stale. */
+function demandNews(
+  found: DemandForecast | undefined,
+  told: DemandForecast | undefined,
+  spec: SwarmSpec,
+): DemandForecast | undefined {
+  if (found === undefined || found.atMs <= (told?.atMs ?? Number.NEGATIVE_INFINITY)) return undefined;
+  const isOld = told === undefined || found.atMs - told.atMs >= spec.foresight.demandStaleMs / 2;
+  const change = Math.abs(found.sessionsUpper - (told?.sessionsUpper ?? 0));
+  return isOld || change >= LIMITS.demand.changeShareMin * found.sessionsUpper ? found : undefined;
 }
 
 async function scoreAll(deps: ActivityDeps, health: SwarmHealth, spec: SwarmSpec): Promise<readonly ScoredEndpoint[]> {

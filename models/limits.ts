@@ -254,6 +254,19 @@ export const LIMITS = {
     degradedFirstSharePercent: 75,
     requestsQueuedMax: 512,
   },
+  /** The forecast of a swarm's sessions. */
+  demand: {
+    /** So much of the past is read when a worker begins. */
+    historyMs: 14 * 24 * 3_600_000,
+    /** Of that, forecasts are made, and judged, for the last part. */
+    judgedMs: 2 * 24 * 3_600_000,
+    /** Caught up with at a time, so that nothing else waits for long. */
+    stepsAtOnceMax: 288,
+    /** A rollup is read this long after its end. */
+    settleMs: 15_000,
+    /** A change of the upper quantile that is worth telling, as a share. */
+    changeShareMin: 0.02,
+  },
   /** Decisions on predictions; thresholds and costs are policy and lie in the swarm file. */
   foresight: {
     /** A risk is elevated from this share of the failure threshold. */

@@ -85,6 +85,8 @@ export interface MachinesAdded {
 /** What is predicted of endpoints anew. */
 export interface RisksScored {
   readonly scores: readonly ScoredEndpoint[];
+  /** Undefined when there is nothing new to say of the load. */
+  readonly demand?: DemandForecast | undefined;
 }
 
 export interface SwarmStatus {

@@ -201,11 +201,12 @@ export class SwarmEntity {
     this.#runEnded(fact, (state) => states.recordLaunchEnd(state, "endpoint"));
   }
 
-  /** What was predicted anew. The watch begins anew only when it changes what is believed. */
-  risksScored({ scores }: messages.RisksScored): void {
+  /** What was predicted anew. The watch begins anew only when a band, or the expected load, is another one. */
+  risksScored({ demand, scores }: messages.RisksScored): void {
     if (this.#state === undefined) return;
     const before = bandsOf(this.#state);
     this.#state = states.takeScores(this.#state, scores, Date.now());
+    if (demand !== undefined) this.#state = states.takeDemand(this.#state, demand);
     if (bandsOf(this.#state) !== before) this.#wake();
   }
 
@@ -319,6 +320,6 @@ export class SwarmEntity {
   }
 }
 
-function bandsOf(state: states.SwarmState): string {
-  return JSON.stringify((state.risks ?? []).map(({ score, band }) => [score.endpoint, band]));
+function bandsOf({ demand, risks }: states.SwarmState): string {
+  return JSON.stringify([demand?.atMs ?? 0, (risks ?? []).map(({ score, band }) => [score.endpoint, band])]);
 }
