@@ -3,6 +3,7 @@
  * only what the swarm should hear.
  */
 import type { TelemetryWindow } from "../drivers/ports.ts";
+import { runIdOf } from "../models/decision.ts";
 import { scoreEvidence, WATCHED_SERIES } from "../models/evidence.ts";
 import { LIMITS } from "../models/limits.ts";
 import { outsideRisk, placeOf } from "../models/outside-events.ts";
@@ -12,8 +13,8 @@ import type { DemandForecast } from "../models/scale.ts";
 import type { MemberHealth } from "../models/steering.ts";
 import type { SwarmSpec } from "../models/swarm-spec.ts";
 import type { Point } from "../models/trend.ts";
+import { SwarmDemand } from "./demand.ts";
 import { type ActivityDeps, asActivity, pause } from "./deps.ts";
-import { SwarmDemand } from "./swarm-demand.ts";
 import { SwarmHealth } from "./swarm-health.ts";
 
 export interface RiskWatchInput {
@@ -52,7 +53,11 @@ async function watchRisks(deps: ActivityDeps, models: Models, input: RiskWatchIn
       continue;
     }
     const scores = newsAmong(await scoreAll(deps, models.health, spec), told, spec.foresight);
-    const demand = demandNews(await models.demand.forecast(swarm, Date.now()), input.toldDemand, spec);
+    const demand = demandNews(
+      await models.demand.forecast(swarm, Date.now(), await launchMs(deps, swarm)),
+      input.toldDemand,
+      spec,
+    );
     if (scores.length > 0 || demand !== undefined) {
       await deps.store.saveRiskScores(swarm, scores);
       return { scores, demand };
@@ -71,7 +76,16 @@ function demandNews(
   if (found === undefined || found.atMs <= (told?.atMs ?? Number.NEGATIVE_INFINITY)) return undefined;
   const isOld = told === undefined || found.atMs - told.atMs >= spec.foresight.demandStaleMs / 2;
   const change = Math.abs(found.sessionsUpper - (told?.sessionsUpper ?? 0));
-  return isOld || change >= LIMITS.demand.changeShareMin * found.sessionsUpper ? found : undefined;
+  return isOld || change >= LIMITS.foresight.demandChangeShareMin * found.sessionsUpper ? found : undefined;
+}
+
+/** As measured in the last run that added endpoints: from its first step to its last. */
+async function launchMs(deps: ActivityDeps, swarm: string): Promise<number> {
+  const workflowId = runIdOf(swarm, "add", undefined);
+  const rows = await deps.store.auditTrail({ swarm, workflowId, limit: LIMITS.foresight.launchRowsMax });
+  const last = rows.filter(({ runId }) => runId === rows.at(-1)?.runId);
+  const tookMs = (last.at(-1)?.atMs ?? 0) - (last[0]?.atMs ?? 0);
+  return tookMs > 0 ? tookMs : LIMITS.foresight.launchMsAssumed;
 }
 
 async function scoreAll(deps: ActivityDeps, health: SwarmHealth, spec: SwarmSpec): Promise<readonly ScoredEndpoint[]> {

@@ -254,19 +254,6 @@ export const LIMITS = {
     degradedFirstSharePercent: 75,
     requestsQueuedMax: 512,
   },
-  /** The forecast of a swarm's sessions. */
-  demand: {
-    /** So much of the past is read when a worker begins. */
-    historyMs: 14 * 24 * 3_600_000,
-    /** Of that, forecasts are made, and judged, for the last part. */
-    judgedMs: 2 * 24 * 3_600_000,
-    /** Caught up with at a time, so that nothing else waits for long. */
-    stepsAtOnceMax: 288,
-    /** A rollup is read this long after its end. */
-    settleMs: 15_000,
-    /** A change of the upper quantile that is worth telling, as a share. */
-    changeShareMin: 0.02,
-  },
   /** Decisions on predictions; thresholds and costs are policy and lie in the swarm file. */
   foresight: {
     /** A risk is elevated from this share of the failure threshold. */
@@ -284,6 +271,12 @@ export const LIMITS = {
     /** Five minutes are forecast from when they have been written for so long; the forecasts of so much past calibrate the next. */
     demandDelayMs: 30_000,
     demandWarmUpMs: 86_400_000,
+    /** A change of the expected load that is worth telling, as a share of it. */
+    demandChangeShareMin: 0.02,
+    /** Until a machine that is asked for serves, before any was measured. */
+    launchMsAssumed: 60_000,
+    /** Rows of the last launch that are looked through. */
+    launchRowsMax: 100,
     /** A change of a score that is worth telling. */
     scoreChangeMin: 0.1,
     /** A risk from here on is told again and again, lest it grows stale. */
