@@ -6,7 +6,7 @@ import { NO_RETRY, UnixHttpClient } from "../drivers/http-unix.ts";
 import { until } from "../lab/await.ts";
 import { quantile } from "../lab/measure.ts";
 import { awaitAtRest } from "../lab/open-lab.ts";
-import { LAB_SWARM } from "../lab/spec.ts";
+import { LAB_SWARM, type SpecOverrides } from "../lab/spec.ts";
 import { awaitGone, awaitWhole, busiestEndpoint } from "../lab/trial.ts";
 import { predictionIdOf } from "../models/decision.ts";
 import { LIMITS } from "../models/limits.ts";
@@ -54,7 +54,8 @@ export async function benchChaos(options: ChaosOptions): Promise<ChaosFigures> {
   const { seed, rounds, onProgress } = options;
   const random = mulberry32(seed);
   const size = { clients: CLIENTS, sessions: CLIENTS, endpoints: ENDPOINTS, ghosts: GHOSTS, packetsPerSecond: 50 };
-  return await withLab({ ...size, spec: { budget: BUDGET, thresholds: { coolDownMs: 0 } }, onProgress }, async (lab) => {
+  const spec: SpecOverrides = { budget: BUDGET, thresholds: { coolDownMs: 0 }, foresight: { mode: "off" } };
+  return await withLab({ ...size, spec, onProgress }, async (lab) => {
     const deal = dealer(VICTIMS, random);
     const faults = { control: 0, collector: 0, postgres: 0, temporal: 0, reflex: 0 };
     const convergeMs: number[] = [];

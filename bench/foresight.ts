@@ -71,7 +71,7 @@ const MODES: readonly Mode[] = ["reactive", "foresight"];
 export async function benchForesight(options: ForesightOptions): Promise<ForesightFigures> {
   const { trials, seed, buildUpSeconds, quietSeconds, onProgress } = options;
   const plans = plansOf(options);
-  return await withLab({ ...SIZE, spec: {}, onProgress }, async (lab) => {
+  return await withLab({ ...SIZE, spec: { foresight: { mode: "off" } }, onProgress }, async (lab) => {
     const outcomes: Outcome[] = [];
     const play = async (mode: Mode, what: string, one: () => Promise<Outcome>) => {
       await setMode(lab, mode);

@@ -5,6 +5,7 @@
 
 import type { FaultKind } from "../lab/lab-client.ts";
 import { felt, quantile } from "../lab/measure.ts";
+import type { SpecOverrides } from "../lab/spec.ts";
 import {
   awaitGone,
   awaitWhole,
@@ -78,7 +79,13 @@ const BUDGET = { disruptedShareMaxPercent: 34, windowShareMaxPercent: 100, windo
 export async function benchHandover(options: HandoverOptions): Promise<HandoverFigures> {
   const { clients, sessions, pps, endpoints, onProgress } = options;
   const size = { clients, sessions, endpoints, ghosts: GHOSTS, packetsPerSecond: pps };
-  const spec = { budget: BUDGET, thresholds: { coolDownMs: 0 }, outlier: { ejectionBaseMs: 1_000, ejectionLongestMs: 2_000 } };
+  const spec: SpecOverrides = {
+    budget: BUDGET,
+    thresholds: { coolDownMs: 0 },
+    outlier: { ejectionBaseMs: 1_000, ejectionLongestMs: 2_000 },
+    // Whoever moves sessions here is the bench.
+    foresight: { mode: "off" },
+  };
   return await withLab({ ...size, spec, onProgress }, async (lab) => {
     const planned = await plannedMoves(lab, options);
     const crash = await losses(lab, "crash", options);

@@ -65,6 +65,13 @@ export function labSpec(
       slowStartMs: 5_000,
       ...overrides.outlier,
     },
-    foresight: { windowMs: 60_000, dwellMs: 5_000, scoreStaleMs: 10_000, costs: { launch: 0.2 }, ...overrides.foresight },
+    foresight: {
+      mode: "act",
+      windowMs: 60_000,
+      dwellMs: 5_000,
+      scoreStaleMs: 10_000,
+      costs: { launch: 0.2 },
+      ...overrides.foresight,
+    },
   });
 }
