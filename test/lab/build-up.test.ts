@@ -115,8 +115,8 @@ interface Announcement {
 
 test("rising loss begins with traces and ends with most of it lost", async () => {
   const fault = await begin("rising-loss", 10);
-  const early = await lossShare(3_000);
-  assert.ok(early > 0 && early < 0.08, `${early} is lost at first`);
+  const early = await lossShare(4_000);
+  assert.ok(early > 0 && early < 0.03, `${early} is lost at first`);
   await untilPart(fault, 1);
   const late = await lossShare(2_000);
   assert.ok(late > 0.45 && late < 0.75, `${late} is lost at the end`);
