@@ -8,7 +8,7 @@ import { awaitAtRest } from "../lab/open-lab.ts";
 import { awaitWhole, sessionsOf } from "../lab/trial.ts";
 import type { SessionState } from "../models/session.ts";
 import { awaitFullService } from "./at-rest.ts";
-import { type Look, lostBetween, type SpanCost, watchSpan } from "./span.ts";
+import { type AutomaticStep, type Look, lostBetween, type SpanCost, watchSpan } from "./span.ts";
 import type { BenchLab } from "./with-lab.ts";
 
 /** Reactive: `foresight.mode` of the swarm file is `off`. Foresight: `act`. */
@@ -35,6 +35,8 @@ export interface Outcome extends SpanCost {
   readonly leadSeconds: number | undefined;
   /** Drains, by automation, of endpoints without a fault. */
   readonly falseActions: number;
+  /** Of these, those on the strength of a prediction. */
+  readonly falsePredictions: number;
 }
 
 export interface Size {
@@ -71,7 +73,7 @@ export async function playTrial(lab: BenchLab, mode: Mode, plan: TrialPlan, size
     actedBeforeImpact: seen.leftAtMs <= Math.min(seen.impairedAtMs, failsAtMs),
     actedBeforeFirstLoss: seen.leftAtMs <= Math.min(seen.firstLossAtMs, failsAtMs),
     leadSeconds: own[0] === undefined ? undefined : (failsAtMs - own[0].atMs) / 1_000,
-    falseActions: cost.steps.filter((step) => step.kind === "drain" && step.endpoint !== endpoint).length,
+    ...falseDrains(cost.steps.filter((step) => step.endpoint !== endpoint)),
   };
 }
 
@@ -88,8 +90,13 @@ export async function playQuiet(lab: BenchLab, mode: Mode, seconds: number, size
     actedBeforeImpact: false,
     actedBeforeFirstLoss: false,
     leadSeconds: undefined,
-    falseActions: cost.steps.filter(({ kind }) => kind === "drain").length,
+    ...falseDrains(cost.steps),
   };
+}
+
+function falseDrains(onOthers: readonly AutomaticStep[]): Pick<Outcome, "falseActions" | "falsePredictions"> {
+  const drains = onOthers.filter(({ kind }) => kind === "drain");
+  return { falseActions: drains.length, falsePredictions: drains.filter(({ predicted }) => predicted).length };
 }
 
 async function beginFresh({ open, running }: BenchLab, { endpoints, ghosts, sessions }: Size): Promise<void> {

@@ -31,6 +31,8 @@ export interface ModeFigures {
   readonly actedBeforeFirstLoss: number;
   /** Drains, by automation, of endpoints without a fault. */
   readonly falseActions: number;
+  /** Of these, those on the strength of a prediction; the others react to what is measured, as they do under both modes. */
+  readonly falsePredictions: number;
   /** From the first automatic step on the endpoint (drain or less weight) to the stated failure time; of faults that had one. */
   readonly leadSecondsP50: number | undefined;
   readonly packetsSent: number;
@@ -56,7 +58,8 @@ export interface ForesightFigures {
   /** Foresight over reactive; undefined where the latter is nothing. */
   readonly interruptionRatio: number | undefined;
   readonly capacityRatio: number | undefined;
-  readonly falseActionsIn50EndpointHours: number;
+  /** Of foresight; drains that react to what is measured are not its own. */
+  readonly falsePredictionsIn50EndpointHours: number;
 }
 
 const SIZE: Size & { clients: number; packetsPerSecond: number } = {
@@ -100,7 +103,7 @@ export async function benchForesight(options: ForesightOptions): Promise<Foresig
       foresight,
       interruptionRatio: ratio(foresight.interruptionSeconds, reactive.interruptionSeconds),
       capacityRatio: ratio(foresight.capacityHours, reactive.capacityHours),
-      falseActionsIn50EndpointHours: (foresight.falseActions / foresight.endpointHours) * 50,
+      falsePredictionsIn50EndpointHours: (foresight.falsePredictions / foresight.endpointHours) * 50,
     };
   });
 }
@@ -135,6 +138,7 @@ function figuresOf(outcomes: readonly Outcome[]): ModeFigures {
     actedBeforeImpact: count((one) => one.actedBeforeImpact),
     actedBeforeFirstLoss: count((one) => one.actedBeforeFirstLoss),
     falseActions: sum((one) => one.falseActions),
+    falsePredictions: sum((one) => one.falsePredictions),
     leadSecondsP50: quantile(leads, 0.5),
     packetsSent: sum((one) => one.packetsSent),
     packetsLost,

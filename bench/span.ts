@@ -8,6 +8,7 @@ import type { ClientTraffic, LabTraffic } from "../lab/lab-client.ts";
 import { type Felt, felt } from "../lab/measure.ts";
 import type { OpenLab } from "../lab/open-lab.ts";
 import { settledTraffic } from "../lab/trial.ts";
+import { FAILS_WITHIN } from "../models/foresight.ts";
 import { LIMITS } from "../models/limits.ts";
 
 const SAMPLE_MS = 500;
@@ -26,6 +27,8 @@ export interface AutomaticStep {
   readonly kind: "drain" | "less-weight";
   /** Unix milliseconds. */
   readonly atMs: number;
+  /** Its reason is what is expected, not what is measured. */
+  readonly predicted: boolean;
   readonly text: string;
 }
 
@@ -82,11 +85,12 @@ async function lastAuditSeq(open: OpenLab): Promise<number> {
 /** A weight that a replacement gets after it has joined, or that is raised again, is no such step. */
 function stepOf({ action, endpoint, atMs, text, details, workflowId = "" }: AuditRow): AutomaticStep | undefined {
   if (endpoint === undefined) return undefined;
-  if (action === "drain") return { endpoint, kind: "drain", atMs, text };
+  const predicted = text.includes(FAILS_WITHIN);
+  if (action === "drain") return { endpoint, kind: "drain", atMs, predicted, text };
   const weight = (details as { weight?: unknown }).weight;
   const isLess =
     action === "set weight" && workflowId.startsWith("swarm/") && typeof weight === "number" && weight < FULL_WEIGHT;
-  return isLess ? { endpoint, kind: "less-weight", atMs, text } : undefined;
+  return isLess ? { endpoint, kind: "less-weight", atMs, predicted, text } : undefined;
 }
 
 const FULL_WEIGHT = 100;

@@ -21,6 +21,9 @@ export interface RiskRecord {
   readonly votes: readonly RiskBand[];
 }
 
+/** By these words a reason is told to stand on a prediction. */
+export const FAILS_WITHIN = "fails within";
+
 const ORDER: Readonly<Record<RiskBand, number>> = { low: 0, elevated: 1, high: 2 };
 
 /** The record after one more score. A score that is not newer than the last changes nothing, so that a repeated message is harmless. */
@@ -62,7 +65,7 @@ export function riskText(record: RiskRecord, policy: ForesightPolicy): string {
   const stakes = stakesOf(score, sessions, policy);
   const evidence = score.terms.slice(0, LIMITS.foresight.termsShown).map((term) => term.text);
   const because = evidence.length === 0 ? "" : ` (${evidence.join("; ")})`;
-  const failure = `fails within ${span(policy.windowMs)} with probability ${interval(score.failure)}${because}`;
+  const failure = `${FAILS_WITHIN} ${span(policy.windowMs)} with probability ${interval(score.failure)}${because}`;
   const overload = score.overload.value > 0 ? `, is overloaded with ${interval(score.overload)}` : "";
   return `${failure}${overload}; leaving ${sessions} sessions there is expected to cost ${units(stakes.staying)}, moving them ${units(stakes.replacing)}`;
 }
