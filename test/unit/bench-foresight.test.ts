@@ -27,7 +27,7 @@ test("packets lost between two looks are those of the later one less those of th
   assert.deepEqual(lostBetween({ atMs: 2_600, before, after }, "somebody else"), { lost: 0, share: 0 });
 });
 
-test("the same seed deals the same cards, each as often as any other when all are dealt", () => {
+test("the same seed deals the same cards, each equally often when all are dealt", () => {
   const cards = ["a", "b", "c", "d"] as const;
   fc.assert(
     fc.property(fc.integer(), fc.integer({ min: 1, max: 5 }), (seed, rounds) => {
