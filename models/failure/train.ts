@@ -6,7 +6,7 @@ import { calibrated, fitCalibration } from "./calibrate.ts";
 import { type Ensemble, type EnsembleTask, scoreOf, type TrainingSet, trainEnsemble } from "./ensemble.ts";
 import { FeatureExtractor } from "./features.ts";
 import { binned, type Matrix } from "./matrix.ts";
-import { averagePrecision, bestF1, brierScore, calibrationError, reliability } from "./metrics.ts";
+import { averagePrecision, bestF1, brierScore, calibrationError, positivesIn, reliability } from "./metrics.ts";
 import { type FailureModel, mixedScore } from "./model.ts";
 import { featuresOf, planFeatures } from "./plan-features.ts";
 import { Random } from "./random.ts";
@@ -126,14 +126,12 @@ function unseenScores(
 
 /** The share of boosting with the best average precision on unseen units. */
 function chooseMix(scores: Scores, labels: Uint8Array, weights: Float64Array): number {
-  const used = Int32Array.from(labels.keys()).filter((row) => (weights[row] as number) > 0);
-  const own = Uint8Array.from(used, (row) => labels[row] as number);
   let best = { mix: 0.5, precision: Number.NEGATIVE_INFINITY };
   for (const mix of MIXES) {
-    const mixed = Float64Array.from(used, (row) =>
+    const mixed = Float64Array.from(labels, (_, row) =>
       mixedScore(mix, scores.forest[row] as number, scores.boosting[row] as number),
     );
-    const precision = averagePrecision(mixed, own);
+    const precision = averagePrecision(mixed, labels, weights);
     if (precision > best.precision) best = { mix, precision };
   }
   return best.mix;
@@ -141,35 +139,26 @@ function chooseMix(scores: Scores, labels: Uint8Array, weights: Float64Array): n
 
 export type TrainMetrics = ReturnType<typeof metricsOf>;
 
-function metricsOf(probabilities: Float64Array, labels: Uint8Array, weights: Float64Array, folds: Int32Array) {
-  const used = Int32Array.from(labels.keys()).filter((row) => (weights[row] as number) > 0);
-  const said = Float64Array.from(used, (row) => probabilities[row] as number);
-  const own = Uint8Array.from(used, (row) => labels[row] as number);
-  const positives = own.reduce((sum, label) => sum + label, 0);
-  const baseRate = positives / Math.max(1, own.length);
-  const ap = averagePrecision(said, own);
+function metricsOf(said: Float64Array, labels: Uint8Array, weights: Float64Array, folds: Int32Array) {
+  const used = weights.reduce((sum, weight) => sum + (weight > 0 ? 1 : 0), 0);
+  const positives = labels.reduce((sum, label, row) => sum + ((weights[row] as number) > 0 ? label : 0), 0);
+  const baseRate = baseRateOf(labels, weights);
+  const ap = averagePrecision(said, labels, weights);
   const byFold = Array.from({ length: FOLDS }, (_, fold) => {
-    const rows = Int32Array.from(used.keys()).filter((at) => folds[used[at] as number] === fold);
-    const foldLabels = Uint8Array.from(rows, (at) => own[at] as number);
-    const rate = foldLabels.reduce((sum, label) => sum + label, 0) / Math.max(1, rows.length);
-    return (
-      averagePrecision(
-        Float64Array.from(rows, (at) => said[at] as number),
-        foldLabels,
-      ) / rate
-    );
+    const own = weights.map((weight, row) => (folds[row] === fold ? weight : 0));
+    return averagePrecision(said, labels, own) / baseRateOf(labels, own);
   }).filter((factor) => Number.isFinite(factor));
-  const brier = brierScore(said, own);
+  const brier = brierScore(said, labels, weights);
   const brierOfBaseRate = baseRate * (1 - baseRate);
-  const enough = positives >= CLASS_ROWS_MIN && own.length - positives >= CLASS_ROWS_MIN;
+  const enough = positives >= CLASS_ROWS_MIN && used - positives >= CLASS_ROWS_MIN;
   return {
-    rows: own.length,
+    rows: used,
     positives,
     ap: finite(ap),
     brier: finite(brier),
-    brierOfBaseRate,
-    calibrationError: finite(calibrationError(reliability(said, own, CALIBRATION_BINS))),
-    bestF1: bestF1(said, own),
+    brierOfBaseRate: finite(brierOfBaseRate),
+    calibrationError: finite(calibrationError(reliability(said, labels, CALIBRATION_BINS, weights))),
+    bestF1: bestF1(said, labels, weights),
     /** Whether the telemetry tells failures from the rest at all. Where it does not, nothing may be done on the model's word. */
     carriesSignal:
       enough &&
@@ -177,6 +166,10 @@ function metricsOf(probabilities: Float64Array, labels: Uint8Array, weights: Flo
       brier <= (1 - BRIER_GAIN_SHARE_MIN) * brierOfBaseRate &&
       byFold.every((factor) => factor >= FOLD_SIGNAL_FACTOR_MIN),
   };
+}
+
+function baseRateOf(labels: Uint8Array, weights: Float64Array): number {
+  return positivesIn(labels, weights) / weights.reduce((sum, weight) => sum + weight, 0);
 }
 
 function finite(value: number): number {

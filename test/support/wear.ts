@@ -9,11 +9,13 @@ export interface WearOptions {
   readonly isTold?: boolean;
   readonly regimes?: number;
   readonly missingShare?: number;
+  /** Rows of the shortest life; the longest has twice as many. Wear grows e-fold in a quarter of it. */
+  readonly lifeMin?: number;
 }
 
 export const WEAR_WINDOW = 20;
 
-export function wearTable({ units, seed, isTold = true, regimes = 3, missingShare = 0 }: WearOptions): UnitTable {
+export function wearTable({ units, seed, isTold = true, regimes = 3, missingShare = 0, lifeMin = 60 }: WearOptions): UnitTable {
   const random = new Random(seed);
   const columns = ["op1", "heat", "noise", "flow", "errors"];
   const cells: number[] = [];
@@ -22,12 +24,12 @@ export function wearTable({ units, seed, isTold = true, regimes = 3, missingShar
   const timeToFailure: number[] = [];
   for (let one = 0; one < units; one++) {
     // Where nothing tells of the wear, age must not either: failures come at a constant rate.
-    const life = isTold ? 60 + random.below(60) : 1 + Math.floor(-80 * Math.log(1 - random.next()));
+    const life = isTold ? lifeMin + random.below(lifeMin) : 1 + Math.floor(-80 * Math.log(1 - random.next()));
     const own = random.normal();
     for (let at = 1; at <= life; at++) {
-      const wear = isTold ? 4 * Math.exp((at - life) / 15) : 0;
+      const wear = isTold ? 4 * Math.exp(((at - life) * 4) / lifeMin) : 0;
       const regime = random.below(regimes);
-      const errors = random.next() < (isTold && life - at < 10 ? 0.4 : 0.02) ? 1 : 0;
+      const errors = random.next() < (isTold && life - at < lifeMin / 6 ? 0.4 : 0.02) ? 1 : 0;
       const row = [
         regime * 10 + random.normal() * 0.01,
         regime * 50 + own + wear + random.normal(),

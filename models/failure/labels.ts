@@ -1,0 +1,34 @@
+/**
+ * Labels where one's own actions hide the outcome. A unit that was taken out before its failure is no proof that it would have lasted:
+ * its last window is left out of the training. What is left out is made up for by a small control slice, units with an alarm on which
+ * nothing drastic was done (their weight is lowered later, no session suffers): they stand for all units with an alarm.
+ */
+import type { UnitTable } from "./table.ts";
+
+/** What was done about one unit. Times in the unit of the table's. */
+export interface Handling {
+  /** When the alarm was raised; undefined: never. */
+  readonly alarmAt: number | undefined;
+  /** Whether the unit was in the control slice, so that its outcome was seen. */
+  readonly isControl: boolean;
+}
+
+/** Share of the units with an alarm that are in the control slice. */
+export const CONTROL_SHARE_DEFAULT = 0.1;
+
+/**
+ * Weights of the rows for training: 0 where the outcome was hidden, 1/share for a control unit from one window before its alarm on
+ * (inverse of the chance that the outcome was seen), else 1. Rows more than a window before the action are certain: the unit was still there.
+ */
+export function retrainingWeights(
+  table: UnitTable,
+  window: number,
+  handling: readonly Handling[],
+  controlShare: number,
+): Float64Array {
+  return Float64Array.from(table.unit, (unit, row) => {
+    const { alarmAt, isControl } = handling[unit] ?? { alarmAt: undefined, isControl: false };
+    if (alarmAt === undefined || (table.time[row] as number) <= alarmAt - window) return 1;
+    return isControl ? 1 / controlShare : 0;
+  });
+}
