@@ -10,7 +10,7 @@ const REGRESSION = {
   /** Ridge on the common coefficients, as a share of the mean square of an input. */
   commonRidge: 1e-3,
   /** Pull of a series' own coefficients towards the common ones, in the same unit: nearly its own, halfway, … */
-  ownRidges: [0.03, 0.3],
+  ownRidges: [0.003, 0.03, 0.3],
   /** A window's unit is at least this share of the season-to-season change. */
   unitMin: 0.1,
   /** Outcomes beyond so many units teach no more than these. */

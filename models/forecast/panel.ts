@@ -3,7 +3,8 @@
  * horizon is learned from all series together, and bent for each towards its own past; simple seasonal forecasts race with them. What each
  * was worth is seen on the end of the series' own past, and the racers are weighed by it.
  */
-import { at, quantileOfSorted } from "./numeric.ts";
+import { at } from "./numeric.ts";
+import { Spread, widthsOf } from "./panel-interval.ts";
 import { PanelRegression } from "./panel-regression.ts";
 
 export interface PanelOptions {
@@ -25,10 +26,6 @@ const PANEL = {
   origins: 7,
   /** A racer's weight goes with its mean absolute error to this power. */
   errorPower: 4,
-  /** Prior on a series' own errors: so many origins' worth of the usual one. */
-  errorPrior: 1,
-  /** 95 % interval. */
-  tail: 0.025,
   /** Multiples of a season after which a series may repeat: a week of days. */
   longSeasons: 7,
 } as const;
@@ -53,12 +50,17 @@ export function forecastPanel(series: readonly Float64Array[], options: PanelOpt
   const regression = new PanelRegression(series, scales, options, held);
   const validated = series.map((values, index) => validate(values, scales[index] as number, index, regression, options));
   regression.learnAll();
-  const bands = bandOf(validated, options.horizon);
+  const widths = widthsOf(
+    validated.map(({ residuals, error, scale }) => new Spread(residuals, error, scale, options.season)),
+    options.horizon,
+  );
   return validated.map((one, index) => {
     const racers = [...simpleRacers(options), ...regression.racers(index)];
     const points = weigh(racers, one.weights, one.values, one.values.length, options.horizon);
-    const lower = points.map((point, step) => point + at(bands.lower, step) * one.error);
-    const upper = points.map((point, step) => point + at(bands.upper, step) * one.error);
+    const spread = new Spread(one.residuals, one.error, one.scale, options.season);
+    const half = points.map((_, step) => at(widths, step) * spread.at(step, undefined));
+    const lower = points.map((point, step) => point - at(half, step));
+    const upper = points.map((point, step) => point + at(half, step));
     return { points, lower, upper };
   });
 }
@@ -157,19 +159,4 @@ function weighed(forecasts: readonly Float64Array[], weights: readonly number[])
     for (let step = 0; step < sum.length; step++) sum[step] = at(sum, step) + at(weights, index) * at(forecast, step);
   });
   return sum;
-}
-
-/** How far off the forecasts were, in units of their series' own mean error, at both ends of the interval for each step ahead. */
-function bandOf(validated: readonly Validated[], horizon: number): { lower: Float64Array; upper: Float64Array } {
-  const lower = new Float64Array(horizon);
-  const upper = new Float64Array(horizon);
-  for (let step = 0; step < horizon; step++) {
-    const errors: number[] = [];
-    for (const { residuals, error } of validated) for (const one of residuals) errors.push(Math.abs(at(one, step)) / error);
-    const sorted = Float64Array.from(errors).sort();
-    const wide = sorted.length === 0 ? 4 : quantileOfSorted(sorted, sorted.length, 1 - 2 * PANEL.tail);
-    lower[step] = -wide;
-    upper[step] = wide;
-  }
-  return { lower, upper };
 }
