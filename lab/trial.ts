@@ -39,12 +39,15 @@ export async function loseEndpoint(around: Surroundings, kind: FaultKind, endpoi
   const ejected = await awaitEjection(balancer, endpoint, seqBefore);
   await awaitSessionsElsewhere(balancer, held, endpoint, fault.atMs);
   const traffic = await settledTraffic(lab);
+  // A gap of somebody else is not this endpoint's, whatever its cause.
+  const lost = new Set(held.map(({ publicKey }) => publicKey));
+  const affected = { ...traffic, clients: traffic.clients.filter(({ publicKey }) => lost.has(publicKey)) };
   return {
     ...felt(traffic),
     endpoint,
     sessions: held.length,
     detectMs: ejected.atMs - fault.atMs,
-    recoverMs: Math.max(0, ...recoveries(traffic, fault.atMs, GAP_MS_MIN)),
+    recoverMs: Math.max(0, ...recoveries(affected, fault.atMs, GAP_MS_MIN)),
   };
 }
 

@@ -52,7 +52,8 @@ export async function endpointLost(input: LostInput): Promise<LossHandled> {
     times.takeoverConfirmedAtMs = Date.now();
     const called = spec.outlier.takeover ? `${takeover.adopted} were called again` : "nobody is called: takeover is off";
     journal.note(`Of ${counted(takeover.held, "session")}, ${takeover.alive} found elsewhere; ${called}.`);
-    if ((await answersByItself(journal, input)) || (spec.recoverInPlace && (await recoverInPlace(journal, input)))) {
+    const stranded = takeover.held - takeover.alive;
+    if ((await answersByItself(journal, input)) || (spec.recoverInPlace && (await recoverInPlace(journal, input, stranded)))) {
       times.servedAgainAtMs = Date.now();
       return await finish(journal, input, times, { outcome: "recovered", replacement: undefined });
     }
@@ -75,10 +76,14 @@ async function answersByItself(journal: Journal, input: LostInput): Promise<bool
   return answers;
 }
 
-/** False when the endpoint does not answer through its tunnel afterwards. */
-async function recoverInPlace(journal: Journal, input: LostInput): Promise<boolean> {
+/**
+ * False when the endpoint does not answer through its tunnel afterwards. It calls its clients only when `stranded` sessions live nowhere
+ * else: one that was frozen still believes that it holds them all, and would call them away from where they are served.
+ */
+async function recoverInPlace(journal: Journal, input: LostInput, stranded: number): Promise<boolean> {
   const { endpoint, reason, spec } = input;
   const { swarm } = journal;
+  const adopts = spec.outlier.takeover && stranded > 0;
   journal.enter("recovering");
   try {
     await step(journal, () =>
@@ -88,7 +93,7 @@ async function recoverInPlace(journal: Journal, input: LostInput): Promise<boole
     );
     await step(journal, () =>
       doubtfulAgents.recoverWireguard.executeWithOptions({ summary: `Restart WireGuard on ${endpoint}` }, [
-        { swarm, reason, endpoint, operation: operationKey("recover"), adopts: spec.outlier.takeover },
+        { swarm, reason, endpoint, operation: operationKey("recover"), adopts },
       ]),
     );
   } catch (thrown) {

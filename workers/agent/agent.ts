@@ -252,16 +252,19 @@ export class Agent {
 
   /** Sessions to bring back after a restart of the device: those it had, less those the balancer has moved elsewhere since. */
   async #recover(adopts: boolean): Promise<number> {
-    if (!adopts) return await this.#tunnel.recover([]);
+    if (adopts) await this.#learnWhatMoved();
+    const recovered = await this.#tunnel.recover(adopts ? this.#sessions.alive(Date.now()) : []);
+    this.#reporter.tunnel.restarted();
+    return recovered;
+  }
+
+  async #learnWhatMoved(): Promise<void> {
     try {
       const known = await this.#reflex.get("/v1/sessions", { ...PUSH, schema: z.array(SessionState) });
       for (const session of known) if (session.endpoint !== this.#config.endpoint) this.#sessions.learnElsewhere(session);
     } catch (thrown) {
       this.#log.warn({ event: "reflex-sessions-unknown", detail: messageOf(thrown) });
     }
-    const recovered = await this.#tunnel.recover(this.#sessions.alive(Date.now()));
-    this.#reporter.tunnel.restarted();
-    return recovered;
   }
 
   async #pause(ms: number): Promise<void> {
