@@ -145,7 +145,9 @@ test("what matters is announced, and nothing else", async () => {
       await send(heartbeatOf("ep-1", n + 1, { swarm: "news", ...over }));
     await eventually("silence is heard", () => heard.includes("ep-1 silent"), 10_000);
     assert.ok(news.countOf("news") > before && news.countOf("nobody") === other);
-    assert.deepEqual(heard, ["ep-1 joined", "ep-1 tunnel-down", "ep-1 tunnel-up", "ep-1 silent"]);
+    // They only wake, so they may overtake each other on their connections.
+    await eventually("all are heard", () => heard.length >= 4);
+    assert.deepEqual(heard.sort(), ["ep-1 joined", "ep-1 silent", "ep-1 tunnel-down", "ep-1 tunnel-up"]);
   } finally {
     stop.abort();
     await Promise.all([listener, news.close()]);
