@@ -66,6 +66,7 @@ export function labSpec(
       ...overrides.outlier,
     },
     foresight: {
+      mode: "act",
       windowMs: 60_000,
       dwellMs: 5_000,
       scoreStaleMs: 10_000,
