@@ -16,10 +16,14 @@ export function riskOf(state: SwarmState, endpoint: string, now: number): { band
   return record === undefined ? undefined : { band: bandAt(record, policy, now), record };
 }
 
-/** The surest first. Nobody is moved when half of the swarm looks the same: then a common cause, or the model, is doubted. */
+/**
+ * The surest first. Nobody is moved when half of the swarm looks the same: then a common cause, or the model, is doubted. Nor by a band
+ * that only its dwell upholds: what was withheld then may have passed.
+ */
 export function predictedMoves(state: SwarmState, beliefs: readonly Belief[], now: number): readonly MoveStep[] {
   if (isCommon(state, beliefs, now)) return [];
   return highRisks(state, beliefs, now)
+    .filter(({ record }) => record.votes.at(-1) === "high")
     .toSorted((a, b) => b.record.score.failure.low - a.record.score.failure.low)
     .map(({ endpoint, record }) => {
       const reason = `${endpoint} ${riskText(record, state.spec.foresight)}.`;

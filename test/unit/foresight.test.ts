@@ -155,6 +155,14 @@ describe("the decision", () => {
     assert.deepEqual(kinds(again), [], "the old scores do not move it a second time");
   });
 
+  test("moves nobody for a risk that has passed, though its band is kept for a while", () => {
+    const high = told(settled("act"), 0.9, 2);
+    const atMs = now + STEP_MS;
+    const passed = takeScores(high, [{ score: scoreOf(0, { atMs }), sessions: 100 }], atMs);
+    assert.equal(passed.risks?.[0]?.band, "high");
+    assert.ok(!kinds(plan(passed, seen(), atMs)).includes("drain-and-replace"));
+  });
+
   test("lowers the weight in proportion while the risk is elevated, and raises it when it is over", () => {
     const made = plan(told(settled("act"), 0.4, 2), seen(), now);
     assert.deepEqual(
