@@ -9,8 +9,8 @@ const REGRESSION = {
   windowSeasons: 8,
   /** Ridge on the common coefficients, as a share of the mean square of an input. */
   commonRidge: 1e-3,
-  /** Pull of a series' own coefficients towards the common ones, in the same unit: nearly its own, halfway, … */
-  ownRidges: [0.003, 0.03, 0.3],
+  /** Pull of a series' own coefficients towards the common ones, in the same unit: from nearly its own on. */
+  ownRidges: [0.0005, 0.005, 0.05],
   /** A window's unit is at least this share of the season-to-season change. */
   unitMin: 0.1,
   /** Outcomes beyond so many units teach no more than these. */
@@ -105,12 +105,16 @@ export class PanelRegression {
   /** The common forecast, and the series' own at each pull; each gives NaN where the past is shorter than the window. */
   racers(index: number): ((values: Float64Array, now: number) => Float64Array)[] {
     const moments = this.moments[index] as Moments;
+    const scale = at(this.scales, index);
+    const { common } = this;
     const own = REGRESSION.ownRidges.map((ridge) => {
-      return moments.rows === 0 || this.common.length === 0 ? this.common : this.solve(moments, ridge, this.common);
+      let solved: Float64Array | undefined;
+      return (values: Float64Array, now: number): Float64Array => {
+        solved ??= moments.rows === 0 || common.length === 0 ? common : this.solve(moments, ridge, common);
+        return this.apply(values, now, scale, solved);
+      };
     });
-    return [this.common, ...own].map(
-      (coefficients) => (values, now) => this.apply(values, now, at(this.scales, index), coefficients),
-    );
+    return [(values, now) => this.apply(values, now, scale, common), ...own];
   }
 
   private apply(values: Float64Array, now: number, scale: number, coefficients: Float64Array): Float64Array {

@@ -26,6 +26,8 @@ const PANEL = {
   origins: 7,
   /** A racer's weight goes with its mean absolute error to this power. */
   errorPower: 4,
+  /** A racer with less than this of the best one's weight is not asked. */
+  weightMin: 0.1,
   /** Multiples of a season after which a series may repeat: a week of days. */
   longSeasons: 7,
 } as const;
@@ -135,7 +137,10 @@ function meanError(values: Float64Array, origins: readonly number[], forecasts: 
 function weightsOf(errors: readonly number[], scale: number): number[] {
   const least = 1e-6 * scale + Number.MIN_VALUE;
   const best = Math.max(least, Math.min(...errors.filter((error) => Number.isFinite(error))));
-  const raw = errors.map((error) => (Number.isFinite(error) ? (best / Math.max(error, least)) ** PANEL.errorPower : 0));
+  const raw = errors.map((error) => {
+    const weight = Number.isFinite(error) ? (best / Math.max(error, least)) ** PANEL.errorPower : 0;
+    return weight < PANEL.weightMin ? 0 : weight;
+  });
   const total = raw.reduce((sum, weight) => sum + weight, 0);
   return total > 0 ? raw.map((weight) => weight / total) : raw.map((_, index) => (index === 0 ? 1 : 0));
 }
