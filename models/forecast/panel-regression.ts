@@ -17,6 +17,9 @@ const REGRESSION = {
   changeMax: 5,
 } as const;
 
+/** Rows whose products are added at once; `addProducts` is written out for so many. */
+const BLOCK_ROWS = 4;
+
 interface Moments {
   readonly inputs: Float64Array;
   readonly outputs: Float64Array;
@@ -81,12 +84,21 @@ export class PanelRegression {
     if (!(scale > 0)) return;
     const size = this.window;
     const row = new Float64Array(size);
+    const block = new Float64Array(BLOCK_ROWS * (size + this.horizon));
     const last = values.length - held - this.horizon;
     let now = at(this.learned, index);
-    for (; now <= last; now++) {
+    for (let filled = 0; now <= last; now++) {
       const { anchor, unit } = this.fillWindow(values, now, scale, row);
-      addProducts(moments, row, size, this.horizon, (step) => clip((at(values, now + step) - anchor) / unit));
+      const start = filled * (size + this.horizon);
+      block.set(row, start);
+      for (let step = 0; step < this.horizon; step++)
+        block[start + size + step] = clip((at(values, now + step) - anchor) / unit);
       moments.rows += 1;
+      filled += 1;
+      if (filled < BLOCK_ROWS && now < last) continue;
+      block.fill(0, filled * (size + this.horizon));
+      addProducts(moments, block, size, this.horizon);
+      filled = 0;
     }
     this.learned[index] = now;
   }
@@ -157,25 +169,25 @@ function addTo(sum: Float64Array, added: Float64Array): void {
   for (let place = 0; place < sum.length; place++) sum[place] = (sum[place] as number) + (added[place] as number);
 }
 
-/** Adds row' row (lower triangle) and row' output to the moments. */
-function addProducts(
-  moments: Moments,
-  row: Float64Array,
-  size: number,
-  horizon: number,
-  outputOf: (step: number) => number,
-): void {
-  const { inputs, outputs } = moments;
-  const output = Float64Array.from({ length: horizon }, (_, step) => outputOf(step));
+/** Adds row' row (lower triangle) and row' output of a block of rows, each followed by its output; four at once spare the memory. */
+function addProducts({ inputs, outputs }: Moments, block: Float64Array, size: number, horizon: number): void {
+  const width = size + horizon;
+  const [second, third, fourth] = [width, 2 * width, 3 * width];
   for (let one = 0; one < size; one++) {
-    const value = row[one] as number;
+    const first = block[one] as number;
+    const next = block[second + one] as number;
+    const after = block[third + one] as number;
+    const last = block[fourth + one] as number;
+    const productAt = (other: number): number =>
+      first * (block[other] as number) +
+      next * (block[second + other] as number) +
+      after * (block[third + other] as number) +
+      last * (block[fourth + other] as number);
     const start = one * size;
-    for (let other = 0; other <= one; other++) {
-      inputs[start + other] = (inputs[start + other] as number) + value * (row[other] as number);
-    }
+    for (let other = 0; other <= one; other++) inputs[start + other] = (inputs[start + other] as number) + productAt(other);
     const outputStart = one * horizon;
     for (let step = 0; step < horizon; step++) {
-      outputs[outputStart + step] = (outputs[outputStart + step] as number) + value * (output[step] as number);
+      outputs[outputStart + step] = (outputs[outputStart + step] as number) + productAt(size + step);
     }
   }
 }
