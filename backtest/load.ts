@@ -37,10 +37,13 @@ const TRAINED_SHARE = 0.7;
 export async function backtestLoad(options: LoadBacktestOptions): Promise<LoadReport> {
   const table = await readTable(options.data);
   checkTable(table, options);
-  const entries = table.columns.slice(1).map((name, index): [string, SeriesScore] => {
+  const from = Math.floor(table.rows.length * TRAINED_SHARE);
+  const entries = table.columns.slice(1).flatMap((name, index): [string, SeriesScore][] => {
     const values = Float64Array.from(table.rows, (_, row) => numberOf(table, row, index + 1));
-    return [name, scoreSeries(values, options)];
+    // A series that nobody measured in the tested part says nothing.
+    return values.subarray(from).every(Number.isNaN) ? [] : [[name, scoreSeries(values, options)]];
   });
+  if (entries.length === 0) throw badFile(table.file, "its last 30 % have no value; expected some in one series at least");
   return { average: averageOf(entries.map(([, score]) => score)), series: Object.fromEntries(entries) };
 }
 
