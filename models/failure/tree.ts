@@ -45,8 +45,8 @@ interface Nodes {
   readonly gain: number[];
 }
 
-/** Bins a column can have; a code is one byte. */
-const BINS_MAX = 256;
+/** Of one bin: sums of gradient and hessian, and the number of rows. */
+const SUMS = 3;
 
 /** Grows a tree on `rows` (drawn rows; one that is drawn twice is there twice); reorders `rows`. */
 export function growTree(
@@ -72,9 +72,12 @@ class Grower {
   readonly #options: GrowOptions;
   readonly #random: Random;
   readonly #nodes: Nodes = { feature: [], threshold: [], left: [], right: [], value: [], gain: [] };
-  readonly #gradientSums = new Float64Array(BINS_MAX);
-  readonly #hessianSums = new Float64Array(BINS_MAX);
-  readonly #counts = new Int32Array(BINS_MAX);
+  /** Histograms of all columns are made where all are tried: then a child's is what its parent's and its sibling's differ by. */
+  readonly #triesAll: boolean;
+  /** Length of one column's histogram. */
+  readonly #stride: number;
+  readonly #scratch: Float64Array;
+  readonly #spare: Float64Array[] = [];
   readonly #gradientOf: Float64Array;
   readonly #hessianOf: Float64Array;
   readonly #right: Int32Array;
@@ -95,6 +98,9 @@ class Grower {
     this.#hessian = hessian;
     this.#options = options;
     this.#random = random;
+    this.#triesAll = options.columnsPerSplit >= columns.length;
+    this.#stride = SUMS * (1 + columns.reduce((most, column) => Math.max(most, (bins.cuts[column] as Float64Array).length), 0));
+    this.#scratch = new Float64Array(this.#stride);
     this.#gradientOf = new Float64Array(rows.length);
     this.#hessianOf = new Float64Array(rows.length);
     this.#right = new Int32Array(rows.length);
@@ -112,9 +118,8 @@ class Grower {
     };
   }
 
-  /** Makes the node of the rows from `start` to `end`, and those below it; returns its number. */
-  grow(start: number, end: number, depth: number): number {
-    const { depthMax, leafRowsMin, ridge } = this.#options;
+  /** Makes the node of the rows from `start` to `end`, and those below it; returns its number. Takes `histogram`, that of the rows. */
+  grow(start: number, end: number, depth: number, histogram?: Float64Array): number {
     let gradient = 0;
     let hessian = 0;
     for (let i = start; i < end; i++) {
@@ -122,6 +127,7 @@ class Grower {
       gradient += this.#gradient[row] as number;
       hessian += this.#hessian[row] as number;
     }
+    const { ridge } = this.#options;
     const node = this.#nodes.feature.length;
     this.#nodes.feature.push(-1);
     this.#nodes.threshold.push(0);
@@ -129,61 +135,105 @@ class Grower {
     this.#nodes.right.push(-1);
     this.#nodes.gain.push(0);
     this.#nodes.value.push(hessian + ridge > 0 ? gradient / (hessian + ridge) : 0);
-    if (depth >= depthMax || end - start < 2 * leafRowsMin) return node;
-    const split = this.#bestSplit(start, end, gradient, hessian);
-    if (split === undefined) return node;
+    if (!this.#maySplit(end - start, depth)) return node;
+    const own = this.#triesAll ? (histogram ?? this.#histogramOf(start, end)) : undefined;
+    const split =
+      own === undefined
+        ? this.#bestOfSome(start, end, gradient, hessian)
+        : this.#bestOfAll(own, end - start, gradient, hessian);
+    if (split === undefined) {
+      if (own !== undefined) this.#spare.push(own);
+      return node;
+    }
     const middle = this.#partition(start, end, split);
+    const [ofLeft, ofRight] = own === undefined ? [] : this.#divided(own, start, middle, end, depth + 1);
     this.#nodes.feature[node] = split.feature;
-    this.#nodes.value[node] = 0;
     this.#nodes.gain[node] = split.gain;
+    this.#nodes.value[node] = 0;
     this.#nodes.threshold[node] = this.#bins.cuts[split.feature]?.[split.bin] as number;
-    this.#nodes.left[node] = this.grow(start, middle, depth + 1);
-    this.#nodes.right[node] = this.grow(middle, end, depth + 1);
+    this.#nodes.left[node] = this.grow(start, middle, depth + 1, ofLeft);
+    this.#nodes.right[node] = this.grow(middle, end, depth + 1, ofRight);
     return node;
   }
 
-  #bestSplit(start: number, end: number, gradient: number, hessian: number): Split | undefined {
-    const { columnsPerSplit, gainMin } = this.#options;
-    const tried = Math.min(columnsPerSplit, this.#columns.length);
-    if (tried < this.#columns.length) this.#random.shuffleFront(this.#columns, tried);
-    for (let i = start; i < end; i++) {
-      const row = this.#rows[i] as number;
-      this.#gradientOf[i] = this.#gradient[row] as number;
-      this.#hessianOf[i] = this.#hessian[row] as number;
+  #maySplit(rows: number, depth: number): boolean {
+    return depth < this.#options.depthMax && rows >= 2 * this.#options.leafRowsMin;
+  }
+
+  /** The histograms of both children, of those that may split: the smaller one's is made, the other's is the rest of `own`. */
+  #divided(own: Float64Array, start: number, middle: number, end: number, depth: number): (Float64Array | undefined)[] {
+    const mayLeft = this.#maySplit(middle - start, depth);
+    const mayRight = this.#maySplit(end - middle, depth);
+    if (!mayLeft && !mayRight) {
+      this.#spare.push(own);
+      return [];
     }
+    const isLeftSmaller = middle - start <= end - middle;
+    const smaller = isLeftSmaller ? this.#histogramOf(start, middle) : this.#histogramOf(middle, end);
+    for (let i = 0; i < own.length; i++) own[i] = (own[i] as number) - (smaller[i] as number);
+    const [ofLeft, ofRight] = isLeftSmaller ? [smaller, own] : [own, smaller];
+    if (!mayLeft) this.#spare.push(ofLeft);
+    if (!mayRight) this.#spare.push(ofRight);
+    return [mayLeft ? ofLeft : undefined, mayRight ? ofRight : undefined];
+  }
+
+  #histogramOf(start: number, end: number): Float64Array {
+    const histogram = this.#spare.pop() ?? new Float64Array(this.#stride * this.#columns.length);
+    this.#gather(start, end);
+    for (let i = 0; i < this.#columns.length; i++) {
+      const column = histogram.subarray(i * this.#stride, (i + 1) * this.#stride);
+      this.#fill(column, this.#columns[i] as number, start, end);
+    }
+    return histogram;
+  }
+
+  #bestOfAll(histogram: Float64Array, rows: number, gradient: number, hessian: number): Split | undefined {
+    let best: Split | undefined;
+    for (let i = 0; i < this.#columns.length; i++) {
+      const column = histogram.subarray(i * this.#stride, (i + 1) * this.#stride);
+      best = this.#bestOfColumn(column, this.#columns[i] as number, rows, gradient, hessian, best) ?? best;
+    }
+    return best;
+  }
+
+  /** Of a few columns, drawn for this split. */
+  #bestOfSome(start: number, end: number, gradient: number, hessian: number): Split | undefined {
+    const tried = this.#options.columnsPerSplit;
+    this.#random.shuffleFront(this.#columns, tried);
+    this.#gather(start, end);
     let best: Split | undefined;
     for (let i = 0; i < tried; i++) {
       const feature = this.#columns[i] as number;
-      const found = this.#bestOfColumn(feature, start, end, gradient, hessian, best?.gain ?? gainMin);
-      if (found !== undefined) best = found;
+      this.#fill(this.#scratch, feature, start, end);
+      best = this.#bestOfColumn(this.#scratch, feature, end - start, gradient, hessian, best) ?? best;
     }
     return best;
   }
 
   #bestOfColumn(
+    sums: Float64Array,
     feature: number,
-    start: number,
-    end: number,
+    rows: number,
     gradient: number,
     hessian: number,
-    toBeat: number,
+    toBeat: Split | undefined,
   ): Split | undefined {
     const cuts = (this.#bins.cuts[feature] as Float64Array).length;
-    if (cuts === 0) return undefined;
-    const { leafRowsMin, ridge } = this.#options;
-    this.#fillHistogram(feature, start, end, cuts);
+    const { leafRowsMin, ridge, gainMin } = this.#options;
     const whole = (gradient * gradient) / (hessian + ridge);
     let leftGradient = 0;
     let leftHessian = 0;
-    let leftCount = 0;
-    let bestGain = toBeat;
+    let leftRows = 0;
+    let bestGain = toBeat?.gain ?? gainMin;
     let bestBin = -1;
     for (let bin = 0; bin < cuts; bin++) {
-      leftGradient += this.#gradientSums[bin] as number;
-      leftHessian += this.#hessianSums[bin] as number;
-      leftCount += this.#counts[bin] as number;
-      if (leftCount < leafRowsMin || this.#counts[bin] === 0) continue;
-      if (end - start - leftCount < leafRowsMin) break;
+      const count = sums[bin * SUMS + 2] as number;
+      if (count === 0) continue;
+      leftGradient += sums[bin * SUMS] as number;
+      leftHessian += sums[bin * SUMS + 1] as number;
+      leftRows += count;
+      if (leftRows < leafRowsMin) continue;
+      if (rows - leftRows < leafRowsMin) break;
       const rightGradient = gradient - leftGradient;
       const rightHessian = hessian - leftHessian;
       if (leftHessian + ridge <= 0 || rightHessian + ridge <= 0) continue;
@@ -199,23 +249,27 @@ class Grower {
     return bestBin < 0 ? undefined : { feature, bin: bestBin, gain: bestGain };
   }
 
-  #fillHistogram(feature: number, start: number, end: number, cuts: number): void {
-    const gradientSums = this.#gradientSums;
-    const hessianSums = this.#hessianSums;
-    const counts = this.#counts;
+  /** Brings what the rows' sums are made of together, once for all columns. */
+  #gather(start: number, end: number): void {
+    for (let i = start; i < end; i++) {
+      const row = this.#rows[i] as number;
+      this.#gradientOf[i] = this.#gradient[row] as number;
+      this.#hessianOf[i] = this.#hessian[row] as number;
+    }
+  }
+
+  #fill(sums: Float64Array, feature: number, start: number, end: number): void {
     const rows = this.#rows;
     const codes = this.#bins.codes;
     const gradientOf = this.#gradientOf;
     const hessianOf = this.#hessianOf;
     const offset = feature * this.#bins.rows;
-    gradientSums.fill(0, 0, cuts + 1);
-    hessianSums.fill(0, 0, cuts + 1);
-    counts.fill(0, 0, cuts + 1);
+    sums.fill(0);
     for (let i = start; i < end; i++) {
-      const code = codes[offset + (rows[i] as number)] as number;
-      gradientSums[code] = (gradientSums[code] as number) + (gradientOf[i] as number);
-      hessianSums[code] = (hessianSums[code] as number) + (hessianOf[i] as number);
-      counts[code] = (counts[code] as number) + 1;
+      const at = (codes[offset + (rows[i] as number)] as number) * SUMS;
+      sums[at] = (sums[at] as number) + (gradientOf[i] as number);
+      sums[at + 1] = (sums[at + 1] as number) + (hessianOf[i] as number);
+      sums[at + 2] = (sums[at + 2] as number) + 1;
     }
   }
 
