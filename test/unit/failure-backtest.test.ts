@@ -60,7 +60,7 @@ test("it prints how well units are foreseen that it was not trained on, and writ
 test("neither the order of the rows nor a column too many changes the table", async () => {
   const [head = "", ...body] = lines(wearTable({ units: 5, seed: 4 }));
   const random = new Random(1);
-  const order = body.map((line, at) => ({ line: `${line},9`, at: line.startsWith("m-0,1,") ? -1 : random.next() }));
+  const order = body.map((line) => ({ line: `${line},9`, at: line.startsWith("m-0,1,") ? -1 : random.next() }));
   // The first unit met keeps its number; the others may not, so they are compared by their rows.
   const shuffled = await written("shuffled.csv.gz", [
     `${head},more`,
