@@ -39,6 +39,8 @@ export interface ModeFigures {
   readonly packetsLost: number;
   /** Packets lost over the rate of packets, summed over clients and directions, halved: what clients were without service. */
   readonly interruptionSeconds: number;
+  /** Over the sessions at risk: how many are there by the time of a fault is chance. */
+  readonly interruptionSecondsPerSession: number | undefined;
   readonly tcpBroken: number;
   /** Machines that ran (not suspended) times hours; of these the balancer's members. Over the spans that were measured. */
   readonly capacityHours: number;
@@ -55,8 +57,9 @@ export interface ForesightFigures {
   readonly byKind: Readonly<Record<string, Readonly<Record<Mode, ModeFigures>>>>;
   readonly reactive: ModeFigures;
   readonly foresight: ModeFigures;
-  /** Foresight over reactive; undefined where the latter is nothing. */
+  /** Foresight over reactive, of each session at risk; undefined where the latter is nothing. */
   readonly interruptionRatio: number | undefined;
+  /** Foresight over reactive, machine hours. */
   readonly capacityRatio: number | undefined;
   /** Of foresight; drains that react to what is measured are not its own. */
   readonly falsePredictionsIn50EndpointHours: number;
@@ -101,7 +104,7 @@ export async function benchForesight(options: ForesightOptions): Promise<Foresig
       ),
       reactive,
       foresight,
-      interruptionRatio: ratio(foresight.interruptionSeconds, reactive.interruptionSeconds),
+      interruptionRatio: ratio(foresight.interruptionSecondsPerSession, reactive.interruptionSecondsPerSession),
       capacityRatio: ratio(foresight.capacityHours, reactive.capacityHours),
       falsePredictionsIn50EndpointHours: (foresight.falsePredictions / foresight.endpointHours) * 50,
     };
@@ -132,9 +135,10 @@ function figuresOf(outcomes: readonly Outcome[]): ModeFigures {
   const count = (is: (one: Outcome) => boolean) => faults.filter(is).length;
   const leads = faults.flatMap(({ leadSeconds }) => leadSeconds ?? []);
   const packetsLost = sum((one) => one.packetsLost);
+  const sessionsAtRisk = sum((one) => one.sessionsAtRisk);
   return {
     faults: faults.length,
-    sessionsAtRisk: sum((one) => one.sessionsAtRisk),
+    sessionsAtRisk,
     actedBeforeImpact: count((one) => one.actedBeforeImpact),
     actedBeforeFirstLoss: count((one) => one.actedBeforeFirstLoss),
     falseActions: sum((one) => one.falseActions),
@@ -143,6 +147,7 @@ function figuresOf(outcomes: readonly Outcome[]): ModeFigures {
     packetsSent: sum((one) => one.packetsSent),
     packetsLost,
     interruptionSeconds: interruptionSeconds(packetsLost),
+    interruptionSecondsPerSession: ratio(interruptionSeconds(packetsLost), sessionsAtRisk),
     tcpBroken: sum((one) => one.tcpBroken),
     capacityHours: sum((one) => one.capacityHours),
     endpointHours: sum((one) => one.endpointHours),
@@ -153,7 +158,7 @@ function interruptionSeconds(packetsLost: number): number {
   return packetsLost / SIZE.packetsPerSecond / 2;
 }
 
-function ratio(one: number, other: number): number | undefined {
+function ratio(one = 0, other = 0): number | undefined {
   return other > 0 ? one / other : undefined;
 }
 
