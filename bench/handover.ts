@@ -4,7 +4,7 @@
  */
 
 import type { FaultKind } from "../lab/lab-client.ts";
-import { felt, quantile } from "../lab/measure.ts";
+import { felt, longestGapWithin, quantile } from "../lab/measure.ts";
 import type { SpecOverrides } from "../lab/spec.ts";
 import {
   awaitGone,
@@ -16,6 +16,7 @@ import {
   sessionsOf,
   settledTraffic,
 } from "../lab/trial.ts";
+import { LIMITS } from "../models/limits.ts";
 import type { SwarmSpec } from "../models/swarm-spec.ts";
 import { explainLoss } from "./explain.ts";
 import { type BenchLab, machine, withLab } from "./with-lab.ts";
@@ -40,10 +41,11 @@ export interface PlannedFigures {
   readonly packetsLost: number;
   readonly packetsDuplicated: number;
   readonly tcpBroken: number;
+  /** Longest silence of each moved client from the moment its endpoint takes no new sessions until it has let go of the old ones. */
   readonly gapMsP50: number | undefined;
   readonly gapMsP99: number | undefined;
-  /** The same of the clients that were not moved, in the same time: what the machine's own noise costs. */
-  readonly unmovedGapMsP50: number | undefined;
+  /** Over the whole run, in which machines boot, wake and end on the same cores: of the moved clients, and of those that were not. */
+  readonly wholeRunGapMsP99: number | undefined;
   readonly unmovedGapMsP99: number | undefined;
   /** From the request to the end of the old machine. */
   readonly drainMsP50: number | undefined;
@@ -100,6 +102,7 @@ export async function benchHandover(options: HandoverOptions): Promise<HandoverF
 async function plannedMoves({ open }: BenchLab, options: HandoverOptions): Promise<PlannedFigures> {
   const sums = { moves: 0, drains: 0, packetsSent: 0, packetsLost: 0, packetsDuplicated: 0, tcpBroken: 0 };
   const gaps: number[] = [];
+  const wholeGaps: number[] = [];
   const unmovedGaps: number[] = [];
   const drains: number[] = [];
   while (sums.moves < options.moves) {
@@ -114,6 +117,7 @@ async function plannedMoves({ open }: BenchLab, options: HandoverOptions): Promi
     await awaitGone(open, endpoint);
     drains.push(performance.now() - startedAtMs);
     const traffic = await settledTraffic(open.lab);
+    const span = await moveSpan(open, since.auditSeq);
     const cost = felt(traffic);
     sums.moves += moved.size;
     sums.drains += 1;
@@ -122,8 +126,12 @@ async function plannedMoves({ open }: BenchLab, options: HandoverOptions): Promi
     sums.packetsDuplicated += cost.packetsDuplicated;
     sums.tcpBroken += cost.tcpBroken;
     for (const client of traffic.clients) {
-      const group = moved.has(client.publicKey) ? gaps : unmovedGaps;
-      group.push(Math.max(client.up.longestGapMs, client.down.longestGapMs));
+      const whole = Math.max(client.up.longestGapMs, client.down.longestGapMs);
+      if (!moved.has(client.publicKey)) unmovedGaps.push(whole);
+      else {
+        wholeGaps.push(whole);
+        gaps.push(longestGapWithin(client, span.fromMs, span.toMs));
+      }
     }
     if (cost.packetsLost > 0) (await explainLoss(open, traffic, since)).forEach(options.onProgress);
     options.onProgress(`${sums.moves} of ${options.moves} moves, ${sums.packetsLost} packets lost`);
@@ -132,11 +140,18 @@ async function plannedMoves({ open }: BenchLab, options: HandoverOptions): Promi
     ...sums,
     gapMsP50: quantile(gaps, 0.5),
     gapMsP99: quantile(gaps, 0.99),
-    unmovedGapMsP50: quantile(unmovedGaps, 0.5),
+    wholeRunGapMsP99: quantile(wholeGaps, 0.99),
     unmovedGapMsP99: quantile(unmovedGaps, 0.99),
     drainMsP50: quantile(drains, 0.5),
     drainMsMax: quantile(drains, 1),
   };
+}
+
+/** When the sessions were moved, as the audit trail has it. */
+async function moveSpan(open: BenchLab["open"], afterSeq: number): Promise<{ fromMs: number; toMs: number }> {
+  const rows = await open.store.auditTrail({ swarm: open.swarm, afterSeq, limit: LIMITS.story.newsRowsMax });
+  const at = (action: string) => rows.filter((row) => row.action === action).map(({ atMs }) => atMs);
+  return { fromMs: Math.min(...at("drain")), toMs: Math.max(...at("unpin sessions")) };
 }
 
 async function losses({ open }: BenchLab, kind: FaultKind, options: HandoverOptions): Promise<LossFigures> {

@@ -41,6 +41,8 @@ export interface PacketCounters {
   /** Longest time between two arrivals, and when it ended (Unix ms). */
   readonly longestGapMs: number;
   readonly longestGapEndedAtMs: number | undefined;
+  /** The longest gaps, in no order. */
+  readonly gaps?: readonly { readonly ms: number; readonly endedAtMs: number }[] | undefined;
 }
 
 export interface ClientTraffic {

@@ -35,6 +35,18 @@ export function recoveries(traffic: LabTraffic, faultAtMs: number, gapMsMin: num
   });
 }
 
+/**
+ * The longest gap of a client, in either direction, that falls into a span of time (Unix ms). Where none of the gaps that were kept does,
+ * it was shorter than the shortest of these, which is answered.
+ */
+export function longestGapWithin({ up, down }: ClientTraffic, fromMs: number, toMs: number): number {
+  const longest = ({ gaps = [] }: PacketCounters): number => {
+    const within = gaps.filter(({ ms, endedAtMs }) => endedAtMs >= fromMs && endedAtMs - ms <= toMs);
+    return within.length > 0 ? Math.max(...within.map(({ ms }) => ms)) : Math.min(...gaps.map(({ ms }) => ms));
+  };
+  return Math.max(longest(up), longest(down));
+}
+
 /** The `share` (0..1) quantile by the nearest-rank method; undefined for no values. */
 export function quantile(values: readonly number[], share: number): number | undefined {
   const sorted = values.toSorted((a, b) => a - b);

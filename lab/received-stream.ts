@@ -13,7 +13,17 @@ export interface Received {
   readonly longestGapMs: number;
   /** Unix milliseconds; undefined while the longest gap lasts, or before the first arrival. */
   readonly longestGapEndedAtMs: number | undefined;
+  /** The longest gaps, in no order. */
+  readonly gaps: readonly Gap[];
 }
+
+export interface Gap {
+  readonly ms: number;
+  /** Unix milliseconds. */
+  readonly endedAtMs: number;
+}
+
+const GAPS_KEPT = 32;
 
 /** Times are milliseconds of one monotonic clock, except where Unix time is said. */
 export class ReceivedStream {
@@ -29,6 +39,7 @@ export class ReceivedStream {
   #lastArrivalMs: number;
   #longestGapMs = 0;
   #longestGapEndedAtMs: number | undefined;
+  #gaps: Gap[] = [];
 
   constructor(nowMs: number) {
     this.#lastArrivalMs = nowMs;
@@ -43,6 +54,7 @@ export class ReceivedStream {
     this.#lastArrivalMs = nowMs;
     this.#longestGapMs = 0;
     this.#longestGapEndedAtMs = undefined;
+    this.#gaps = [];
   }
 
   note(sequence: number, nowMs: number, nowUnixMs: number): void {
@@ -71,15 +83,26 @@ export class ReceivedStream {
       reordered: this.#reordered,
       longestGapMs: lasting ? silenceMs : this.#longestGapMs,
       longestGapEndedAtMs: lasting ? undefined : this.#longestGapEndedAtMs,
+      gaps: [...this.#gaps],
     };
   }
 
   #noteArrival(nowMs: number, nowUnixMs: number): void {
     const gapMs = nowMs - this.#lastArrivalMs;
     this.#lastArrivalMs = nowMs;
+    this.#keep({ ms: gapMs, endedAtMs: nowUnixMs });
     if (gapMs <= this.#longestGapMs) return;
     this.#longestGapMs = gapMs;
     this.#longestGapEndedAtMs = nowUnixMs;
+  }
+
+  #keep(gap: Gap): void {
+    if (this.#gaps.length < GAPS_KEPT) {
+      this.#gaps.push(gap);
+      return;
+    }
+    const shortest = this.#gaps.reduce((least, one, at) => (one.ms < (this.#gaps[least]?.ms ?? 0) ? at : least), 0);
+    if (gap.ms > (this.#gaps[shortest]?.ms ?? 0)) this.#gaps[shortest] = gap;
   }
 
   /** Numbers between the highest so far and this one have not arrived; their places may hold older ones. */

@@ -175,5 +175,6 @@ function counters(base = 0, upTo = 0, received: Received | undefined): PacketCou
     reordered: received?.reordered ?? 0,
     longestGapMs: received?.longestGapMs ?? 0,
     longestGapEndedAtMs: received?.longestGapEndedAtMs,
+    gaps: received?.gaps,
   };
 }

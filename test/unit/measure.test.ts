@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
 import type { ClientTraffic, PacketCounters } from "../../lab/lab-client.ts";
-import { felt, quantile, recoveries } from "../../lab/measure.ts";
+import { felt, longestGapWithin, quantile, recoveries } from "../../lab/measure.ts";
 
 const quiet: PacketCounters = {
   sent: 100,
@@ -37,6 +37,19 @@ describe("what clients felt", () => {
       client({ longestGapMs: 300, longestGapEndedAtMs: 5_300 }, { longestGapMs: 320, longestGapEndedAtMs: 5_350 }),
     ];
     assert.deepEqual(recoveries({ sinceMs: 0, countedToMs: 0, clients }, 5_000, 100), [350]);
+  });
+
+  it("finds the longest gap that reaches into a span, in either direction, and else names a bound", () => {
+    const gaps = [
+      { ms: 90, endedAtMs: 1_000 },
+      { ms: 30, endedAtMs: 2_010 },
+      { ms: 20, endedAtMs: 2_500 },
+      { ms: 80, endedAtMs: 4_000 },
+    ];
+    const one = client({ gaps }, { gaps: [{ ms: 25, endedAtMs: 2_100 }] });
+    assert.equal(longestGapWithin(one, 2_000, 3_000), 30, "it began before the span and ended within");
+    assert.equal(longestGapWithin(one, 2_020, 3_930), 80, "it ended after the span and began within");
+    assert.equal(longestGapWithin(one, 1_500, 1_600), 25, "shorter than the shortest that was kept, of the worse direction");
   });
 
   it("takes neither short gaps nor gaps from before the fault for its effect", () => {

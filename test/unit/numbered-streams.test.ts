@@ -45,6 +45,10 @@ test("the longest silence and its end are those between two arrivals, and the on
   assert.deepEqual([stream.report(4, 300).longestGapMs, stream.report(4, 300).longestGapEndedAtMs], [200, undefined]);
   stream.reset(4, 300);
   assert.equal(stream.report(4, 305).longestGapMs, 5);
+  assert.deepEqual(stream.report(4, 305).gaps, []);
+  for (let at = 4; at < 500; at += 1) stream.note(at, 300 + 10 * at + (at > 100 ? 40 : 0), 5_000 + at);
+  const { gaps } = stream.report(500, 6_000);
+  assert.deepEqual([gaps.length, gaps.filter(({ ms }) => ms === 50)], [32, [{ ms: 50, endedAtMs: 5_101 }]]);
 });
 
 test("a sender keeps its rate, leaves out what a stall made old, and calls settled what was sent long enough ago", () => {
