@@ -10,9 +10,10 @@ import { LAB_SWARM, type SpecOverrides } from "../lab/spec.ts";
 import { awaitGone, awaitWhole, busiestEndpoint } from "../lab/trial.ts";
 import { predictionIdOf } from "../models/decision.ts";
 import { LIMITS } from "../models/limits.ts";
+import { seededRandom } from "../models/random.ts";
 import { swarmWorkflowId } from "../models/swarm-messages.ts";
 import { killByConfig } from "./kill.ts";
-import { dealer, mulberry32 } from "./random.ts";
+import { dealer } from "./random.ts";
 import { type BenchLab, machine, withLab } from "./with-lab.ts";
 
 export interface ChaosOptions {
@@ -52,7 +53,7 @@ const BUDGET = { disruptedShareMaxPercent: 34, windowShareMaxPercent: 100, windo
 
 export async function benchChaos(options: ChaosOptions): Promise<ChaosFigures> {
   const { seed, rounds, onProgress } = options;
-  const random = mulberry32(seed);
+  const random = seededRandom(seed);
   const size = { clients: CLIENTS, sessions: CLIENTS, endpoints: ENDPOINTS, ghosts: GHOSTS, packetsPerSecond: 50 };
   const spec: SpecOverrides = { budget: BUDGET, thresholds: { coolDownMs: 0 }, foresight: { mode: "off" } };
   return await withLab({ ...size, spec, onProgress }, async (lab) => {

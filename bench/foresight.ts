@@ -4,8 +4,9 @@
  */
 import { BUILD_UP_KINDS } from "../lab/lab-client.ts";
 import { quantile } from "../lab/measure.ts";
+import { seededRandom } from "../models/random.ts";
 import { type Mode, type Outcome, playQuiet, playTrial, type Size, type TrialPlan } from "./foresight-trial.ts";
-import { dealer, mulberry32 } from "./random.ts";
+import { dealer } from "./random.ts";
 import { type BenchLab, machine, withLab } from "./with-lab.ts";
 
 export interface ForesightOptions {
@@ -113,7 +114,7 @@ export async function benchForesight(options: ForesightOptions): Promise<Foresig
 
 /** Both modes play the same sequence. */
 function plansOf({ trials, seed, buildUpSeconds }: ForesightOptions): readonly TrialPlan[] {
-  const random = mulberry32(seed);
+  const random = seededRandom(seed);
   const deal = dealer(BUILD_UP_KINDS, random);
   return Array.from({ length: trials }, () => ({ kind: deal(), place: random(), buildUpSeconds }));
 }

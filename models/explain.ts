@@ -1,4 +1,5 @@
 /** Why an endpoint was treated as it was: the prediction, each condition of the policy and whether it was met, and what was done. */
+import { wouldLeave } from "./foresight.ts";
 import { LIMITS } from "./limits.ts";
 import { type Estimate, type ScoredEndpoint, stakesOf, widthOf } from "./risk.ts";
 import type { ForesightPolicy } from "./swarm-spec.ts";
@@ -86,12 +87,6 @@ export function explanationAsText(explanation: Explanation): string {
   lines.push("", deeds.length === 0 ? "Nothing was done about it." : "Done, latest first:");
   for (const deed of deeds) lines.push(`  ${time(deed.atMs)}  ${deed.action}, ${deed.outcome}: ${deed.text}`);
   return lines.join("\n");
-}
-
-function wouldLeave({ score, sessions }: ScoredEndpoint, policy: ForesightPolicy): boolean {
-  const stakes = stakesOf(score, sessions, policy);
-  const isLikely = score.carriesSignal && score.failure.value >= policy.failureThreshold;
-  return isLikely && widthOf(score.failure) <= policy.uncertainWidth && stakes.stayingLow >= stakes.replacing;
 }
 
 function interval({ value, low, high }: Estimate): string {

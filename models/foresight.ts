@@ -4,7 +4,7 @@
  * so that neither one odd score nor a value that hovers moves anybody.
  */
 import { LIMITS } from "./limits.ts";
-import { type RiskScore, type Stakes, stakesOf, widthOf } from "./risk.ts";
+import { type RiskScore, type ScoredEndpoint, type Stakes, stakesOf, widthOf } from "./risk.ts";
 import type { ForesightPolicy } from "./swarm-spec.ts";
 
 /** `elevated`: new sessions go elsewhere in proportion. `high`: its sessions should leave before it fails. */
@@ -82,6 +82,11 @@ export function determineOptimalAppliance(
   const { primary, shadow } = risks;
   if (current === "primary") return primary > threshold && shadow < threshold && shadow < primary ? "shadow" : "primary";
   return primary < threshold / 2 && primary <= shadow ? "primary" : "shadow";
+}
+
+/** Whether this score alone asks for the sessions to leave. */
+export function wouldLeave({ score, sessions }: ScoredEndpoint, policy: ForesightPolicy): boolean {
+  return vote(score, sessions, policy, "low") === "high";
 }
 
 /** What this score alone asks for. Entry is at the thresholds, leaving at a share of them. */

@@ -1,18 +1,12 @@
 /** Seeded pseudo-random numbers, so that the same data and seed train the same model anywhere. */
+import { seededRandom } from "../random.ts";
 
-/** mulberry32 (T. Ettinger, public domain): uniform in [0, 1), period 2^32, one 32-bit word of state. */
 export class Random {
-  #state: number;
+  /** Uniform in [0, 1). */
+  readonly next: () => number;
 
   constructor(seed: number) {
-    this.#state = seed >>> 0;
-  }
-
-  next(): number {
-    this.#state = (this.#state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(this.#state ^ (this.#state >>> 15), this.#state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
+    this.next = seededRandom(seed);
   }
 
   /** A whole number in [0, end). */

@@ -1,19 +1,8 @@
-/** Small numeric tools of the forecasts: array access that the compiler trusts, seeded randomness, sorted windows, least squares. */
+/** Small numeric tools of the forecasts: array access that the compiler trusts, sorted windows, least squares. */
 
 /** The element at an index that the caller knows to be inside the array. */
 export function at(values: ArrayLike<number>, index: number): number {
   return values[index] as number;
-}
-
-/** Random numbers in [0, 1), the same for the same seed (mulberry32, T. Ettinger, public domain). */
-export function seededRandom(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
-  };
 }
 
 /** How many of the sorted values are at most `value`. */

@@ -2,7 +2,7 @@
  * A quantile regression forest (Meinshausen 2006): trees split on histograms of binned features, and a leaf keeps which bin of the
  * target its rows fell into, so that a forecast is a whole distribution and not a mean.
  */
-import { seededRandom } from "./numeric.ts";
+import { seededRandom } from "../random.ts";
 
 export interface ForestOptions {
   readonly trees: number;

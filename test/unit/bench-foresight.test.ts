@@ -2,9 +2,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { dealer, mulberry32 } from "../../bench/random.ts";
+import { dealer } from "../../bench/random.ts";
 import { lostBetween } from "../../bench/span.ts";
 import type { LabTraffic, PacketCounters } from "../../lab/lab-client.ts";
+import { seededRandom } from "../../models/random.ts";
 
 function counters(sent: number, lost: number): PacketCounters {
   return { sent, lost, received: sent - lost, duplicated: 0, reordered: 0, longestGapMs: 0, longestGapEndedAtMs: undefined };
@@ -32,7 +33,7 @@ test("the same seed deals the same cards, each equally often when all are dealt"
   fc.assert(
     fc.property(fc.integer(), fc.integer({ min: 1, max: 5 }), (seed, rounds) => {
       const deal = () => {
-        const next = dealer(cards, mulberry32(seed));
+        const next = dealer(cards, seededRandom(seed));
         return Array.from({ length: rounds * cards.length }, next);
       };
       const dealt = deal();

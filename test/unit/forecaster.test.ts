@@ -5,7 +5,7 @@ import fc from "fast-check";
 import { SwarmDemand } from "../../activities/demand.ts";
 import type { TelemetryQuery, TelemetrySeries } from "../../drivers/ports.ts";
 import { demandForecast, FORECASTER, type ForecasterState, LoadForecaster } from "../../models/forecast/forecaster.ts";
-import { seededRandom } from "../../models/forecast/numeric.ts";
+import { seededRandom } from "../../models/random.ts";
 
 const STEP_MS = FORECASTER.stepMs;
 

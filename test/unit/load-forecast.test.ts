@@ -5,8 +5,8 @@ import fc from "fast-check";
 import { shareShort } from "../../backtest/load.ts";
 import { worthwhileCapacity } from "../../models/capacity.ts";
 import { LeadModel, type LoadForecast } from "../../models/forecast/lead-model.ts";
-import { seededRandom } from "../../models/forecast/numeric.ts";
 import { SeriesHistory } from "../../models/forecast/series-history.ts";
+import { seededRandom } from "../../models/random.ts";
 
 const STEP_S = 3_600;
 

@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { seededRandom } from "../../models/forecast/numeric.ts";
 import { forecastPanel, seasonalScale } from "../../models/forecast/panel.ts";
+import { seededRandom } from "../../models/random.ts";
 
 const OPTIONS = { season: 6, horizon: 12 };
 
