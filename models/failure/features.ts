@@ -17,6 +17,8 @@ export interface FeaturePlan {
   readonly timeScales: readonly [number, number, number];
   /** Whether `time` itself is the unit's age; else the age counts from its first observation. */
   readonly timeIsAge: boolean;
+  /** Nothing is known of the units' age: there is no such feature. */
+  readonly withoutAge?: boolean | undefined;
 }
 
 /** Features that one sensor gives. */
@@ -77,7 +79,7 @@ export class FeatureExtractor {
     this.#z = new Float64Array(this.#sensors.length);
     const name = (column: number) => plan.columns[column] as string;
     this.names = [
-      "age",
+      ...(plan.withoutAge === true ? [] : ["age"]),
       ...this.#levels.map(name),
       ...this.#events.flatMap((column) => EVENT_FEATURES.map((feature) => `${name(column)}.${feature}`)),
       ...this.#sensors.flatMap((column) => SENSOR_FEATURES.map((feature) => `${name(column)}.${feature}`)),
@@ -110,7 +112,7 @@ export class FeatureExtractor {
     const elapsed = Math.max(0, time - state.lastAt);
     state.lastAt = time;
     let at = outOffset;
-    out[at++] = this.plan.timeIsAge ? time : time - state.startedAt;
+    if (this.plan.withoutAge !== true) out[at++] = this.plan.timeIsAge ? time : time - state.startedAt;
     for (const [i, column] of this.#levels.entries()) {
       const value = cells[offset + column] as number;
       if (Number.isFinite(value)) state.levels[i] = Math.max(-LEVEL_MAX, Math.min(LEVEL_MAX, value));

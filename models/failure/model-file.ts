@@ -22,6 +22,7 @@ const Plan = z.object({
   }),
   timeScales: z.tuple([z.number().positive(), z.number().positive(), z.number().positive()]),
   timeIsAge: z.boolean(),
+  withoutAge: z.boolean().optional(),
 });
 
 const Metrics = z.object({
@@ -129,5 +130,6 @@ function mutable(plan: FailureModel["plan"]): z.infer<typeof Plan> {
     },
     timeScales: [...plan.timeScales],
     timeIsAge: plan.timeIsAge,
+    ...(plan.withoutAge === undefined ? {} : { withoutAge: plan.withoutAge }),
   };
 }

@@ -38,6 +38,7 @@ export function planFeatures(table: UnitTable, window: number): FeaturePlan {
     regimes,
     timeScales: [fast as number, middle as number, slow as number],
     timeIsAge,
+    ...(table.startsUnseen === true ? { withoutAge: true } : {}),
   };
 }
 

@@ -14,6 +14,8 @@ export interface UnitTable {
   readonly time: Float64Array;
   /** Infinity where the unit does not fail within any window asked. */
   readonly timeToFailure: Float64Array;
+  /** The units were there before their first rows, which say nothing of their age. */
+  readonly startsUnseen?: boolean;
 }
 
 /** First row of each unit, and the number of rows at the end. */
