@@ -56,8 +56,8 @@ function memberActivities(deps: ActivityDeps) {
       });
     },
 
-    setWeight(input: OnEndpoint & { weight: number; draining: boolean }): Promise<void> {
-      const { endpoint, weight, draining } = input;
+    setWeight(input: OnEndpoint & { weight: number; draining: boolean; cause?: string | undefined }): Promise<void> {
+      const { endpoint, weight, draining, cause } = input;
       return asStep(deps, input, draining ? "drain" : "set weight", async () => {
         const changed = await changeSteering(deps, input.operation, (state) => {
           if (!state.members.some((member) => member.endpoint === endpoint)) {
@@ -69,7 +69,7 @@ function memberActivities(deps: ActivityDeps) {
           };
         });
         const text = draining ? `${endpoint} takes no new sessions` : `${endpoint} has weight ${weight}`;
-        return { result: undefined, text, endpoint, outcome: outcomeOf(changed), details: { weight, draining } };
+        return { result: undefined, text, endpoint, outcome: outcomeOf(changed), details: { weight, draining, cause } };
       });
     },
 

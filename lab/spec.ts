@@ -70,6 +70,8 @@ export function labSpec(
       windowMs: 60_000,
       dwellMs: 5_000,
       scoreStaleMs: 10_000,
+      // Of a handful of endpoints, nobody is spared for later trainings.
+      controlShare: 0,
       costs: { launch: 0.2 },
       ...overrides.foresight,
     },

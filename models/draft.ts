@@ -7,6 +7,7 @@ import { budgetUse, type Capacity, capacityOf, sessionsAt, whyBelowCapacity, why
 import { LIMITS } from "./limits.ts";
 import type { Observation } from "./observation.ts";
 import type { WantedPage } from "./pages.ts";
+import { isControlled } from "./predicted.ts";
 import type { Scale } from "./scale.ts";
 import type { Decision, Step, Withheld } from "./step.ts";
 import type { Disruption, EndpointRecord, PendingLaunch, SwarmState } from "./swarm-state.ts";
@@ -106,7 +107,9 @@ export class Draft {
     if (this.#state.spec.foresight.mode !== "act") {
       this.#withheld.push({ step, because: "advice only: foresight.mode of the swarm file is not `act`" });
     } else if (step.kind === "set-weight") this.setWeight(step);
-    else this.drain(step, { chosen: true });
+    else if (isControlled(this.#state, step.endpoint)) {
+      this.#withheld.push({ step, because: "it is in the control slice: only its weight is lowered (foresight.controlShare)" });
+    } else this.drain(step, { chosen: true });
   }
 
   /** Endpoints that only the forecast asks for: none where predictions may not act; then it is shown what would be done. */

@@ -288,6 +288,34 @@ export const LIMITS = {
     /** Pieces of evidence that a reason names. */
     termsShown: 2,
   },
+  /** Training of failure models. What a swarm may choose of it is policy (`foresight.retrain`). */
+  training: {
+    /** Rows are minutes: a shorter window than this would hold too few of them. */
+    windowMsMin: 300_000,
+    /** Of one table, and of one piece of an endpoint's life: longer lives are cut, at a time of day of each endpoint's own. */
+    rowsMax: 60_000,
+    pieceMs: 86_400_000,
+    /** Rows of the audit trail that are looked through for what happened. */
+    auditRowsMax: 100_000,
+    /** The newest stretch that champion and challenger are compared on holds this share of the failures, and no fewer than so many. */
+    unseenShare: 0.3,
+    unseenFailuresMin: 3,
+    /** Of one swarm; older ones go when another is taken. */
+    snapshotsKeptMax: 3,
+    snapshotBytesMax: 256 * 1024 * 1024,
+    /** A killed trainer is noticed after this; longer than the control worker's, since a thread that trains may hold the others up. */
+    heartbeatTimeoutMs: 15_000,
+    snapshotTimeoutMs: 600_000,
+    trainTimeoutMs: 3_600_000,
+    weighTimeoutMs: 600_000,
+    attemptsMax: 10,
+    threadMemoryMbMax: 1_024,
+    /** Schedules: missed starts are made up for no longer than this, and starts are spread over this much. */
+    catchUpMs: 3_600_000,
+    jitterMs: 300_000,
+    /** How often the trainer looks whether the Schedules are as the swarm files and the stop switch want them. */
+    scheduleCheckMs: 10_000,
+  },
   /** The health monitor. Grains are of 5 s. */
   health: {
     endpointsMax: 512,

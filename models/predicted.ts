@@ -1,5 +1,6 @@
 /** What is wanted on account of predictions: machines to leave before they fail, and weights to lower meanwhile. */
 import type { Belief } from "./belief.ts";
+import { isInControlSlice } from "./control-slice.ts";
 import { bandAt, type RiskBand, type RiskRecord, riskText, riskWeight } from "./foresight.ts";
 import { LIMITS } from "./limits.ts";
 import type { Step } from "./step.ts";
@@ -37,8 +38,16 @@ export function predictedWeight({ record: belief }: Belief, state: SwarmState, n
   if (risk === undefined || risk.band === "low") return undefined;
   const weight = riskWeight(state.spec.endpoints.weight, risk.record);
   if (weight > belief.weight - LIMITS.members.weightStepMin) return undefined;
-  const reason = `${belief.endpoint} ${riskText(risk.record, state.spec.foresight)}. Weight ${belief.weight} becomes ${weight}.`;
-  return { kind: "set-weight", endpoint: belief.endpoint, weight, reason };
+  const { endpoint } = belief;
+  const isControl = isControlled(state, endpoint);
+  const slice = isControl ? " It is in the control slice: nothing more is done on a prediction." : "";
+  const reason = `${endpoint} ${riskText(risk.record, state.spec.foresight)}. Weight ${belief.weight} becomes ${weight}.${slice}`;
+  return { kind: "set-weight", endpoint, weight, cause: isControl ? "control-slice" : "predicted", reason };
+}
+
+/** Left where it is whatever is predicted of it, so that it is seen what comes. */
+export function isControlled({ spec }: SwarmState, endpoint: string): boolean {
+  return isInControlSlice(spec.name, endpoint, spec.foresight.controlShare);
 }
 
 /** More than one, and at least half of those that serve, are at high risk at once. */

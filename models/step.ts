@@ -1,7 +1,14 @@
 /** What a decision may consist of. Each step carries a sentence that a person reads at night. */
 
 export type Step =
-  | { readonly kind: "set-weight"; readonly endpoint: string; readonly weight: number; readonly reason: string }
+  | {
+      readonly kind: "set-weight";
+      readonly endpoint: string;
+      readonly weight: number;
+      /** Set where a prediction asks for it: the labels of later trainings depend on it. */
+      readonly cause?: "predicted" | "control-slice";
+      readonly reason: string;
+    }
   | {
       readonly kind: "drain-and-replace";
       readonly endpoint: string;

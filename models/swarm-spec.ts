@@ -2,6 +2,7 @@
  * The swarm file: what a person states of one swarm. Every number a decision depends on is here, as policy, with a default.
  */
 import { z } from "zod";
+import { LIMITS } from "./limits.ts";
 import { PlaceLabel } from "./outside-events.ts";
 import { SecretRef } from "./session.ts";
 import { Algorithm, OutlierPolicy, SwarmName } from "./steering.ts";
@@ -42,6 +43,17 @@ export type Thresholds = z.infer<typeof Thresholds>;
 
 const share = z.number().min(0).max(1);
 
+/** When the failure model is trained anew, and on what. */
+export const RetrainPolicy = z.strictObject({
+  mode: z.enum(["off", "on"]).default("on"),
+  everyMs: z.number().int().min(60_000).default(86_400_000),
+  /** So much of the past is learned from, no more than is kept by the minute. */
+  historyMs: z.number().int().min(60_000).max(LIMITS.telemetry.minuteRetentionMs).default(2_419_200_000),
+  /** With fewer failures in it, nothing is trained and what is in use stays. */
+  failuresMin: z.number().int().min(2).default(10),
+});
+export type RetrainPolicy = z.infer<typeof RetrainPolicy>;
+
 /** What may be done on the strength of a prediction. Costs are in units of one session out of service once. */
 export const ForesightPolicy = z.strictObject({
   /** `off`: nothing is predicted. `advise`: it is shown what would be done. `act`: it is done, within the budget. */
@@ -65,6 +77,12 @@ export const ForesightPolicy = z.strictObject({
   demandStaleMs: z.number().int().min(1_000).default(900_000),
   /** Share of the expected damage that moving in time avoids. */
   efficacy: share.default(0.9),
+  /**
+   * With `act`, this share of the endpoints, chosen by a hash of their names, is never left on a prediction: only their weight is lowered.
+   * What came of them keeps the labels of the next training honest (models/failure/labels.ts). 0: none.
+   */
+  controlShare: z.number().min(0).max(0.5).default(0.05),
+  retrain: RetrainPolicy.prefault({}),
   /** How much an outage of this swarm's users weighs. */
   slaWeight: z.number().min(0).max(1_000).default(1),
   costs: z

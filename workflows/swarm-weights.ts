@@ -26,12 +26,12 @@ export class SwarmWeights {
 
   /** Returns at once. */
   set({ swarm, operation, step, note, failed }: WeightRequest): void {
-    const { endpoint, weight, reason } = step;
+    const { endpoint, weight, cause, reason } = step;
     const summary = `${endpoint} gets weight ${weight}: ${reason}`;
     this.#underWay += 1;
     this.#last = this.#last
       .then(async () => {
-        const input = { swarm, operation, reason, endpoint, weight, draining: false };
+        const input = { swarm, operation, reason, endpoint, weight, draining: false, cause };
         await balancerForNow.setWeight.executeWithOptions({ summary }, [input]);
         note(`${summary}.`);
       })

@@ -2,12 +2,13 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
+import { isInControlSlice } from "../../models/control-slice.ts";
 import { bandAt, determineOptimalAppliance, type RiskRecord, riskText, riskWeight, takeScore } from "../../models/foresight.ts";
 import { initialState, type Plan, plan, recordDisruptionEnd, type SwarmState, takeScores } from "../../models/plan.ts";
 import { anyOf, type Estimate, NO_RISK, orderly, type RiskScore, stakesOf } from "../../models/risk.ts";
 import { ForesightPolicy } from "../../models/swarm-spec.ts";
 import { holds } from "../support/property.ts";
-import { observationOf, specOf, swarmOf } from "./fixtures.ts";
+import { endpointOf, observationOf, specOf, swarmOf } from "./fixtures.ts";
 
 const START = 1_000_000;
 const STEP_MS = 5_000;
@@ -153,6 +154,21 @@ describe("the decision", () => {
     const undone = recordDisruptionEnd(made.state, "ep-1", "failed", now + 2_000);
     const again = plan(undone, seen(), now + 120_000);
     assert.deepEqual(kinds(again), [], "the old scores do not move it a second time");
+  });
+
+  test("only lowers the weight of an endpoint in the control slice, and says so", () => {
+    const inSlice = Array.from({ length: 40 }, (_, number) => `ep-${number}`).find((name) =>
+      isInControlSlice("lab", name, 0.5),
+    );
+    const name = inSlice ?? "";
+    const seenSlice = observationOf([...swarmOf(4).slice(1), endpointOf(name, { sessions: 100 })]);
+    const sliced = specOf({ endpoints: { count: 4 }, foresight: { ...POLICY, mode: "act", controlShare: 0.5 } });
+    const made = plan(told(plan(initialState(sliced), seenSlice, START).state, 0.9, 2, [name]), seenSlice, now);
+    const [step] = made.steps;
+    assert.ok(made.steps.length === 1 && step?.kind === "set-weight", JSON.stringify(made.steps));
+    assert.equal(step.cause, "control-slice");
+    assert.match(step.reason, /control slice/);
+    assert.match(made.withheld.find((one) => one.step.kind === "drain-and-replace")?.because ?? "", /control slice/);
   });
 
   test("moves nobody for a risk that has passed, though its band is kept for a while", () => {

@@ -94,7 +94,7 @@ export function specFor(changes: SpecChanges = {}): SwarmSpec {
     budget: { disruptedShareMaxPercent: 40, windowShareMaxPercent: 100, windowMs: 60_000, ...changes.budget },
     thresholds: { holdMs: 300, replaceAfterMs: 1_000, recoverAfterMs: 500, coolDownMs: 1_000, ...changes.thresholds },
     outlier: changes.outlier ?? {},
-    foresight: changes.foresight ?? {},
+    foresight: { controlShare: 0, ...changes.foresight },
     recoverInPlace: changes.recoverInPlace ?? true,
   });
 }
