@@ -21,9 +21,8 @@ test("the slice holds its share of the endpoints, by their names alone", () => {
 });
 
 test("a larger share holds everybody of a smaller one, and swarms have slices of their own", () => {
-  const small = new Set(slice("lab", 0.05));
   const large = new Set(slice("lab", 0.2));
-  assert.ok(small.isSubsetOf(large));
+  assert.ok(slice("lab", 0.05).every((name) => large.has(name)));
   const both = slice("eu", 0.2).filter((name) => large.has(name)).length / NAMES.length;
   assert.ok(both > 0.02 && both < 0.06, `${both} of the endpoints are in both`);
 });
