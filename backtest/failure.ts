@@ -3,7 +3,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 
 import { ForeshiftError, messageOf } from "../models/errors.ts";
-import { actionThreshold, DEFAULT_POLICY, decide, INITIAL_DECISION } from "../models/failure/decision.ts";
+import { UnitWatch } from "../models/failure/acting.ts";
 import { FeatureExtractor } from "../models/failure/features.ts";
 import {
   averagePrecision,
@@ -76,6 +76,7 @@ function judge(model: FailureModel, table: UnitTable) {
   const positives = labels.reduce((sum, label) => sum + label, 0);
   const baseRate = positives / table.rows;
   const bins = reliability(probabilities, labels, CALIBRATION_BINS);
+  const acts = actingRows(model, table, said);
   return {
     ap: rounded(averagePrecision(probabilities, labels)),
     rocAuc: rounded(rocAuc(probabilities, labels)),
@@ -86,8 +87,9 @@ function judge(model: FailureModel, table: UnitTable) {
       error: rounded(calibrationError(bins)),
       bins: bins.map(({ said, observed, rows }) => ({ said: rounded(said), observed: rounded(observed), rows })),
     },
-    operatingPoint: operatingPoint(model, probabilities, labels),
-    leadTime: leadTime(model, table, said),
+    operatingPoint: operatingPoint(acts, labels),
+    bestF1: bestThreshold(model, probabilities, labels),
+    leadTime: leadTime(model, table, acts),
     carriesSignal: model.metrics.carriesSignal,
     rows: table.rows,
     positives,
@@ -97,22 +99,36 @@ function judge(model: FailureModel, table: UnitTable) {
   };
 }
 
-/** At the threshold that had the best F1 on units unseen in training; nothing of the test was used to choose it. */
-function operatingPoint(model: FailureModel, probabilities: Float64Array, labels: Uint8Array) {
-  const { threshold } = model.metrics.bestF1;
-  let alarms = 0;
-  let found = 0;
-  for (let row = 0; row < labels.length; row++) {
-    if ((probabilities[row] as number) < threshold) continue;
-    alarms++;
-    found += labels[row] as number;
+/** Rows at which the fleet's own rule would ask for the sessions to leave; of each failure's approach anew. */
+function actingRows(model: FailureModel, table: UnitTable, said: readonly Probability[]): Uint8Array {
+  const acts = new Uint8Array(table.rows);
+  for (const { rows } of approaches(table, model.window)) {
+    const watch = new UnitWatch(model.window, model.metrics.carriesSignal);
+    for (const row of rows) acts[row] = watch.look(said[row] as Probability, table.time[row] as number) ? 1 : 0;
   }
+  return acts;
+}
+
+/** How right the rule that acts is, row by row. */
+function operatingPoint(acts: Uint8Array, labels: Uint8Array) {
+  return { rule: "as on the fleet: likely, sure, worth it at the lower bound, confirmed", ...countsOf(acts, labels) };
+}
+
+/** At the threshold that had the best F1 on units unseen in training; nothing of the test was used to choose it. */
+function bestThreshold(model: FailureModel, probabilities: Float64Array, labels: Uint8Array) {
+  const { threshold } = model.metrics.bestF1;
+  const alarms = Uint8Array.from(probabilities, (probability) => (probability < threshold ? 0 : 1));
+  return { threshold: rounded(threshold), ...countsOf(alarms, labels) };
+}
+
+function countsOf(alarms: Uint8Array, labels: Uint8Array) {
+  const raised = alarms.reduce((sum, alarm) => sum + alarm, 0);
+  const found = alarms.reduce((sum, alarm, row) => sum + alarm * (labels[row] as number), 0);
   const positives = labels.reduce((sum, label) => sum + label, 0);
   return {
-    threshold: rounded(threshold),
-    precision: rounded(found / alarms),
+    precision: rounded(found / raised),
     recall: rounded(found / positives),
-    f1: rounded((2 * found) / (alarms + positives)),
+    f1: rounded((2 * found) / (raised + positives)),
   };
 }
 
@@ -123,29 +139,28 @@ interface Approach {
 }
 
 /**
- * How long before each failure the decision would have begun to act, under the default costs. A failure counts when the table reaches
- * into its window; an alarm that begins more than two windows before the failure, or with none to come, is false.
+ * How long before each failure the rule would have begun to act. A failure counts when the table reaches into its window; an alarm that
+ * begins more than two windows before the failure, or with none to come, is false.
  */
-function leadTime(model: FailureModel, table: UnitTable, said: readonly Probability[]) {
+function leadTime(model: FailureModel, table: UnitTable, acts: Uint8Array) {
   const leads: number[] = [];
   let failures = 0;
   let falseAlarms = 0;
   for (const { rows, isFailure } of approaches(table, model.window)) {
     if (isFailure) failures++;
-    let state = INITIAL_DECISION;
+    let before = 0;
     let lead: number | undefined;
-    for (const [look, row] of rows.entries()) {
-      const before = state.isActing;
-      state = decide(state, said[row] as Probability, DEFAULT_POLICY, look, model.metrics.carriesSignal);
+    for (const row of rows) {
+      const isActing = acts[row] as number;
       const left = table.timeToFailure[row] as number;
-      if (state.isActing && !before && left > 2 * model.window) falseAlarms++;
-      if (state.isActing && left <= 2 * model.window) lead ??= left;
+      if (isActing > before && left > 2 * model.window) falseAlarms++;
+      if (isActing > 0 && left <= 2 * model.window) lead ??= left;
+      before = isActing;
     }
     if (isFailure && lead !== undefined) leads.push(lead);
   }
   leads.sort((a, b) => a - b);
   return {
-    policyThreshold: rounded(actionThreshold(DEFAULT_POLICY)),
     failures,
     foreseen: leads.length,
     median: leads[leads.length >> 1] ?? null,

@@ -1,7 +1,7 @@
 /** Why an endpoint was treated as it was: the prediction, each condition of the policy and whether it was met, and what was done. */
 import { wouldLeave } from "./foresight.ts";
 import { LIMITS } from "./limits.ts";
-import { type Estimate, type ScoredEndpoint, stakesOf, widthOf } from "./risk.ts";
+import { actionThreshold, type Estimate, type ScoredEndpoint, widthOf } from "./risk.ts";
 import type { ForesightPolicy } from "./swarm-spec.ts";
 
 export interface Condition {
@@ -38,7 +38,7 @@ export function conditionsOf(scores: readonly ScoredEndpoint[], policy: Foresigh
   const [newest] = scores;
   if (newest === undefined) return [];
   const { score, sessions } = newest;
-  const stakes = stakesOf(score, sessions, policy);
+  const threshold = actionThreshold(score, sessions, policy);
   const agreeing = scores.slice(0, policy.confirmationsOf).filter((one) => wouldLeave(one, policy)).length;
   const ageMs = atMs - score.atMs;
   return [
@@ -56,8 +56,8 @@ export function conditionsOf(scores: readonly ScoredEndpoint[], policy: Foresigh
       met: widthOf(score.failure) <= policy.uncertainWidth,
     },
     {
-      text: `leaving ${sessions} sessions there costs ${units(stakes.stayingLow)} at the lower bound, and moving them ${units(stakes.replacing)}`,
-      met: stakes.stayingLow >= stakes.replacing,
+      text: `it is ${percent(score.failure.low)} at the lower bound; with ${sessions} sessions on it, moving them is worth its cost ${priceOf(threshold)}`,
+      met: score.failure.low > threshold,
     },
     {
       text: `${agreeing} of the newest ${policy.confirmationsOf} scores that were told say so, and ${policy.confirmations} have to`,
@@ -101,8 +101,9 @@ function seconds(ms: number): string {
   return `${Number((ms / 1_000).toFixed(1))} s`;
 }
 
-function units(cost: number): string {
-  return String(Number(cost.toFixed(2)));
+/** Cost of the action over what it saves. */
+function priceOf(threshold: number): string {
+  return threshold < 1 ? `above ${Number((threshold * 100).toFixed(1))} %` : "at no probability";
 }
 
 function time(ms: number): string {

@@ -4,7 +4,7 @@
  * so that neither one odd score nor a value that hovers moves anybody.
  */
 import { LIMITS } from "./limits.ts";
-import { type RiskScore, type ScoredEndpoint, type Stakes, stakesOf, widthOf } from "./risk.ts";
+import { actionThreshold, type RiskScore, type ScoredEndpoint, stakesOf, widthOf } from "./risk.ts";
 import type { ForesightPolicy } from "./swarm-spec.ts";
 
 /** `elevated`: new sessions go elsewhere in proportion. `high`: its sessions should leave before it fails. */
@@ -19,6 +19,8 @@ export interface RiskRecord {
   readonly bandSinceMs: number;
   /** The bands that the newest scores asked for by themselves, the newest last. */
   readonly votes: readonly RiskBand[];
+  /** When the band was `high` last, once it is no more. */
+  readonly leftHighAtMs?: number | undefined;
 }
 
 /** By these words a reason is told to stand on a prediction. */
@@ -37,12 +39,20 @@ export function takeScore(
   if (before !== undefined && score.atMs <= before.score.atMs) return before;
   const held = before?.band ?? "low";
   const votes = [...(before?.votes ?? []), vote(score, sessions, policy, held)].slice(-policy.confirmationsOf);
-  const next = { score, sessions, votes };
-  const wanted = confirmed(votes, policy.confirmations);
+  const { leftHighAtMs } = before ?? {};
+  const next = { score, sessions, votes, ...(leftHighAtMs === undefined ? {} : { leftHighAtMs }) };
+  const confirms = confirmed(votes, policy.confirmations);
+  const isCooling = held !== "high" && now - (leftHighAtMs ?? Number.NEGATIVE_INFINITY) < policy.coolDownMs;
+  const wanted = confirms === "high" && isCooling ? "elevated" : confirms;
   const sinceMs = before?.bandSinceMs ?? now;
   if (ORDER[wanted] > ORDER[held]) return { ...next, band: wanted, bandSinceMs: now };
-  if (ORDER[wanted] < ORDER[held] && now - sinceMs >= policy.dwellMs) return { ...next, band: wanted, bandSinceMs: now };
-  return { ...next, band: held, bandSinceMs: sinceMs };
+  if (ORDER[wanted] === ORDER[held] || now - sinceMs < policy.dwellMs) return { ...next, band: held, bandSinceMs: sinceMs };
+  return { ...next, band: wanted, bandSinceMs: now, ...(held === "high" ? { leftHighAtMs: now } : {}) };
+}
+
+/** Whether its sessions should leave now: the band is high, and not by its dwell alone, so that what has passed moves nobody. */
+export function asksToLeave(record: RiskRecord | undefined, policy: ForesightPolicy, now: number): boolean {
+  return bandAt(record, policy, now) === "high" && record?.votes.at(-1) === "high";
 }
 
 /** The band that counts at this moment: an old score says nothing of the future. */
@@ -92,19 +102,24 @@ export function wouldLeave({ score, sessions }: ScoredEndpoint, policy: Foresigh
 /** What this score alone asks for. Entry is at the thresholds, leaving at a share of them. */
 function vote(score: RiskScore, sessions: number, policy: ForesightPolicy, held: RiskBand): RiskBand {
   if (!score.carriesSignal) return "low";
-  const stakes = stakesOf(score, sessions, policy);
-  if (isHigh(score, stakes, policy, bar(held === "high", policy))) return "high";
-  return isElevated(score, stakes, policy, bar(held !== "low", policy)) ? "elevated" : "low";
+  if (isHigh(score, sessions, policy, bar(held === "high", policy))) return "high";
+  return isElevated(score, sessions, policy, bar(held !== "low", policy)) ? "elevated" : "low";
 }
 
-/** Sure enough, likely enough, and worth its price. An uncertain score asks for the cheap and reversible step first. */
-function isHigh({ failure }: RiskScore, stakes: Stakes, policy: ForesightPolicy, share: number): boolean {
+/**
+ * Likely, sure, and worth its price even at the lower bound of the probability. An uncertain score asks for the cheap and reversible
+ * step first.
+ */
+function isHigh(score: RiskScore, sessions: number, policy: ForesightPolicy, share: number): boolean {
+  const { failure } = score;
   const isLikely = failure.value >= policy.failureThreshold * share;
   const isSure = widthOf(failure) <= policy.uncertainWidth;
-  return isLikely && isSure && stakes.stayingLow >= stakes.replacing * share;
+  return isLikely && isSure && failure.low > actionThreshold(score, sessions, policy) * share;
 }
 
-function isElevated({ failure, overload }: RiskScore, stakes: Stakes, policy: ForesightPolicy, share: number): boolean {
+function isElevated(score: RiskScore, sessions: number, policy: ForesightPolicy, share: number): boolean {
+  const { failure, overload } = score;
+  const stakes = stakesOf(score, sessions, policy);
   const elevatedAt = policy.failureThreshold * LIMITS.foresight.elevatedShare;
   const isLikely = failure.value >= elevatedAt * share || overload.value >= policy.overloadThreshold * share;
   return isLikely && stakes.staying >= stakes.reweighting * share;

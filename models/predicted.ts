@@ -1,7 +1,7 @@
 /** What is wanted on account of predictions: machines to leave before they fail, and weights to lower meanwhile. */
 import type { Belief } from "./belief.ts";
 import { isInControlSlice } from "./control-slice.ts";
-import { bandAt, type RiskBand, type RiskRecord, riskText, riskWeight } from "./foresight.ts";
+import { asksToLeave, bandAt, type RiskBand, type RiskRecord, riskText, riskWeight } from "./foresight.ts";
 import { LIMITS } from "./limits.ts";
 import type { Step } from "./step.ts";
 import type { SwarmState } from "./swarm-state.ts";
@@ -24,7 +24,7 @@ export function riskOf(state: SwarmState, endpoint: string, now: number): { band
 export function predictedMoves(state: SwarmState, beliefs: readonly Belief[], now: number): readonly MoveStep[] {
   if (isCommon(state, beliefs, now)) return [];
   return highRisks(state, beliefs, now)
-    .filter(({ record }) => record.votes.at(-1) === "high")
+    .filter(({ record }) => asksToLeave(record, state.spec.foresight, now))
     .toSorted((a, b) => b.record.score.failure.low - a.record.score.failure.low)
     .map(({ endpoint, record }) => {
       const reason = `${endpoint} ${riskText(record, state.spec.foresight)}.`;

@@ -63,8 +63,7 @@ export function widthOf({ low, high }: Estimate): number {
 
 /** One expected-cost comparison, in units of "one session out of service once". */
 export interface Stakes {
-  /** Expected cost of leaving the sessions where they are, at the lower bounds and at the values. */
-  readonly stayingLow: number;
+  /** Expected cost of leaving the sessions where they are. */
   readonly staying: number;
   /** Of a launch or a wake, and of moving every session. */
   readonly replacing: number;
@@ -75,14 +74,25 @@ export interface Stakes {
 /** Costs are those of the policy; `efficacy` of them is what acting saves. Grows with each probability and with the sessions. */
 export function stakesOf(score: RiskScore, sessions: number, policy: ForesightPolicy): Stakes {
   const { costs, efficacy, slaWeight } = policy;
-  const harm = (failure: number, overload: number) =>
-    efficacy * slaWeight * sessions * (failure * costs.outagePerSession + overload * costs.overloadPerSession);
+  const harm = score.failure.value * costs.outagePerSession + score.overload.value * costs.overloadPerSession;
   return {
-    stayingLow: harm(score.failure.low, score.overload.low),
-    staying: harm(score.failure.value, score.overload.value),
+    staying: efficacy * slaWeight * sessions * harm,
     replacing: costs.launch + costs.movePerSession * sessions,
     reweighting: costs.reweight,
   };
+}
+
+/**
+ * The lower bound of the probability of failure above which moving the sessions is cheaper than leaving them:
+ * cost(action) / (cost(failure) x efficacy), where overload that is avoided as well pays for part of the action. Infinite where a
+ * failure costs nothing: then nothing is worth doing.
+ */
+export function actionThreshold({ overload }: Pick<RiskScore, "overload">, sessions: number, policy: ForesightPolicy): number {
+  const { costs, efficacy, slaWeight } = policy;
+  const gain = efficacy * slaWeight * sessions * costs.outagePerSession;
+  const paid = efficacy * slaWeight * sessions * overload.low * costs.overloadPerSession;
+  const threshold = Math.max(0, costs.launch + costs.movePerSession * sessions - paid) / gain;
+  return gain > 0 && Number.isFinite(threshold) ? threshold : Number.POSITIVE_INFINITY;
 }
 
 function clamp(value: number): number {

@@ -69,6 +69,8 @@ export const ForesightPolicy = z.strictObject({
   confirmationsOf: z.number().int().min(1).max(16).default(3),
   /** A band is kept at least this long before a lower one. */
   dwellMs: z.number().int().min(0).default(60_000),
+  /** Once sessions need no longer leave an endpoint, they are not made to leave it again for this long. */
+  coolDownMs: z.number().int().min(0).default(60_000),
   /** With an interval wider than this, no machine is replaced: its weight is lowered first. */
   uncertainWidth: share.default(0.6),
   /** A score that is older than this counts for nothing. */

@@ -1,5 +1,5 @@
 /** A fleet whose failures are acted on by the model that is then trained again on what was left to see. Pure and seeded. */
-import { DEFAULT_POLICY, type DecisionState, decide, INITIAL_DECISION } from "../../models/failure/decision.ts";
+import { UnitWatch } from "../../models/failure/acting.ts";
 import { FeatureExtractor } from "../../models/failure/features.ts";
 import type { Handling } from "../../models/failure/labels.ts";
 import { type FailureModel, predict } from "../../models/failure/model.ts";
@@ -19,17 +19,17 @@ export function mitigate(table: UnitTable, model: FailureModel, controlShare: nu
   const random = new Random(seed);
   const features = featuresOf(table, new FeatureExtractor(model.plan));
   const handling: Handling[] = [];
-  let state: DecisionState = INITIAL_DECISION;
+  let watch = new UnitWatch(model.window, model.metrics.carriesSignal);
   for (let row = 0; row < table.rows; row++) {
     const unit = table.unit[row] ?? 0;
     if (handling[unit] === undefined) {
-      state = INITIAL_DECISION;
+      watch = new UnitWatch(model.window, model.metrics.carriesSignal);
       handling[unit] = { alarmAt: undefined, isControl: random.next() < controlShare };
     }
     const time = table.time[row] ?? 0;
-    state = decide(state, predict(model, features.values, row * features.columns), DEFAULT_POLICY, time);
+    const isActing = watch.look(predict(model, features.values, row * features.columns), time);
     const { alarmAt, isControl } = handling[unit] ?? { alarmAt: undefined, isControl: false };
-    if (state.isActing && alarmAt === undefined) handling[unit] = { alarmAt: time, isControl };
+    if (isActing && alarmAt === undefined) handling[unit] = { alarmAt: time, isControl };
   }
   const isTakenOut = (row: number) => {
     const { alarmAt, isControl } = handling[table.unit[row] ?? 0] ?? { alarmAt: undefined, isControl: false };

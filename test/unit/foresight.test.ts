@@ -3,9 +3,17 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
 import { isInControlSlice } from "../../models/control-slice.ts";
-import { bandAt, determineOptimalAppliance, type RiskRecord, riskText, riskWeight, takeScore } from "../../models/foresight.ts";
+import {
+  asksToLeave,
+  bandAt,
+  determineOptimalAppliance,
+  type RiskRecord,
+  riskText,
+  riskWeight,
+  takeScore,
+} from "../../models/foresight.ts";
 import { initialState, type Plan, plan, recordDisruptionEnd, type SwarmState, takeScores } from "../../models/plan.ts";
-import { anyOf, type Estimate, NO_RISK, orderly, type RiskScore, stakesOf } from "../../models/risk.ts";
+import { actionThreshold, anyOf, type Estimate, NO_RISK, orderly, type RiskScore, stakesOf } from "../../models/risk.ts";
 import { ForesightPolicy } from "../../models/swarm-spec.ts";
 import { holds } from "../support/property.ts";
 import { endpointOf, observationOf, specOf, swarmOf } from "./fixtures.ts";
@@ -63,6 +71,21 @@ describe("a band", () => {
     assert.equal(deaf?.band, "low");
   });
 
+  test("asks to leave once, and not again before its cool-down", () => {
+    const policy = ForesightPolicy.parse({ ...POLICY, coolDownMs: 40_000 });
+    const asks = (failures: readonly number[]) => {
+      let record: RiskRecord | undefined;
+      return failures.map((failure, index) => {
+        const atMs = START + index * STEP_MS;
+        record = takeScore(record, scoreOf(failure, { atMs }), 100, policy, atMs);
+        return asksToLeave(record, policy, atMs) ? "x" : ".";
+      });
+    };
+    const [rise, calm] = [[0.9, 0.9], Array(6).fill(0)];
+    const again = asks([...rise, ...calm, ...Array(12).fill(0.9)]).join("");
+    assert.equal(again, ".x...........xxxxxxx", "left after its dwell of 20 s, and 40 s later it may begin anew");
+  });
+
   test("does not count the same score twice", () => {
     const once = takeScore(undefined, scoreOf(0.9), 100, POLICY, START);
     assert.equal(takeScore(once, scoreOf(0.9), 100, POLICY, START + 1), once);
@@ -85,6 +108,42 @@ describe("risk arithmetic", () => {
       assert.ok(!riskText(record, POLICY).includes("NaN"));
     });
     holds(context, property, 500);
+  });
+
+  test("moving is worth it above its cost over what it saves", () => {
+    const price = (costs: Record<string, number>, efficacy: number, overload = NO_RISK) => {
+      const policy = ForesightPolicy.parse({ efficacy, costs: { outagePerSession: 1, movePerSession: 0, ...costs } });
+      return actionThreshold({ overload }, 10, policy);
+    };
+    assert.equal(price({ launch: 1 }, 0.5), 0.2);
+    assert.equal(price({ launch: 1 }, 0), Number.POSITIVE_INFINITY);
+    assert.equal(price({ launch: 1, outagePerSession: 0 }, 0.5), Number.POSITIVE_INFINITY);
+    assert.ok(price({ launch: 1 }, 0.5, { value: 1, low: 1, high: 1 }) < 0.2, "overload that is avoided pays for a part");
+  });
+
+  test("a higher probability never asks to leave later, and what is no probability never asks", (context) => {
+    const first = (failures: readonly Estimate[]) => {
+      let record: RiskRecord | undefined;
+      const at = failures.findIndex((failure, index) => {
+        const atMs = START + index * STEP_MS;
+        record = takeScore(record, scoreOf(failure, { atMs }), 100, POLICY, atMs);
+        return asksToLeave(record, POLICY, atMs);
+      });
+      return at < 0 ? Number.POSITIVE_INFINITY : at;
+    };
+    const share = fc.double({ min: 0, max: 1, noNaN: true });
+    const property = fc.property(
+      fc.array(share, { minLength: 1, maxLength: 30 }),
+      share,
+      fc.array(fc.double(), { maxLength: 20 }),
+      (lower, more, odd) => {
+        const sure = (value: number) => ({ value, low: value, high: value });
+        assert.ok(first(lower.map((value) => sure(Math.min(1, value + more)))) <= first(lower.map(sure)));
+        const improper = odd.map((value) => orderly(sure(value > 0 ? Number.NaN : value)));
+        assert.equal(first(improper), Number.POSITIVE_INFINITY);
+      },
+    );
+    holds(context, property, 300);
   });
 
   const RANK = { low: 0, elevated: 1, high: 2 };

@@ -1,0 +1,33 @@
+/**
+ * The fleet's own rule (models/foresight.ts) on the probabilities of one unit of a table, row after row: so that a model is judged by what
+ * would have been done on its word. The table's time is stretched so that the model's window is that of the policy.
+ */
+import { asksToLeave, type RiskRecord, takeScore } from "../foresight.ts";
+import { NO_RISK } from "../risk.ts";
+import { ForesightPolicy } from "../swarm-spec.ts";
+import type { Probability } from "./model.ts";
+
+/** Sessions that a unit is taken to hold. */
+const SESSIONS_AT_STAKE = 100;
+const POLICY = ForesightPolicy.parse({ mode: "act" });
+
+export class UnitWatch {
+  readonly #msPerUnit: number;
+  readonly #carriesSignal: boolean;
+  #record: RiskRecord | undefined;
+
+  /** `window`: of the model, in the table's unit of time. */
+  constructor(window: number, carriesSignal: boolean) {
+    this.#msPerUnit = POLICY.windowMs / window;
+    this.#carriesSignal = carriesSignal;
+  }
+
+  /** One row, in the order of time: whether what the rule asks for after it is that the sessions leave. */
+  look({ probability, low, high }: Probability, time: number): boolean {
+    const atMs = time * this.#msPerUnit;
+    const failure = { value: probability, low, high };
+    const score = { endpoint: "", atMs, failure, overload: NO_RISK, carriesSignal: this.#carriesSignal, terms: [] };
+    this.#record = takeScore(this.#record, score, SESSIONS_AT_STAKE, POLICY, atMs);
+    return asksToLeave(this.#record, POLICY, atMs);
+  }
+}
