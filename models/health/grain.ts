@@ -77,7 +77,7 @@ export class PeerTable {
 }
 
 function summaryOf(sorted: readonly number[]): Peers | undefined {
-  if (sorted.length < LIMITS.health.peersMin) return undefined;
+  if (sorted.length === 0) return undefined;
   const median = middleOf(sorted);
   const deviation = middleOf(sorted.map((value) => Math.abs(value - median)).sort((one, other) => one - other));
   return { count: sorted.length, median, deviation };

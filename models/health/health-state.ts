@@ -6,10 +6,20 @@ const Numbers = z.array(z.number()).readonly();
 const View = z.strictObject({ residuals: Numbers, values: z.array(Numbers).readonly() });
 const Detector = z.strictObject({ views: z.array(View).readonly() });
 
+const Expectation = z.strictObject({
+  seen: z.number(),
+  weight: z.number(),
+  mean: z.number(),
+  squares: z.number(),
+  waiting: Numbers,
+});
+
 const Series = z.strictObject({
   fast: Detector,
   slow: Detector,
   standing: View,
+  first: Expectation.optional(),
+  firstStanding: Expectation.optional(),
   recent: Numbers,
   bucket: z.strictObject({ index: z.number(), sum: z.number(), count: z.number() }),
   slowSurprise: z.number(),
@@ -23,7 +33,7 @@ const Joint = z.strictObject({
 });
 
 export const HealthState = z.strictObject({
-  version: z.literal(1),
+  version: z.literal(2),
   seenAtMs: z.number(),
   endpoints: z.array(
     z.strictObject({

@@ -139,7 +139,7 @@ export class HealthMonitor {
     if (watched === undefined) return;
     const isEverybody = showing >= LIMITS.health.peersMin && showing > reporting * LIMITS.health.everybodyShare;
     const { own, peers } = evidence;
-    const strength = peers === undefined || (isEverybody && own > peers) ? own : (own + peers) / 2;
+    const strength = peers === undefined || (isEverybody && own > peers) ? own : strengthOf(own, peers, evidence);
     const enter = enterStrength(tests);
     watched.votes = [...watched.votes, strength].slice(-LIMITS.health.confirmationsOf);
     const key = `${endpoint} ${series}`;
@@ -252,7 +252,7 @@ export class HealthMonitor {
   /** Everything it has learned, as plain JSON of bounded size; the values of the grain that is not over yet are left out. */
   snapshot(): HealthState {
     return {
-      version: 1,
+      version: 2,
       seenAtMs: this.#seenAtMs,
       endpoints: [...this.#endpoints].map(([endpoint, { series, joint, jointVotes, seenAtMs }]) => ({
         endpoint,
@@ -305,6 +305,12 @@ function countShowing(evidence: ReadonlyMap<string, ReadonlyMap<string, Evidence
     }
   }
   return showing;
+}
+
+/** What its own past and its peers say of a value, each by how much it knows. */
+function strengthOf(own: number, peers: number, { ownWeight, peersWeight }: Evidence): number {
+  const together = ownWeight + peersWeight;
+  return together > 0 ? (own * ownWeight + peers * peersWeight) / together : 0;
 }
 
 /** More is asked of each the more are looked at (Bonferroni). */

@@ -1,5 +1,7 @@
 /** What is known of a metric before it was ever seen: differences that matter, and the range in which it should be. */
+import { LIMITS } from "../limits.ts";
 import { METRICS, splitSeries } from "../telemetry.ts";
+import type { ScalePrior } from "./expectation.ts";
 
 /** Smaller differences are of no consequence, by unit; a metric of an unknown unit has none. */
 const MATERIAL: Readonly<Record<string, number>> = {
@@ -12,9 +14,32 @@ const MATERIAL: Readonly<Record<string, number>> = {
   count: 2,
 };
 /** By name, where the unit's is too coarse. */
-const MATERIAL_OF: Readonly<Record<string, number>> = { innerLossShare: 0.02, outerLossShare: 0.02, pathLossShare: 0.02 };
+const MATERIAL_OF: Readonly<Record<string, number>> = {
+  innerLossShare: 0.02,
+  outerLossShare: 0.02,
+  /** One lost probe of those that are kept says nothing. */
+  pathLossShare: 1.5 / LIMITS.paths.probesKept,
+};
 /** And this share of the value itself, except of shares, which are relative already. */
 const MATERIAL_SHARE = 0.1;
+
+/**
+ * How much metrics of a kind vary, before one was seen, as ratios (0.25: by a quarter): on one endpoint from grain to grain, and between
+ * sound endpoints of one swarm. Rough on purpose: a minute of the series itself weighs more.
+ */
+const RATIOS: Readonly<Record<string, { readonly deviation: number; readonly spread: number }>> = {
+  share: { deviation: 0.3, spread: 0.7 },
+  ms: { deviation: 0.25, spread: 0.5 },
+  s: { deviation: 0.3, spread: 1 },
+  bytes: { deviation: 0.1, spread: 0.7 },
+  "bytes/s": { deviation: 0.5, spread: 1 },
+  "1/s": { deviation: 0.5, spread: 1 },
+  count: { deviation: 0.3, spread: 2 },
+};
+/** By name, where the unit's are too coarse: memory moves slowly. */
+const RATIOS_OF: Readonly<Record<string, { readonly deviation: number; readonly spread: number }>> = {
+  memoryShare: { deviation: 0.05, spread: 0.7 },
+};
 
 /** Ranges from operations, not from data: outside of them something is wrong on any endpoint. */
 const RANGES: Readonly<Record<string, readonly [low: number, high: number]>> = {
@@ -70,6 +95,13 @@ export function isHarmful(series: string, direction: "above" | "below"): boolean
 export function materialDifference(name: string, unit: string, middle: number): number {
   const fixed = valueOf(MATERIAL_OF, name) ?? valueOf(MATERIAL, unit) ?? 0;
   return unit === "share" ? fixed : Math.max(fixed, MATERIAL_SHARE * Math.abs(middle));
+}
+
+/** What is known of the scatter of the metric `name`; undefined for a unit of which nothing is. */
+export function scalePrior(name: string, unit: string): ScalePrior | undefined {
+  const ratios = valueOf(RATIOS_OF, name) ?? valueOf(RATIOS, unit);
+  const step = valueOf(MATERIAL_OF, name) ?? valueOf(MATERIAL, unit);
+  return ratios === undefined || step === undefined ? undefined : { unit: step, ...ratios };
 }
 
 export function priorRange(series: string): { readonly low: number; readonly high: number } | undefined {

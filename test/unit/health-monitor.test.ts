@@ -206,7 +206,7 @@ test("a restored monitor tells what the first would have told", () => {
   const onwards = summary(run(new Fleet(9, slower), 2400, first, 1200));
   assert.deepEqual(summary(run(new Fleet(9, slower), 2400, second, 1200)), onwards);
   assert.equal(onwards.length, 1);
-  assert.throws(() => HealthMonitor.restore({ version: 2 }), /version/);
+  assert.throws(() => HealthMonitor.restore({ version: 1 }), /version/);
 });
 
 test("any input: severities between 0 and 1, finite snapshots, no more than the limits", (context) => {
