@@ -2,6 +2,7 @@
  * Configuration of the lab's process, as the supervisor writes it.
  */
 import { z } from "zod";
+import { VaultConfig } from "../drivers/vault/config.ts";
 import { LIMITS } from "../models/limits.ts";
 import { PublicKey, SecretRef } from "../models/session.ts";
 import { SwarmName } from "../models/steering.ts";
@@ -30,7 +31,8 @@ export const LabConfig = z.strictObject({
   agentSocketDir: path,
   reflexSocket: path,
   collectorSocket: path,
-  vault: z.strictObject({ socketPath: path, tokenFile: path, mount: z.string().min(1).default("foreshift") }),
+  /** How this process reaches Vault, to give each machine's agent a login of its own; the agents reach it the same way. */
+  vault: VaultConfig,
   /** Configuration of `workers/reflex.ts`, which is kept running beside the balancer; absent: none is started. */
   reflexConfigFile: path.optional(),
   /** Of each machine. */

@@ -7,9 +7,11 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Logger } from "pino";
 import { raiseSession } from "../drivers/priority.ts";
+import { openVault } from "../drivers/vault/vault.ts";
 import { REGION_DEFAULT } from "../models/outside-events.ts";
 import { readConfig } from "../workers/config.ts";
 import { serve } from "../workers/http-server.ts";
+import { keepToken } from "../workers/keep-token.ts";
 import { runWorker } from "../workers/run-worker.ts";
 import { removeCgroups } from "./cgroups.ts";
 import { Clients } from "./clients.ts";
@@ -42,9 +44,13 @@ await runWorker("lab", async (log) => {
   const feed = new OutsideFeedFile({ file: config.outsideEventsFile, region: REGION_DEFAULT });
   await feed.write();
   const journal = new Journal(join(config.stateDir, "journal.ndjson"));
+  const vault = openVault(config.vault);
+  const keeping = new AbortController();
+  const kept = keepToken(vault, log, keeping.signal);
   const machines: Machines = new Machines({
     config,
     journal,
+    appRoles: vault.appRoles,
     log,
     onGone: (name) => faults.gone(name),
     onRepaired: (name) => faults.repaired(name),
@@ -63,6 +69,9 @@ await runWorker("lab", async (log) => {
     reflex?.kill();
     await endMachines(config, machines, log);
     journal.close();
+    keeping.abort();
+    await kept;
+    await vault.close();
   };
 });
 

@@ -9,7 +9,9 @@ import { fileURLToPath } from "node:url";
 import type { Logger } from "pino";
 import type { Machine } from "../drivers/ports.ts";
 import { agentClient } from "../drivers/tunnel/agent-client.ts";
-import { ForeshiftError } from "../models/errors.ts";
+import type { AppRoles } from "../drivers/vault/approles.ts";
+import { writeCredentials } from "../drivers/vault/credentials.ts";
+import { ForeshiftError, messageOf } from "../models/errors.ts";
 import { LIMITS } from "../models/limits.ts";
 import type { MachineState } from "../models/observation.ts";
 import { endpointLinks, probeInnerAddress } from "./addresses.ts";
@@ -39,6 +41,8 @@ interface Entry {
 export interface MachinesOptions {
   readonly config: LabConfig;
   readonly journal: Journal;
+  /** Gives each agent a login of its own. */
+  readonly appRoles: AppRoles;
   readonly log: Logger;
   /** Told before a machine's processes end, and once it was repaired: faults are the business of faults.ts. */
   readonly onGone: (name: string) => Promise<void>;
@@ -172,6 +176,8 @@ export class Machines {
     const stateDir = join(config.stateDir, "machines", name);
     await mkdir(stateDir, { recursive: true, mode: 0o700 });
     const configFile = join(stateDir, "agent.json");
+    const credentialsFile = join(stateDir, "approle.json");
+    await writeCredentials(credentialsFile, await this.#options.appRoles.enrolAgent({ swarm: config.swarm, endpoint: name }));
     const cgroup = this.#cgroups.add(name);
     const links = endpointLinks(Number(name.slice("ep-".length)));
     await writePrivateFile(
@@ -187,7 +193,7 @@ export class Machines {
         socketPath: this.agentSocket(name),
         reflexSocket: config.reflexSocket,
         collectorSocket: config.collectorSocket,
-        vault: config.vault,
+        vault: { ...config.vault, auth: { method: "approle", credentialsFile } },
         keySecret: config.keySecret,
         stateDir,
         place: { zone },
@@ -232,9 +238,18 @@ export class Machines {
     if (processesOf(name).length > 0)
       throw new ForeshiftError("COMMAND_FAILED", { field: `ending ${name}`, detail: "a process stays" });
     await removeMachine(name);
+    await this.#dismiss(name);
     this.#cgroups.remove(name);
     await rm(this.agentSocket(name), { force: true });
     await rm(join(this.#options.config.stateDir, "machines", name), { recursive: true, force: true });
+  }
+
+  /** An AppRole that stays is of no use without its secret-id, which goes with the machine's files. */
+  async #dismiss(endpoint: string): Promise<void> {
+    const { appRoles, config, log } = this.#options;
+    await appRoles.dismissAgent({ swarm: config.swarm, endpoint }).catch((thrown: unknown) => {
+      log.warn({ event: "agent-not-dismissed", machine: endpoint, detail: messageOf(thrown) });
+    });
   }
 
   async #change(

@@ -8,11 +8,15 @@ import { connect } from "node:net";
 import { join } from "node:path";
 import { migrate } from "../drivers/store/migrate.ts";
 import { openStore } from "../drivers/store/store.ts";
+import type { VaultOptions } from "../drivers/vault/config.ts";
+import { writeCredentials } from "../drivers/vault/credentials.ts";
+import { openVault } from "../drivers/vault/vault.ts";
 import { LIMITS } from "../models/limits.ts";
 import type { SwarmSpec } from "../models/swarm-spec.ts";
+import type { VaultProcess } from "../models/vault-layout.ts";
 import { type Connection, connectionFile, localSockets } from "../setup/connection.ts";
 import { makePaths, type Paths } from "../setup/paths.ts";
-import { type Service, startOpenBao, startPostgres, startTemporal } from "../setup/services.ts";
+import { type OpenBaoService, type Service, startOpenBao, startPostgres, startTemporal } from "../setup/services.ts";
 import { until } from "./await.ts";
 import { removeCgroups } from "./cgroups.ts";
 import { labCommand } from "./enclosure.ts";
@@ -20,7 +24,7 @@ import { writePrivateFile } from "./files.ts";
 import { startAfresh } from "./fresh-start.ts";
 import { KeptService } from "./kept-service.ts";
 import { LabClient } from "./lab-client.ts";
-import { type Provisioned, provision, VAULT_MOUNT } from "./provision.ts";
+import { type Provisioned, provisionSwarm } from "./provision.ts";
 import { LAB_SWARM, LAB_VIP, labSpec, type SpecOverrides } from "./spec.ts";
 import { type ProcessStatus, Supervised } from "./supervised.ts";
 import { relayVault } from "./vault-relay.ts";
@@ -53,6 +57,9 @@ const TCP_BYTES_PER_SECOND_IN_ALL = 600_000;
 /** Some clients come by IPv6, as they do everywhere. */
 const IPV6_CLIENT_SHARE = 1 / 3;
 
+/** Those that log in by themselves. */
+const SUPERVISED_PROCESSES = ["hypervisor"] as const satisfies readonly VaultProcess[];
+
 const OUTSIDE_EVENTS = "outside-events.json";
 /** What is announced in the lab comes true within a minute. */
 const OUTSIDE_EVENTS_POLL_MS = 1_000;
@@ -75,6 +82,7 @@ class Lab implements RunningLab {
   readonly #services: KeptService[] = [];
   readonly #closers: (() => Promise<void>)[] = [];
   #connection: Connection | undefined;
+  #vaultAccess: Pick<VaultOptions, "mounts" | "namespace"> = {};
   #spec: SwarmSpec | undefined;
 
   constructor(options: LabOptions) {
@@ -107,7 +115,7 @@ class Lab implements RunningLab {
       this.#keep(() => startTemporal(where)),
       this.#keep(() => startOpenBao(where)),
     ]);
-    const key = await provision(openBao, this.#file("agent-vault-token"));
+    const key = await this.#provision(openBao);
     this.#spec = labSpec(this.#options, key, this.#options.spec);
     const relay = await relayVault(join(paths.run, "vault.sock"), openBao.address);
     this.#closers.push(() => relay.close());
@@ -142,6 +150,33 @@ class Lab implements RunningLab {
     return kept.service;
   }
 
+  /** The swarm's key, and for each process a wrapped secret-id that it opens when it starts. */
+  async #provision(openBao: OpenBaoService): Promise<Provisioned> {
+    this.#vaultAccess = {
+      mounts: openBao.mounts,
+      ...(openBao.namespace === undefined ? {} : { namespace: openBao.namespace }),
+    };
+    const { credentialsFile } = this.#vault("provision").auth;
+    await openBao.deliver("provision", credentialsFile);
+    const vault = openVault({ ...this.#vaultAccess, address: openBao.address, auth: { method: "approle", credentialsFile } });
+    try {
+      await Promise.all(
+        SUPERVISED_PROCESSES.map(async (process) =>
+          writeCredentials(this.#vault(process).auth.credentialsFile, await vault.appRoles.forProcess(process)),
+        ),
+      );
+      return await provisionSwarm(vault);
+    } finally {
+      await vault.close();
+    }
+  }
+
+  /** How a process of the lab reaches Vault; the relay's socket crosses into its network namespace. */
+  #vault(process: VaultProcess) {
+    const auth = { method: "approle", credentialsFile: this.#file(`${process}.approle`) } as const;
+    return { ...this.#vaultAccess, socketPath: join(this.#options.paths.run, "vault.sock"), auth };
+  }
+
   async #runCollector(databaseUrl: string): Promise<void> {
     const outsideEvents = { name: LAB_SWARM, file: this.#file(OUTSIDE_EVENTS), pollMs: OUTSIDE_EVENTS_POLL_MS };
     await writePrivateFile(outsideEvents.file, "[]\n");
@@ -174,7 +209,7 @@ class Lab implements RunningLab {
       agentSocketDir: join(paths.run, "agents"),
       reflexSocket: sockets.reflex,
       collectorSocket: sockets.collector,
-      vault: { socketPath: join(paths.run, "vault.sock"), tokenFile: this.#file("agent-vault-token"), mount: VAULT_MOUNT },
+      vault: this.#vault("hypervisor"),
       outsideEventsFile: this.#file(OUTSIDE_EVENTS),
       stateDir: this.#fleetDir,
       logDir: paths.log,

@@ -5,9 +5,9 @@
 import { mkdir, readFile, rm } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
-import { fetch } from "undici";
 import { z } from "zod";
-import { ForeshiftError, messageOf } from "../models/errors.ts";
+import { ForeshiftError } from "../models/errors.ts";
+import { VaultMounts, type VaultProcess } from "../models/vault-layout.ts";
 import { readIfThere, writePrivate } from "./files.ts";
 import { findOpenBao } from "./find.ts";
 import { SETUP_LIMITS } from "./limits.ts";
@@ -15,38 +15,33 @@ import { withLock } from "./lock.ts";
 import { makePaths } from "./paths.ts";
 import { choosePort, isFree, LOOPBACK } from "./ports.ts";
 import { asService, externalService, type Service, type ServiceOptions, startChild } from "./service.ts";
+import { callVault, type VaultAdmin } from "./vault-call.ts";
+import { layOutVault, layoutStamp, type VaultLayout, wrappedCredentials } from "./vault-layout.ts";
 
 export interface OpenBaoService extends Service {
-  /** File of mode 0600 with a token for `foreshift/*` and `transit/*`. */
+  /** File of mode 0600 with the token of whoever sets Vault up; no process of Foreshift uses it. */
   readonly tokenFile: string;
+  readonly mounts: VaultMounts;
+  readonly namespace: string | undefined;
   /** Unix socket it listens on as well; undefined for an external one. */
   readonly socket: string | undefined;
+  /** Writes a process's credentials file, mode 0600, with a wrapped secret-id: good for one opening within ten minutes. */
+  deliver(process: VaultProcess, file: string): Promise<void>;
 }
 
 const TOKEN_PERIOD = "768h";
-// The agents' path is named here too: of a token's policies the most specific path decides, so theirs alone would take writing away.
-/** Of the lab and its workers. Tokens for the agents are periodic, which only `sudo` may make. */
-const OWN_POLICY = `
-path "foreshift/*" { capabilities = ["create", "read", "update", "patch", "delete", "list"] }
-path "foreshift/data/swarms/*" { capabilities = ["create", "read", "update", "patch", "delete", "list"] }
-path "transit/*" { capabilities = ["create", "read", "update", "patch", "delete", "list"] }
-path "auth/token/create" { capabilities = ["create", "update", "sudo"] }
-path "auth/token/revoke-accessor" { capabilities = ["update"] }
-`;
-
-/** Of an endpoint's agent: it reads the keys of swarms, renews its own token, and nothing else. */
-const AGENT_POLICY = `
-path "foreshift/data/swarms/*" { capabilities = ["read"] }
-path "auth/token/lookup-self" { capabilities = ["read"] }
-path "auth/token/renew-self" { capabilities = ["update"] }
-`;
+/** Of the lab. */
+const SWARMS = ["lab"];
+/** Of whoever tries things out by hand and of the tests; no process of Foreshift has it. */
+const OWN_POLICY = ["foreshift", "transit", "foreshift-pki", "auth/foreshift", "auth/foreshift-agents"]
+  .map((mount) => `path "${mount}/*" { capabilities = ["create", "read", "update", "patch", "delete", "list"] }`)
+  .join("\n");
 
 const keysSchema = z.object({ unsealKey: z.string().min(1), rootToken: z.string().min(1) });
 type Keys = z.infer<typeof keysSchema>;
 const statusSchema = z.object({ initialized: z.boolean(), sealed: z.boolean() });
 const initSchema = z.object({ keys_base64: z.array(z.string()).min(1), root_token: z.string() });
 const tokenSchema = z.object({ auth: z.object({ client_token: z.string() }) });
-const mountsSchema = z.object({ data: z.record(z.string(), z.unknown()) });
 
 export async function startOpenBao(options: ServiceOptions): Promise<OpenBaoService> {
   await makePaths({ ...options, log: join(options.home, "log") });
@@ -87,7 +82,9 @@ async function startServer(
     orphanSignal: "KILL",
     isReady: () => withLock(`openbao seal ${options.home}`, () => bringUp(address, folder)),
   });
-  return Object.assign(asService("openbao", address, child), { tokenFile: join(folder, "token"), socket });
+  const keys = await readKeys(folder);
+  const admin = { address, token: keys.rootToken };
+  return Object.assign(asService("openbao", address, child), { tokenFile: join(folder, "token"), socket, ...ownAccess(admin) });
 }
 
 function configuration(folder: string, port: number, clusterPort: number, socket: string): string {
@@ -109,16 +106,13 @@ function configuration(folder: string, port: number, clusterPort: number, socket
 
 /** Initialised, unsealed, mounted and with a token of ours that is valid: only then it is ready. */
 async function bringUp(address: string, folder: string): Promise<boolean> {
-  const status = statusSchema.parse(await call(address, "GET", "sys/seal-status"));
+  const status = statusSchema.parse(await callVault({ address }, "GET", "sys/seal-status"));
   const keys = status.initialized ? await readKeys(folder) : await initialise(address, folder);
-  if (status.sealed) await call(address, "PUT", "sys/unseal", { body: { key: keys.unsealKey } });
-  const after = statusSchema.parse(await call(address, "GET", "sys/seal-status"));
+  if (status.sealed) await callVault({ address }, "PUT", "sys/unseal", { body: { key: keys.unsealKey } });
+  const after = statusSchema.parse(await callVault({ address }, "GET", "sys/seal-status"));
   if (after.sealed) return false;
-  await mountEngines(address, keys.rootToken);
-  for (const [name, policy] of Object.entries({ foreshift: OWN_POLICY, "foreshift-agent": AGENT_POLICY })) {
-    await call(address, "PUT", `sys/policies/acl/${name}`, { token: keys.rootToken, body: { policy } });
-  }
-  await call(address, "PUT", "sys/policies/acl/foreshift-agent", { token: keys.rootToken, body: { policy: AGENT_POLICY } });
+  await layOut({ address, token: keys.rootToken }, join(folder, "layout"), { mounts: chosenMounts({}), swarms: SWARMS });
+  await callVault({ address, token: keys.rootToken }, "PUT", "sys/policies/acl/foreshift", { body: { policy: OWN_POLICY } });
   await ensureToken(address, folder, keys.rootToken);
   return true;
 }
@@ -127,7 +121,7 @@ async function bringUp(address: string, folder: string): Promise<boolean> {
 async function initialise(address: string, folder: string): Promise<Keys> {
   await writePrivate(join(folder, "initialising"), "");
   const body = { secret_shares: 1, secret_threshold: 1 };
-  const answer = initSchema.parse(await call(address, "PUT", "sys/init", { body }));
+  const answer = initSchema.parse(await callVault({ address }, "PUT", "sys/init", { body }));
   const keys = { unsealKey: answer.keys_base64[0] ?? "", rootToken: answer.root_token };
   await writePrivate(join(folder, "keys.json"), JSON.stringify(keys));
   await rm(join(folder, "initialising"), { force: true });
@@ -152,23 +146,49 @@ async function readKeys(folder: string): Promise<Keys> {
   });
 }
 
-async function mountEngines(address: string, token: string): Promise<void> {
-  const { data } = mountsSchema.parse(await call(address, "GET", "sys/mounts", { token }));
-  const wanted = { foreshift: { type: "kv", options: { version: "2" } }, transit: { type: "transit" } };
-  for (const [path, body] of Object.entries(wanted)) {
-    if (!(`${path}/` in data)) await call(address, "POST", `sys/mounts/${path}`, { token, body });
+/** Skipped when nothing of it has changed since the last time: it costs dozens of writes. */
+async function layOut(admin: VaultAdmin, stampFile: string, layout: VaultLayout): Promise<void> {
+  const stamp = await layoutStamp(layout);
+  if ((await readIfThere(stampFile)) === stamp) return;
+  await layOutVault(admin, layout);
+  await writePrivate(stampFile, stamp);
+}
+
+/** `FORESHIFT_VAULT_MOUNTS` holds a JSON object with those that differ from the usual; a Vault of our own has the usual ones. */
+function chosenMounts(env: NodeJS.ProcessEnv): VaultMounts {
+  const value = env.FORESHIFT_VAULT_MOUNTS;
+  try {
+    return VaultMounts.parse(value === undefined || value === "" ? {} : JSON.parse(value));
+  } catch {
+    const detail = `expected a JSON object with some of ${Object.keys(VaultMounts.shape).join(", ")}`;
+    throw new ForeshiftError("INVALID_FIELD", { field: "FORESHIFT_VAULT_MOUNTS", value: value ?? "", detail });
   }
+}
+
+function ownAccess(admin: VaultAdmin) {
+  return access(admin, chosenMounts({}));
+}
+
+function access(admin: VaultAdmin, mounts: VaultMounts) {
+  const deliver = async (process: VaultProcess, file: string) => {
+    await writePrivate(file, `${JSON.stringify(await wrappedCredentials(admin, mounts.approle, process))}\n`);
+  };
+  return { mounts, namespace: admin.namespace, deliver };
 }
 
 async function ensureToken(address: string, folder: string, rootToken: string): Promise<void> {
   const file = join(folder, "token");
   const known = (await readIfThere(file))?.trim();
   if (known !== undefined && known !== "") {
-    const renewed = await call(address, "POST", "auth/token/renew-self", { token: known, body: {} }).catch(() => undefined);
+    const renewed = await callVault({ address, token: known }, "POST", "auth/token/renew-self", { body: {} }).catch(
+      () => undefined,
+    );
     if (renewed !== undefined) return;
   }
-  const body = { policies: ["foreshift", "foreshift-agent"], period: TOKEN_PERIOD, display_name: "foreshift" };
-  const answer = tokenSchema.parse(await call(address, "POST", "auth/token/create-orphan", { token: rootToken, body }));
+  const body = { policies: ["foreshift"], period: TOKEN_PERIOD, display_name: "foreshift" };
+  const answer = tokenSchema.parse(
+    await callVault({ address, token: rootToken }, "POST", "auth/token/create-orphan", { body }),
+  );
   await writePrivate(file, `${answer.auth.client_token}\n`);
 }
 
@@ -184,41 +204,13 @@ async function useExternal(address: string, options: ServiceOptions): Promise<Op
       detail: "neither VAULT_TOKEN nor ~/.vault-token",
     });
   }
-  await call(address, "GET", "auth/token/lookup-self", { token: token.trim() });
+  const admin = { address, token: token.trim(), namespace: process.env.VAULT_NAMESPACE };
+  await callVault(admin, "GET", "auth/token/lookup-self");
+  const mounts = chosenMounts(process.env);
+  await layOut(admin, join(options.home, "vault-external.layout"), { mounts, swarms: SWARMS });
   const tokenFile = join(options.home, "vault-external.token");
   await writePrivate(tokenFile, `${token.trim()}\n`);
-  return Object.assign(externalService("openbao", address), { tokenFile, socket: undefined });
-}
-
-interface CallOptions {
-  readonly token?: string;
-  readonly body?: unknown;
-}
-
-/** UNREACHABLE or UNAUTHORISED; an error names the path, never what was sent. */
-async function call(address: string, method: string, path: string, options: CallOptions = {}): Promise<unknown> {
-  const response = await send(address, method, path, options);
-  const text = await response.text();
-  if (response.ok) return text === "" ? {} : JSON.parse(text);
-  const detail = `${method} ${path} was answered with ${response.status}`;
-  if (response.status === 401 || response.status === 403) {
-    throw new ForeshiftError("UNAUTHORISED", { field: `Vault at ${address}`, detail });
-  }
-  throw new Error(detail);
-}
-
-async function send(address: string, method: string, path: string, { token, body }: CallOptions) {
-  try {
-    return await fetch(new URL(`/v1/${path}`, address), {
-      method,
-      signal: AbortSignal.timeout(SETUP_LIMITS.requestTimeoutMs),
-      headers: { ...(token === undefined ? {} : { "x-vault-token": token }), "content-type": "application/json" },
-      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-    });
-  } catch (thrown) {
-    const cause = thrown instanceof Error && thrown.cause !== undefined ? messageOf(thrown.cause) : messageOf(thrown);
-    throw new ForeshiftError("UNREACHABLE", { field: "Vault", value: address, detail: cause });
-  }
+  return Object.assign(externalService("openbao", address), { tokenFile, socket: undefined, ...access(admin, mounts) });
 }
 
 function baoFolder(home: string): string {

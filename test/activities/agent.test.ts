@@ -11,6 +11,7 @@ import { collectorClient } from "../../drivers/store/collector-client.ts";
 import { openStore, type PostgresStore } from "../../drivers/store/store.ts";
 import { agentClient } from "../../drivers/tunnel/agent-client.ts";
 import { uapiDevice } from "../../drivers/tunnel/wireguard-uapi.ts";
+import { writeCredentials } from "../../drivers/vault/credentials.ts";
 import { openVault } from "../../drivers/vault/vault.ts";
 import type { ForeshiftError } from "../../models/errors.ts";
 import type { Peer, SecretRef, SessionState } from "../../models/session.ts";
@@ -62,12 +63,12 @@ if (insideNamespace(import.meta.url)) {
       addHost(name, n);
     [postgres, bao] = await Promise.all([testPostgres(where, { migrated: true }), testOpenBao(where)]);
     store = openStore({ databaseUrl: postgres.url });
-    const vault = openVault({ address: bao.address, tokenFile: bao.tokenFile, mount: "foreshift" });
-    keySecret = await vault.write("swarms/lab/wireguard", { privateKey: swarmKey });
+    const vault = openVault({ address: bao.address, auth: { method: "token-file", tokenFile: bao.tokenFile } });
+    keySecret = await vault.kv.write("swarms/lab/wireguard", { privateKey: swarmKey });
     const client: Peer = {
       publicKey: clientPublic,
       innerAddresses: ["10.66.1.1"],
-      presharedKey: await vault.write("swarms/lab/peers/c", { presharedKey }),
+      presharedKey: await vault.kv.write("swarms/lab/peers/c", { presharedKey }),
     };
     await vault.close();
     await store.registerPeers("lab", [client]);
@@ -115,6 +116,8 @@ if (insideNamespace(import.meta.url)) {
 
   async function startAgent(name: string): Promise<void> {
     const socketPath = join(where.run, `${name}.sock`);
+    const credentialsFile = join(where.home, `${name}.approle`);
+    if (!agents.has(name)) await deliver(name, credentialsFile);
     const config = {
       swarm: "lab",
       endpoint: name,
@@ -126,7 +129,7 @@ if (insideNamespace(import.meta.url)) {
       socketPath,
       reflexSocket: join(where.run, "reflex.sock"),
       collectorSocket: join(where.run, "collector.sock"),
-      vault: { socketPath: bao.socket, tokenFile: bao.tokenFile },
+      vault: { socketPath: bao.socket, auth: { method: "approle", credentialsFile } },
       keySecret,
       stateDir: stateDir(name),
       place: { zone: `zone-${name.slice(-1)}` },
@@ -143,6 +146,12 @@ if (insideNamespace(import.meta.url)) {
     const http = new UnixHttpClient({ socketPath, name });
     await awaitApi(http, "/v1/status");
     await http.close();
+  }
+
+  async function deliver(endpoint: string, file: string): Promise<void> {
+    const vault = openVault({ address: bao.address, auth: { method: "token-file", tokenFile: bao.tokenFile } });
+    await writeCredentials(file, await vault.appRoles.enrolAgent({ swarm: "lab", endpoint }));
+    await vault.close();
   }
 
   const stateDir = (name: string) => join(where.home, `state-${name}`);

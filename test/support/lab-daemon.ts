@@ -5,9 +5,10 @@ import { closeSync, openSync } from "node:fs";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { NO_RETRY, UnixHttpClient } from "../../drivers/http-unix.ts";
+import { openVault } from "../../drivers/vault/vault.ts";
 import { removeCgroups } from "../../lab/cgroups.ts";
 import { labCommand } from "../../lab/enclosure.ts";
-import { provision, VAULT_MOUNT } from "../../lab/provision.ts";
+import { provisionSwarm } from "../../lab/provision.ts";
 import { LAB_SWARM, LAB_VIP } from "../../lab/spec.ts";
 import type { OpenBaoService } from "../../setup/services.ts";
 import { eventually } from "./eventually.ts";
@@ -42,9 +43,17 @@ export async function startLabDaemon(options: { clients: number } & Readonly<Rec
 
 async function start(where: TestHome, bao: OpenBaoService, options: Readonly<Record<string, unknown>>): Promise<LabDaemon> {
   assert.ok(bao.socket !== undefined);
-  const tokenFile = join(where.home, "agent-token");
-  const key = await provision(bao, tokenFile);
   await mkdir(where.run, { recursive: true, mode: 0o700 });
+  const credentials = (process: string) => join(where.home, `${process}.approle`);
+  await bao.deliver("provision", credentials("provision"));
+  await bao.deliver("hypervisor", credentials("hypervisor"));
+  const vault = (process: string) => ({
+    socketPath: bao.socket,
+    auth: { method: "approle" as const, credentialsFile: credentials(process) },
+  });
+  const provisioning = openVault(vault("provision"));
+  const key = await provisionSwarm(provisioning);
+  await provisioning.close();
   const configFile = join(where.home, "lab.json");
   const socketPath = join(where.run, "hypervisor.sock");
   const config = {
@@ -56,7 +65,7 @@ async function start(where: TestHome, bao: OpenBaoService, options: Readonly<Rec
     agentSocketDir: join(where.run, "agents"),
     reflexSocket: join(where.run, "reflex.sock"),
     collectorSocket: join(where.run, "collector.sock"),
-    vault: { socketPath: bao.socket, tokenFile, mount: VAULT_MOUNT },
+    vault: vault("hypervisor"),
     outsideEventsFile: join(where.home, "outside-events.json"),
     stateDir: join(where.home, "lab"),
     logDir: where.home,

@@ -8,10 +8,11 @@ import { z } from "zod";
 import { NO_RETRY, type UnixHttpClient } from "../../drivers/http-unix.ts";
 import type { AgentStatus } from "../../drivers/ports.ts";
 import { followSessions, type StreamLine } from "../../drivers/store/session-stream.ts";
-import type { SecretStore } from "../../drivers/vault/vault.ts";
+import type { Vault } from "../../drivers/vault/vault.ts";
 import { messageOf } from "../../models/errors.ts";
 import { LIMITS } from "../../models/limits.ts";
 import { Peer, SessionState } from "../../models/session.ts";
+import { keepToken } from "../keep-token.ts";
 import type { AgentApi } from "./api.ts";
 import type { AgentConfig } from "./config.ts";
 import { Journal } from "./journal.ts";
@@ -19,7 +20,6 @@ import { PeerBook } from "./peer-book.ts";
 import { Publisher } from "./publisher.ts";
 import { BalancerAnswer, Reporter } from "./reporter.ts";
 import { Sessions } from "./sessions.ts";
-import { keepToken } from "./token.ts";
 import { Tunnel } from "./tunnel.ts";
 
 const PUSH = { timeoutMs: LIMITS.agent.pushTimeoutMs, retry: NO_RETRY };
@@ -28,7 +28,7 @@ export interface AgentParts {
   readonly config: AgentConfig;
   readonly reflex: UnixHttpClient;
   readonly collector: UnixHttpClient;
-  readonly secrets: SecretStore;
+  readonly secrets: Vault;
   readonly log: Logger;
 }
 
@@ -36,7 +36,7 @@ export class Agent {
   readonly #config: AgentConfig;
   readonly #reflex: UnixHttpClient;
   readonly #collector: UnixHttpClient;
-  readonly #secrets: SecretStore;
+  readonly #secrets: Vault;
   readonly #log: Logger;
   readonly #tunnel: Tunnel;
   readonly #book: PeerBook;
@@ -60,7 +60,7 @@ export class Agent {
     this.#book = new PeerBook(config.stateDir, log);
     this.#journal = new Journal(config.stateDir, log);
     this.#sessions = new Sessions({ endpoint: config.endpoint, book: this.#book });
-    this.#tunnel = new Tunnel({ config, secrets, book: this.#book, log });
+    this.#tunnel = new Tunnel({ config, secrets: secrets.kv, book: this.#book, log });
     this.#reporter = new Reporter({ config, collector });
     const retryMs = LIMITS.agent.pushRetryMs;
     this.#toReflex = new Publisher({ name: "reflex", retryMs, log, send: () => this.#pushToReflex() });

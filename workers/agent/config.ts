@@ -2,6 +2,7 @@
  * Configuration of the agent; paths and references only, no secret.
  */
 import { z } from "zod";
+import { VaultConfig } from "../../drivers/vault/config.ts";
 import { PlaceLabel } from "../../models/outside-events.ts";
 import { SecretRef } from "../../models/session.ts";
 import { EndpointName, SwarmName } from "../../models/steering.ts";
@@ -22,11 +23,7 @@ export const AgentConfig = z.strictObject({
   socketPath: z.string().min(1),
   reflexSocket: z.string().min(1),
   collectorSocket: z.string().min(1),
-  vault: z.strictObject({
-    socketPath: z.string().min(1),
-    tokenFile: z.string().min(1),
-    mount: z.string().min(1).default("foreshift"),
-  }),
+  vault: VaultConfig,
   /** The swarm's static key; field `privateKey`. */
   keySecret: SecretRef,
   stateDir: z.string().min(1),

@@ -5,7 +5,7 @@
 import type { Logger } from "pino";
 import { startInterface, stopInterface } from "../../drivers/tunnel/wireguard.ts";
 import type { DevicePeer, DeviceState, PeerChange, WireGuardDevice } from "../../drivers/tunnel/wireguard-device.ts";
-import type { SecretStore } from "../../drivers/vault/vault.ts";
+import type { Kv } from "../../drivers/vault/kv.ts";
 import { ForeshiftError, messageOf } from "../../models/errors.ts";
 import { LIMITS } from "../../models/limits.ts";
 import type { Peer, SecretRef, SessionState } from "../../models/session.ts";
@@ -18,7 +18,7 @@ const ADOPTED_KEEPALIVE_S = 1;
 
 export class Tunnel {
   readonly #config: AgentConfig;
-  readonly #secrets: SecretStore;
+  readonly #secrets: Pick<Kv, "read">;
   readonly #book: PeerBook;
   readonly #log: Logger;
   readonly #presharedKeys = new Map<string, string>();
@@ -27,7 +27,7 @@ export class Tunnel {
   #device: WireGuardDevice | undefined;
   #turn: Promise<unknown> = Promise.resolve();
 
-  constructor(parts: { config: AgentConfig; secrets: SecretStore; book: PeerBook; log: Logger }) {
+  constructor(parts: { config: AgentConfig; secrets: Pick<Kv, "read">; book: PeerBook; log: Logger }) {
     this.#config = parts.config;
     this.#secrets = parts.secrets;
     this.#book = parts.book;

@@ -1,14 +1,14 @@
 /**
- * Keeps the agent's Vault token alive: an endpoint that runs for months must still read the preshared key of a client that is new.
+ * Keeps a process's Vault token alive: an endpoint that runs for months must still read the preshared key of a client that is new.
  */
 import { setTimeout as delay } from "node:timers/promises";
 import type { Logger } from "pino";
-import type { SecretStore } from "../../drivers/vault/vault.ts";
-import { messageOf } from "../../models/errors.ts";
-import { LIMITS } from "../../models/limits.ts";
+import type { Vault } from "../drivers/vault/vault.ts";
+import { messageOf } from "../models/errors.ts";
+import { LIMITS } from "../models/limits.ts";
 
 /** Renews for as long as it is wanted. Keys that were read before stay in memory whatever happens to the token. */
-export async function keepToken(secrets: Pick<SecretStore, "renewToken">, log: Logger, signal: AbortSignal): Promise<void> {
+export async function keepToken(secrets: Pick<Vault, "renewToken">, log: Logger, signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
     const pauseMs = await renew(secrets, log);
     await delay(pauseMs, undefined, { signal }).catch(() => undefined);
@@ -16,7 +16,7 @@ export async function keepToken(secrets: Pick<SecretStore, "renewToken">, log: L
 }
 
 /** Milliseconds until the next time. */
-async function renew(secrets: Pick<SecretStore, "renewToken">, log: Logger): Promise<number> {
+async function renew(secrets: Pick<Vault, "renewToken">, log: Logger): Promise<number> {
   const { renewAtSharePercent, renewRetryMs, renewLongestMs } = LIMITS.vault;
   try {
     const leftMs = await secrets.renewToken();
