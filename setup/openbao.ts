@@ -4,7 +4,7 @@
  */
 import { mkdir, readFile, rm } from "node:fs/promises";
 import { homedir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { z } from "zod";
 import { ForeshiftError } from "../models/errors.ts";
 import { VaultMounts, type VaultProcess } from "../models/vault-layout.ts";
@@ -171,6 +171,7 @@ function ownAccess(admin: VaultAdmin) {
 
 function access(admin: VaultAdmin, mounts: VaultMounts) {
   const deliver = async (process: VaultProcess, file: string) => {
+    await mkdir(dirname(file), { recursive: true, mode: 0o700 });
     await writePrivate(file, `${JSON.stringify(await wrappedCredentials(admin, mounts.approle, process))}\n`);
   };
   return { mounts, namespace: admin.namespace, deliver };

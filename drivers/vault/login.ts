@@ -51,10 +51,9 @@ async function tokenFrom(transport: Transport, path: string, body: Readonly<Reco
 }
 
 async function approleLogin(transport: Transport, file: string): Promise<Login> {
-  const credentials = await openedCredentials(transport, file);
+  const { token, credentials } = await tokenByFile(transport, file);
   const { mount, role, roleId } = credentials;
   let { secretId } = credentials;
-  const token = await tokenFrom(transport, `auth/${mount}/login`, { role_id: roleId, secret_id: secretId });
   return {
     token,
     /** First the new one, then the file, then the end of the old one: killed in between, one that is good is on the disk. */
@@ -74,6 +73,20 @@ async function approleLogin(transport: Transport, file: string): Promise<Login> 
       await transport.ask(token, destroy, z.unknown());
     },
   };
+}
+
+/** Another process of the same person may have put a newer secret-id there since the file was read. */
+async function tokenByFile(transport: Transport, file: string) {
+  for (let refused = ""; ; ) {
+    const credentials = await openedCredentials(transport, file);
+    const { mount, roleId: role_id, secretId: secret_id } = credentials;
+    try {
+      return { token: await tokenFrom(transport, `auth/${mount}/login`, { role_id, secret_id }), credentials };
+    } catch (thrown) {
+      if (!(thrown instanceof ForeshiftError) || thrown.code !== "UNAUTHORISED" || secret_id === refused) throw thrown;
+      refused = secret_id;
+    }
+  }
 }
 
 /** A wrapped secret-id is opened once in its life; a second opening fails, which is how a theft on the way shows. */

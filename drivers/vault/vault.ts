@@ -2,18 +2,24 @@
  * Vault or OpenBao as a process sees it: secrets by reference and version, keys that never leave it, certificates. One login of its
  * own, kept alive. Reached over TCP, or over a unix socket that relays to it from a network namespace without a way out.
  */
+import { z } from "zod";
 import { parseInput } from "../../models/parse.ts";
 import { type AppRoles, openAppRoles } from "./approles.ts";
 import { VaultConfig, type VaultOptions } from "./config.ts";
 import { type Kv, openKv } from "./kv.ts";
 import { openPki, type Pki } from "./pki.ts";
 import { VaultSession } from "./session.ts";
-import { openTransit, type Transit } from "./transit.ts";
 import { openTransport } from "./transport.ts";
+
+/** Any path of Vault's API, below `/v1/`, with the process's token. INVALID_FIELD is what Vault will not ever do. */
+export interface VaultCalls {
+  get(path: string): Promise<unknown>;
+  post(path: string, body: Readonly<Record<string, unknown>>): Promise<unknown>;
+}
 
 export interface Vault {
   readonly kv: Kv;
-  readonly transit: Transit;
+  readonly calls: VaultCalls;
   readonly pki: Pki;
   readonly appRoles: AppRoles;
   /** Makes the token live its full time again, where it can be renewed. Answers the milliseconds left; undefined: for ever. */
@@ -30,7 +36,10 @@ export function openVault(options: VaultOptions): Vault {
   const session = new VaultSession(transport, config);
   return {
     kv: openKv(session, config.mounts.kv),
-    transit: openTransit(session, config.mounts.transit),
+    calls: {
+      get: (path) => session.ask({ what: path, method: "GET", path }, z.unknown()),
+      post: (path, body) => session.ask({ what: path, method: "POST", path, body }, z.unknown()),
+    },
     pki: openPki(session, config.mounts),
     appRoles: openAppRoles(session, config.mounts),
     renewToken: () => session.renew(),
