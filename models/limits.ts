@@ -2,6 +2,8 @@
  * Every limit of Foreshift in one file: queues, batches, tables, budgets, timeouts, retries, histories. Units come last in the name.
  * What a person may choose for one swarm is policy and lives in the swarm file (models/swarm-spec.ts); what is here is fixed.
  */
+import { IDENTITY_LIMITS } from "./limits-identity.ts";
+
 export const LIMITS = {
   /** The balancer's process. */
   reflex: {
@@ -494,16 +496,5 @@ export const LIMITS = {
     loadDaysMin: 1,
     loadWarmUpDays: 3,
   },
-  /** Who processes are to each other: logins, certificates, revocation. */
-  identity: {
-    /** A secret-id on disk is replaced this often, and with every login. */
-    secretIdRollMs: 86_400_000,
-    /** Of an AppRole: tokens live this long from their last renewal, secret-ids from when they were made. */
-    tokenPeriodMs: 3_600_000,
-    secretIdTtlMs: 30 * 86_400_000,
-    /** One login takes one; more, for a process that is killed after it and before its next secret-id is on the disk. */
-    secretIdUses: 5,
-    /** A secret-id on its way must be opened within this. */
-    wrapTtlMs: 600_000,
-  },
+  identity: IDENTITY_LIMITS,
 } as const;
