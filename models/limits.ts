@@ -2,8 +2,6 @@
  * Every limit of Foreshift in one file: queues, batches, tables, budgets, timeouts, retries, histories. Units come last in the name.
  * What a person may choose for one swarm is policy and lives in the swarm file (models/swarm-spec.ts); what is here is fixed.
  */
-import { IDENTITY_LIMITS } from "./limits-identity.ts";
-
 export const LIMITS = {
   /** The balancer's process. */
   reflex: {
@@ -496,5 +494,4 @@ export const LIMITS = {
     loadDaysMin: 1,
     loadWarmUpDays: 3,
   },
-  identity: IDENTITY_LIMITS,
 } as const;

@@ -6,7 +6,7 @@ import { createHash } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
-import { LIMITS } from "../models/limits.ts";
+import { IDENTITY_LIMITS } from "../models/limits-identity.ts";
 import { agentPolicy, PKI_ROLE, TRANSIT_KEYS, VAULT_PROCESSES, type VaultMounts } from "../models/vault-layout.ts";
 import { paths } from "./paths.ts";
 import { callVault, type VaultAdmin } from "./vault-call.ts";
@@ -17,7 +17,7 @@ export interface VaultLayout {
   readonly swarms: readonly string[];
 }
 
-const { tokenPeriodMs, secretIdTtlMs, secretIdUses, wrapTtlMs } = LIMITS.identity;
+const { tokenPeriodMs, secretIdTtlMs, secretIdUses, wrapTtlMs } = IDENTITY_LIMITS;
 const CERTIFICATE_TTL_MAX = "72h";
 const CRL_LIFE = "72h";
 
@@ -30,7 +30,7 @@ const List = z.object({ data: z.object({ keys: z.array(z.string()) }) });
 /** What the layout is made from; the same text needs no second layout. */
 export async function layoutStamp(layout: VaultLayout): Promise<string> {
   const files = await policyFiles();
-  const hash = createHash("sha256").update(JSON.stringify([layout, LIMITS.identity]));
+  const hash = createHash("sha256").update(JSON.stringify([layout, IDENTITY_LIMITS]));
   return hash.update(JSON.stringify([...files])).digest("hex");
 }
 

@@ -2,7 +2,7 @@
  * Giving others a way to log in: wrapped secret-ids of processes, and an AppRole of its own for each endpoint's agent.
  */
 import { z } from "zod";
-import { LIMITS } from "../../models/limits.ts";
+import { IDENTITY_LIMITS } from "../../models/limits-identity.ts";
 import { agentPolicy, agentRole, type VaultMounts, type VaultProcess } from "../../models/vault-layout.ts";
 import type { Credentials } from "./credentials.ts";
 import type { VaultSession } from "./session.ts";
@@ -26,7 +26,7 @@ const WrappedAnswer = z.object({ wrap_info: z.object({ token: z.string().min(1) 
 export function openAppRoles(session: VaultSession, mounts: VaultMounts): AppRoles {
   const wrapped = async (mount: string, role: string): Promise<Credentials> => {
     const path = `auth/${mount}/role/${role}/secret-id`;
-    const wrapTtlS = LIMITS.identity.wrapTtlMs / 1_000;
+    const wrapTtlS = IDENTITY_LIMITS.wrapTtlMs / 1_000;
     const ask = { what: `a secret-id of ${role}`, method: "POST", path, body: {}, wrapTtlS } as const;
     const { wrap_info } = await session.ask(ask, WrappedAnswer);
     return { mount, role, roleId: role, wrappingToken: wrap_info.token };
@@ -35,7 +35,7 @@ export function openAppRoles(session: VaultSession, mounts: VaultMounts): AppRol
     forProcess: (process) => wrapped(mounts.approle, process),
     async enrolAgent({ swarm, endpoint }) {
       const role = agentRole(swarm, endpoint);
-      const { tokenPeriodMs, secretIdTtlMs, secretIdUses } = LIMITS.identity;
+      const { tokenPeriodMs, secretIdTtlMs, secretIdUses } = IDENTITY_LIMITS;
       const body = {
         role_id: role,
         token_policies: `${agentPolicy(swarm)},foreshift-self`,

@@ -4,7 +4,7 @@
  */
 import { z } from "zod";
 import { ForeshiftError } from "../../models/errors.ts";
-import { LIMITS } from "../../models/limits.ts";
+import { IDENTITY_LIMITS } from "../../models/limits-identity.ts";
 import type { VaultConfig } from "./config.ts";
 import { type Login, logIn, readSecretFile } from "./login.ts";
 import type { Ask, Transport } from "./transport.ts";
@@ -93,7 +93,7 @@ export class VaultSession {
 
   async #rollIfDue(): Promise<void> {
     const held = await this.#held;
-    if (held !== undefined && Date.now() - held.rolledAtMs >= LIMITS.identity.secretIdRollMs) await this.#roll(held);
+    if (held !== undefined && Date.now() - held.rolledAtMs >= IDENTITY_LIMITS.secretIdRollMs) await this.#roll(held);
   }
 
   async #isForgotten(token: string): Promise<boolean> {
