@@ -2,7 +2,7 @@
  * What activities stand on, and the frame every one of them runs in: heartbeats, coded failures, the stop switch, the audit row.
  */
 import { ApplicationFailure, CancelledFailure, Context } from "@temporalio/activity";
-import type { Balancer, EndpointAgent, Hypervisor, Store, Telemetry } from "../drivers/ports.ts";
+import type { Balancer, EndpointAgent, Hypervisor, ModelShelf, Store, Telemetry } from "../drivers/ports.ts";
 import { ERRORS, ForeshiftError, messageOf } from "../models/errors.ts";
 import { LIMITS } from "../models/limits.ts";
 import type { MemberLink } from "../models/steering.ts";
@@ -16,6 +16,7 @@ export interface ActivityDeps {
   readonly agentOf: (link: MemberLink) => EndpointAgent;
   readonly stopGuard: StopGuard;
   readonly telemetry: Telemetry;
+  readonly models: ModelShelf;
   /** Grows when telemetry of a swarm has news; without it the watch looks at its own pace. */
   readonly telemetryNews?: (swarm: string) => number;
 }

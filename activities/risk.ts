@@ -2,7 +2,7 @@
  * The watch over the risks: reads the last minutes of telemetry and what happens outside, scores every endpoint that serves, and returns
  * only what the swarm should hear.
  */
-import type { TelemetryWindow } from "../drivers/ports.ts";
+import type { Balancer, TelemetryWindow } from "../drivers/ports.ts";
 import { runIdOf } from "../models/decision.ts";
 import { scoreEvidence, WATCHED_SERIES } from "../models/evidence.ts";
 import { LIMITS } from "../models/limits.ts";
@@ -16,6 +16,7 @@ import type { Point } from "../models/trend.ts";
 import { SwarmDemand } from "./demand.ts";
 import { type ActivityDeps, asActivity, pause } from "./deps.ts";
 import { SwarmHealth } from "./swarm-health.ts";
+import { SwarmModel } from "./swarm-model.ts";
 
 export interface RiskWatchInput {
   readonly swarm: string;
@@ -29,8 +30,11 @@ export interface RiskNews {
   readonly demand?: DemandForecast | undefined;
 }
 
+/** What scoring stands on. */
+type ScoringDeps = Pick<ActivityDeps, "store" | "telemetry"> & { readonly balancer: Pick<Balancer, "health"> };
+
 export function riskActivities(deps: ActivityDeps) {
-  const models = { health: new SwarmHealth(), demand: new SwarmDemand(deps.store) };
+  const models: Models = { health: new SwarmHealth(), demand: new SwarmDemand(deps.store), learned: new SwarmModel(deps) };
   return {
     watchRisks(input: RiskWatchInput): Promise<RiskNews> {
       return asActivity(() => watchRisks(deps, models, input));
@@ -40,6 +44,7 @@ export function riskActivities(deps: ActivityDeps) {
 
 interface Models {
   readonly health: SwarmHealth;
+  readonly learned: SwarmModel;
   readonly demand: SwarmDemand;
 }
 
@@ -52,7 +57,7 @@ async function watchRisks(deps: ActivityDeps, models: Models, input: RiskWatchIn
       await pause(LIMITS.foresight.scoreIntervalMsMin);
       continue;
     }
-    const scores = newsAmong(await scoreAll(deps, models.health, spec), told, spec.foresight);
+    const scores = newsAmong(await scoreAll(deps, models, spec, Date.now()), told, spec.foresight);
     const demand = demandNews(
       await models.demand.forecast(swarm, Date.now(), await launchMs(deps, swarm)),
       input.toldDemand,
@@ -88,15 +93,21 @@ async function launchMs(deps: ActivityDeps, swarm: string): Promise<number> {
   return tookMs > 0 ? tookMs : LIMITS.foresight.launchMsAssumed;
 }
 
-async function scoreAll(deps: ActivityDeps, health: SwarmHealth, spec: SwarmSpec): Promise<readonly ScoredEndpoint[]> {
-  const nowMs = Date.now();
+/** Every endpoint that serves, scored at this moment. */
+export async function scoreAll(
+  deps: ScoringDeps,
+  { health, learned }: Pick<Models, "health" | "learned">,
+  spec: SwarmSpec,
+  nowMs: number,
+): Promise<readonly ScoredEndpoint[]> {
   const { windowMs } = spec.foresight;
   const sinceMs = nowMs - LIMITS.foresight.pastShareMax * windowMs;
-  const [window, members, heartbeats, events] = await Promise.all([
+  const [window, members, heartbeats, events, model] = await Promise.all([
     deps.telemetry.window(spec.name, { sinceMs, metrics: WATCHED_SERIES }),
     deps.balancer.health(),
     deps.store.heartbeats(spec.name),
     deps.store.outsideEvents({ activeAtMs: nowMs, aheadMs: windowMs }),
+    learned.risks(spec.name, windowMs, nowMs),
   ]);
   const medianRttMs = medianOf(members);
   const odd = health.observe(window);
@@ -112,8 +123,10 @@ async function scoreAll(deps: ActivityDeps, health: SwarmHealth, spec: SwarmSpec
         medianRttMs,
         outside: outsideRisk(events, place, nowMs, windowMs),
         anomaly: odd.get(endpoint),
+        learned: model.risks.get(endpoint),
       };
-      return { score: scoreEvidence(evidence, spec), sessions };
+      const score = scoreEvidence(evidence, spec);
+      return { score: model.about === undefined ? score : { ...score, model: model.about }, sessions };
     });
 }
 

@@ -2,6 +2,9 @@
  * The ports: what Foreshift asks of the world. Each is shaped by its caller and implemented by the folders beside this file.
  * Every method takes an `operation` key where it changes something: asked twice with one key, the world changes once.
  */
+import type { ModelChange } from "../models/failure/champion.ts";
+import type { FailureModel } from "../models/failure/model.ts";
+import type { ModelOrigin } from "../models/failure/model-file.ts";
 import type { Heartbeat, MachineState } from "../models/observation.ts";
 import type { OutsideEvent } from "../models/outside-events.ts";
 import type { ScoredEndpoint } from "../models/risk.ts";
@@ -150,6 +153,14 @@ export interface TelemetrySeries {
 /** The collector's memory of the last minutes. */
 export interface Telemetry {
   window(swarm: string, query: TelemetryWindowQuery): Promise<TelemetryWindow>;
+}
+
+/** The trained models, as who scores by them sees them; a model's scope is the swarm it is for. */
+export interface ModelShelf {
+  /** Promotions and rollbacks, oldest first: what is in use follows from them (models/failure/champion.ts). */
+  history(scope: string): Promise<readonly ModelChange[]>;
+  /** Whole and checked; UNKNOWN_MODEL, or MODEL_REFUSED where what is stored is no longer a whole model. */
+  load(scope: string, id: string): Promise<{ readonly model: FailureModel; readonly origin: ModelOrigin }>;
 }
 
 /** The database: audit trail, stop switch, pages, swarm files, what agents reported. */

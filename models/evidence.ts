@@ -1,9 +1,10 @@
 /**
- * What is known of an endpoint's near future before there are labels to learn from: metrics on their way to where users feel them,
- * rare events with stated priors, and what happens outside. Each piece of evidence carries its sentence.
+ * What is known of an endpoint's near future: metrics on their way to where users feel them, rare events with stated priors, what happens
+ * outside, and what a trained model says, once there is one. Each piece of evidence carries its sentence.
  */
+import type { LearnedRisk } from "./failure/fleet-model.ts";
 import type { OutsideRisk } from "./outside-events.ts";
-import { anyOf, type Estimate, NO_RISK, orderly, type RiskScore, type RiskTerm } from "./risk.ts";
+import { anyOf, type Estimate, highest, NO_RISK, orderly, type RiskScore, type RiskTerm } from "./risk.ts";
 import type { SwarmSpec } from "./swarm-spec.ts";
 import { type Crossing, crossing, type Point, trendOf } from "./trend.ts";
 
@@ -19,6 +20,8 @@ export interface Evidence {
   readonly outside: OutsideRisk;
   /** From the health monitor: how odd its metrics are, 0..1, and in what; undefined where nothing is odd. */
   readonly anomaly?: { readonly severity: number; readonly text: string } | undefined;
+  /** From the model in use; undefined where none is, or it is not asked. */
+  readonly learned?: LearnedRisk | undefined;
 }
 
 interface Watched {
@@ -106,14 +109,28 @@ const FRESH_MS = 15_000;
 /** Everything that evidence is looked for in. */
 export const WATCHED_SERIES: readonly string[] = ["sessions", ...[...WATCHED, ...EVENT_PRIORS].map(({ series }) => series)];
 
-/** One score from all the evidence there is. Terms are the strongest first. */
+/**
+ * One score from all the evidence there is. Terms are the strongest first. Independent causes add up as such. A trained model has seen
+ * the same telemetry that trends and anomalies are found in, so of these the highest counts, value and bounds each for itself: what it has
+ * not met before can still raise the risk, and nothing counts twice. The stated prior of an event that it has learned gives way to it. What
+ * happens outside is in no telemetry and stays a cause of its own.
+ */
 export function scoreEvidence(evidence: Evidence, spec: SwarmSpec): RiskScore {
   const { windowMs } = spec.foresight;
+  const { learned } = evidence;
   const trends = WATCHED.flatMap((watched) => watchedTerm(watched, evidence, spec) ?? []);
-  const strongest = best(trends);
-  const events = EVENT_PRIORS.flatMap((event) => eventTerm(event, evidence, windowMs) ?? []);
-  const others = [...events, ...outsideTerms(evidence), ...anomalyTerm(evidence)];
-  const failure = anyOf([strongest?.estimate ?? NO_RISK, ...others.map(({ estimate }) => estimate)]);
+  const trend = best(trends)?.estimate ?? NO_RISK;
+  const events = EVENT_PRIORS.filter(({ series }) => learned?.knows.has(series) !== true).flatMap(
+    (event) => eventTerm(event, evidence, windowMs) ?? [],
+  );
+  const outside = outsideTerms(evidence);
+  const anomaly = anomalyTerm(evidence);
+  const estimates = (findings: readonly Finding[]) => findings.map(({ estimate }) => estimate);
+  const seen =
+    learned === undefined ? anyOf([trend, ...estimates(anomaly)]) : highest([learned.failure, trend, ...estimates(anomaly)]);
+  const failure = anyOf([seen, ...estimates(events), ...estimates(outside)]);
+  const said = learned === undefined ? [] : [{ name: "model", text: learned.text, estimate: learned.failure }];
+  const others = [...said, ...events, ...outside, ...anomaly];
   const load = overload(evidence, spec);
   const terms = [...trends, ...others, ...(load.term === undefined ? [] : [load.term])]
     .filter(({ estimate }) => estimate.value >= TERM_SHOWN_MIN)

@@ -79,6 +79,7 @@ export function explanationAsText(explanation: Explanation): string {
     const overload = score.overload.value > 0 ? `; is overloaded with ${interval(score.overload)}` : "";
     lines.push("", `Predicted at ${time(score.atMs)}, with ${sessions ?? 0} sessions on it:`);
     lines.push(`  fails with probability ${interval(score.failure)}${overload}`);
+    if (score.model !== undefined) lines.push(`  ${score.model}`);
     for (const term of score.terms) lines.push(`  - ${percent(term.value)} ${term.name}: ${term.text}`);
     lines.push("", "To move its sessions on the strength of that alone, all of these have to hold:");
     for (const { text, met } of conditions) lines.push(`  ${met ? "yes" : "no "}  ${text}`);

@@ -31,6 +31,8 @@ export interface RiskScore {
   readonly carriesSignal: boolean;
   /** The strongest first. */
   readonly terms: readonly RiskTerm[];
+  /** Which trained model was asked, or why none was; absent where there is none. */
+  readonly model?: string | undefined;
 }
 
 /** A score, and what is at stake. */
@@ -45,6 +47,13 @@ export const NO_RISK: Estimate = { value: 0, low: 0, high: 0 };
 export function anyOf(estimates: readonly Estimate[]): Estimate {
   const any = (part: (one: Estimate) => number) => 1 - estimates.reduce((none, one) => none * (1 - clamp(part(one))), 1);
   return orderly({ value: any(({ value }) => value), low: any(({ low }) => low), high: any(({ high }) => high) });
+}
+
+/** Of several estimates of one thing the highest, the value and the bounds each for itself; `NO_RISK` of none. */
+export function highest(estimates: readonly Estimate[]): Estimate {
+  const all = estimates.map(orderly);
+  const top = (part: (one: Estimate) => number) => Math.max(0, ...all.map(part));
+  return orderly({ value: top(({ value }) => value), low: top(({ low }) => low), high: top(({ high }) => high) });
 }
 
 /** The same estimate with its bounds in order and everything within 0..1; what is not a number counts as unknown: 0..1 around 0. */

@@ -106,6 +106,16 @@ export class FeatureExtractor {
     };
   }
 
+  copy({ sensors, events, levels, startedAt, lastAt }: UnitState): UnitState {
+    return {
+      sensors: sensors.map((one) => ({ ...one })),
+      events: events.map((one) => ({ ...one })),
+      levels: levels.slice(),
+      startedAt,
+      lastAt,
+    };
+  }
+
   /** Takes the observation at `offset` of `cells` in, and writes the row of features at `outOffset` of `out`. */
   push(state: UnitState, time: number, cells: ArrayLike<number>, offset: number, out: Float32Array, outOffset: number): void {
     state.startedAt ??= time;

@@ -125,6 +125,11 @@ export const FLEET_COLUMNS: readonly FleetColumn[] = [
 /** Metrics that the columns are made of: what has to be read of a live window. */
 export const FLEET_METRICS: readonly string[] = [...new Set(MEASURED.flatMap(({ metrics }) => metrics))];
 
+/** What a column is made of. */
+export function metricsOf(column: string): readonly MetricName[] {
+  return MEASURED.find(({ name }) => name === column)?.metrics ?? [];
+}
+
 /** What one minute shows of one endpoint, before it is compared with anything; NaN where nothing was measured. */
 export function measuredOf(series: SeriesMinute, byMetric = groupedByMetric(series)): Float64Array {
   return Float64Array.from(MEASURED, (column) => {

@@ -12,6 +12,7 @@ import { createStopGuard } from "../../activities/stop-guard.ts";
 import { type ForesightPolicy, SwarmSpec } from "../../models/swarm-spec.ts";
 import { startTemporal, type TemporalService } from "../../setup/services.ts";
 import { startWorkerSet, type WorkerSet } from "../../workers/control/worker-set.ts";
+import { NO_MODELS } from "./world/models.ts";
 import type { World } from "./world.ts";
 
 export interface TestServer {
@@ -63,6 +64,7 @@ export function activitiesOf(world: World): Activities {
     hypervisor,
     balancer,
     telemetry,
+    models: NO_MODELS,
     agentOf: (link) => world.agentOf(link.agent),
     stopGuard: createStopGuard(store),
   });

@@ -9,6 +9,7 @@ import { createStopGuard } from "../../activities/stop-guard.ts";
 import type { Balancer, EndpointAgent, Hypervisor, Store, Telemetry } from "../../drivers/ports.ts";
 import { ForeshiftError } from "../../models/errors.ts";
 import { startWorkerSet } from "../../workers/control/worker-set.ts";
+import { NO_MODELS } from "./world/models.ts";
 
 interface Reply {
   readonly id: number;
@@ -62,6 +63,7 @@ await startWorkerSet({
     hypervisor: remote<Hypervisor>("hypervisor"),
     balancer: remote<Balancer>("balancer"),
     telemetry: remote<Telemetry>("telemetry"),
+    models: NO_MODELS,
     agentOf: (link) => remote<EndpointAgent>("agent", [link.agent]),
     stopGuard: createStopGuard(store),
   }),

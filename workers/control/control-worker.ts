@@ -11,6 +11,7 @@ import { reflexClient } from "../../drivers/balancer/reflex-client.ts";
 import { netnsHypervisor } from "../../drivers/hypervisor/netns.ts";
 import type { EndpointAgent } from "../../drivers/ports.ts";
 import { collectorClient } from "../../drivers/store/collector-client.ts";
+import { openModelStore } from "../../drivers/store/models.ts";
 import { openStore } from "../../drivers/store/store.ts";
 import { followTelemetryNews } from "../../drivers/store/telemetry-news.ts";
 import { agentClient } from "../../drivers/tunnel/agent-client.ts";
@@ -51,6 +52,7 @@ export type ControlConfig = z.infer<typeof ControlConfig>;
 export async function startControlWorker(config: ControlConfig, log: Logger): Promise<() => Promise<void>> {
   const connection = await connectionOptions(config.temporal);
   const store = openStore({ databaseUrl: config.databaseUrl });
+  const models = openModelStore({ databaseUrl: config.databaseUrl });
   const balancer = reflexClient({ socketPath: config.sockets.reflex });
   const hypervisor = netnsHypervisor({ socketPath: config.sockets.hypervisor });
   const telemetry = collectorClient({ socketPath: config.sockets.collector });
@@ -61,7 +63,16 @@ export async function startControlWorker(config: ControlConfig, log: Logger): Pr
   });
   const stopGuard = createStopGuard(store);
   const telemetryNews = (swarm: string) => news.countOf(swarm);
-  const activities = createActivities({ store, balancer, hypervisor, telemetry, agentOf: agents.of, stopGuard, telemetryNews });
+  const activities = createActivities({
+    store,
+    models,
+    balancer,
+    hypervisor,
+    telemetry,
+    agentOf: agents.of,
+    stopGuard,
+    telemetryNews,
+  });
   const { namespace } = config.temporal;
   const prepare = () => registerSearchAttributes(connection, namespace, log);
   const workers = await startWorkerSet({ connection, namespace, activities, log, prepare });
@@ -75,7 +86,15 @@ export async function startControlWorker(config: ControlConfig, log: Logger): Pr
   return async () => {
     await served.close();
     await workers.stop();
-    await Promise.all([news.close(), agents.close(), balancer.close(), hypervisor.close(), telemetry.close(), store.close()]);
+    await Promise.all([
+      news.close(),
+      agents.close(),
+      balancer.close(),
+      hypervisor.close(),
+      telemetry.close(),
+      models.close(),
+      store.close(),
+    ]);
   };
 }
 
