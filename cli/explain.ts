@@ -2,7 +2,7 @@
 import type { Command } from "commander";
 import type { Store } from "../drivers/ports.ts";
 import { ForeshiftError } from "../models/errors.ts";
-import { conditionsOf, type Explanation, explanationAsText } from "../models/explain.ts";
+import { aroundOf, conditionsOf, type Explanation, explanationAsText } from "../models/explain.ts";
 import type { SwarmSpec } from "../models/swarm-spec.ts";
 import { withStore, withTemporal } from "./control.ts";
 import { print } from "./output.ts";
@@ -16,6 +16,11 @@ interface Options {
 /** Rows of the trail that are looked through, and shown. */
 const ROWS_READ = 500;
 const ROWS_SHOWN = 8;
+/** Endpoints that were heard in so many minutes were there. */
+const HEARD_MINUTES = 3;
+/** Scores that are read to know the bands again: enough for whatever they may remember. */
+const SCORES_READ_SPANS = 3;
+const SCORES_READ = 20_000;
 
 export function register(program: Command): void {
   program
@@ -39,9 +44,10 @@ export function register(program: Command): void {
 
 async function explain(store: Store, spec: SwarmSpec, endpoint: string, atMs: number): Promise<Explanation> {
   const { foresight: policy, name: swarm } = spec;
-  const [scores, rows] = await Promise.all([
+  const [scores, rows, around] = await Promise.all([
     store.riskScores({ swarm, endpoint, untilMs: atMs, limit: policy.confirmationsOf }),
     store.auditTrail({ swarm, endpoint, limit: ROWS_READ }),
+    aroundAt(store, spec, endpoint, atMs),
   ]);
   const deeds = rows.filter((row) => row.atMs <= atMs).toReversed();
   return {
@@ -51,12 +57,24 @@ async function explain(store: Store, spec: SwarmSpec, endpoint: string, atMs: nu
     mode: policy.mode,
     score: scores[0]?.score,
     sessions: scores[0]?.sessions,
-    conditions: conditionsOf(scores, policy, atMs),
+    conditions: conditionsOf(scores, spec, around, atMs),
     deeds: deeds
       .slice(0, ROWS_SHOWN)
       .map((row) => ({ atMs: row.atMs, action: row.action, outcome: row.outcome, text: row.text })),
     withheld: [],
   };
+}
+
+/** The swarm at that moment: who was heard in the minutes before, and what was predicted of all. */
+async function aroundAt(store: Store, { name: swarm, foresight: policy }: SwarmSpec, endpoint: string, atMs: number) {
+  const heardMs = HEARD_MINUTES * 60_000;
+  const sinceMs = atMs - SCORES_READ_SPANS * (policy.scoreStaleMs + policy.dwellMs + policy.coolDownMs);
+  const [heard, scores] = await Promise.all([
+    store.telemetry({ swarm, metric: "sessions", sinceMs: atMs - heardMs, untilMs: atMs, stepMs: heardMs }),
+    store.riskScores({ swarm, sinceMs, untilMs: atMs, limit: SCORES_READ }),
+  ]);
+  const members = [...new Set([...heard.map((series) => series.endpoint), ...scores.map(({ score }) => score.endpoint)])];
+  return aroundOf(endpoint, members, scores.toReversed(), policy, atMs);
 }
 
 /** With what the workflow believes at this moment. UNKNOWN_ENDPOINT when nobody has ever heard of it. */

@@ -192,8 +192,14 @@ export interface Store {
   outsideEvents(query: { activeAtMs: number; aheadMs?: number }): Promise<readonly OutsideEvent[]>;
   /** What was predicted; the same score again changes nothing. */
   saveRiskScores(swarm: string, scores: readonly ScoredEndpoint[]): Promise<void>;
-  /** The newest scores of an endpoint up to a moment, latest first. */
-  riskScores(query: { swarm: string; endpoint: string; untilMs: number; limit: number }): Promise<readonly ScoredEndpoint[]>;
+  /** The newest scores up to a moment, latest first; of one endpoint, or of all the swarm's. */
+  riskScores(query: {
+    swarm: string;
+    endpoint?: string;
+    sinceMs?: number;
+    untilMs: number;
+    limit: number;
+  }): Promise<readonly ScoredEndpoint[]>;
   /** Clients that may connect. */
   peers(swarm: string): Promise<readonly Peer[]>;
   /** Sessions as agents reported them last. */

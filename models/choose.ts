@@ -7,7 +7,7 @@ import { Draft } from "./draft.ts";
 import { LIMITS } from "./limits.ts";
 import type { EndpointObservation, Observation } from "./observation.ts";
 import { wantedPages } from "./pages.ts";
-import { predictedMoves, predictedWeight, riskOf } from "./predicted.ts";
+import { isBetterAway, predictedMoves, predictedWeight, riskOf } from "./predicted.ts";
 import type { Reading } from "./signals.ts";
 import type { Decision, Step } from "./step.ts";
 import { scaleOf } from "./surplus.ts";
@@ -135,7 +135,7 @@ function weightStep(
     return { kind: "set-weight", endpoint, weight: target, reason };
   }
   const healthyMs = now - record.signalSinceMs;
-  if ((riskOf(state, endpoint, now)?.band ?? "low") !== "low") return undefined;
+  if ((riskOf(state, endpoint, now)?.band ?? "low") !== "low" || isBetterAway(state, endpoint, now)) return undefined;
   if (record.signal !== "healthy" || weight === full || healthyMs < recoverAfterMs) return undefined;
   const reason = `${endpoint} has been healthy for ${seconds(healthyMs)} (believed after ${seconds(recoverAfterMs)}). Weight ${weight} becomes ${full}.`;
   return { kind: "set-weight", endpoint, weight: full, reason };

@@ -7,7 +7,7 @@ import { budgetUse, type Capacity, capacityOf, sessionsAt, whyBelowCapacity, why
 import { LIMITS } from "./limits.ts";
 import type { Observation } from "./observation.ts";
 import type { WantedPage } from "./pages.ts";
-import { isControlled } from "./predicted.ts";
+import { whyStays } from "./predicted.ts";
 import type { Scale } from "./scale.ts";
 import type { Decision, Step, Withheld } from "./step.ts";
 import type { Disruption, EndpointRecord, PendingLaunch, SwarmState } from "./swarm-state.ts";
@@ -107,9 +107,11 @@ export class Draft {
     if (this.#state.spec.foresight.mode !== "act") {
       this.#withheld.push({ step, because: "advice only: foresight.mode of the swarm file is not `act`" });
     } else if (step.kind === "set-weight") this.setWeight(step);
-    else if (isControlled(this.#state, step.endpoint)) {
-      this.#withheld.push({ step, because: "it is in the control slice: only its weight is lowered (foresight.controlShare)" });
-    } else this.drain(step, { chosen: true });
+    else {
+      const because = whyStays(this.#state, step.endpoint, this.#now);
+      if (because === undefined) this.drain(step, { chosen: true });
+      else this.#withheld.push({ step, because });
+    }
   }
 
   /** Endpoints that only the forecast asks for: none where predictions may not act; then it is shown what would be done. */

@@ -1,8 +1,10 @@
 /** Why an endpoint was treated as it was: the prediction, each condition of the policy and whether it was met, and what was done. */
-import { wouldLeave } from "./foresight.ts";
+import { isInControlSlice } from "./control-slice.ts";
+import { bandAt, carrierAt, type RiskRecord, shadowRisk, takeScore, withCarrier, wouldLeave } from "./foresight.ts";
 import { LIMITS } from "./limits.ts";
+import { isCommonCause } from "./predicted.ts";
 import { actionThreshold, type Estimate, type ScoredEndpoint, widthOf } from "./risk.ts";
-import type { ForesightPolicy } from "./swarm-spec.ts";
+import type { ForesightPolicy, SwarmSpec } from "./swarm-spec.ts";
 
 export interface Condition {
   readonly text: string;
@@ -33,8 +35,50 @@ export interface Explanation {
   readonly withheld: readonly string[];
 }
 
-/** `scores`: latest first, none newer than the moment that is explained. */
-export function conditionsOf(scores: readonly ScoredEndpoint[], policy: ForesightPolicy, atMs: number): readonly Condition[] {
+/** How the rest of the swarm stood. */
+export interface Around {
+  /** Endpoints that were heard, and those of them whose risk was high. */
+  readonly members: number;
+  readonly high: number;
+  /** Risk of what would take the sessions over. */
+  readonly shadow: number;
+  readonly isBetterAway: boolean;
+  /** Its own risk was high and passed, less than a cool-down ago. */
+  readonly isCooling: boolean;
+}
+
+/** What the swarm's scores made of it, read again from the told ones. `scores`: of all endpoints, oldest first, none after the moment. */
+export function aroundOf(
+  endpoint: string,
+  members: readonly string[],
+  scores: readonly ScoredEndpoint[],
+  policy: ForesightPolicy,
+  atMs: number,
+): Around {
+  const records = new Map<string, RiskRecord>();
+  const othersOf = (name: string) => members.filter((member) => member !== name).map((member) => records.get(member));
+  for (const { score, sessions } of scores) {
+    const record = takeScore(records.get(score.endpoint), score, sessions, policy, score.atMs);
+    records.set(score.endpoint, withCarrier(record, shadowRisk(othersOf(score.endpoint), policy, score.atMs), policy));
+  }
+  const own = records.get(endpoint);
+  const leftHighMs = atMs - (own?.leftHighAtMs ?? Number.NEGATIVE_INFINITY);
+  return {
+    members: members.length,
+    high: members.filter((member) => bandAt(records.get(member), policy, atMs) === "high").length,
+    shadow: shadowRisk(othersOf(endpoint), policy, atMs),
+    isBetterAway: carrierAt(own, policy, atMs) === "shadow",
+    isCooling: own?.band !== "high" && leftHighMs < policy.coolDownMs,
+  };
+}
+
+/** `scores`: of the endpoint, latest first, none newer than the moment that is explained. */
+export function conditionsOf(
+  scores: readonly ScoredEndpoint[],
+  { name, foresight: policy }: Pick<SwarmSpec, "name" | "foresight">,
+  around: Around,
+  atMs: number,
+): readonly Condition[] {
   const [newest] = scores;
   if (newest === undefined) return [];
   const { score, sessions } = newest;
@@ -62,6 +106,22 @@ export function conditionsOf(scores: readonly ScoredEndpoint[], policy: Foresigh
     {
       text: `${agreeing} of the newest ${policy.confirmationsOf} scores that were told say so, and ${policy.confirmations} have to`,
       met: agreeing >= policy.confirmations,
+    },
+    {
+      text: `its risk was not high and over again in the last ${seconds(policy.coolDownMs)}`,
+      met: !around.isCooling,
+    },
+    {
+      text: `${around.high} of ${around.members} endpoints are at high risk at once, and half of them would be a common cause`,
+      met: !isCommonCause(around.high, around.members),
+    },
+    {
+      text: `what would take its sessions over fails with ${percent(around.shadow)}, and has to be below ${percent(policy.failureThreshold)} and better`,
+      met: around.isBetterAway,
+    },
+    {
+      text: `it is not in the control slice of ${percent(policy.controlShare)} of the endpoints, on which no prediction acts`,
+      met: !isInControlSlice(name, score.endpoint, policy.controlShare),
     },
     { text: `predictions may act (foresight.mode is ${policy.mode})`, met: policy.mode === "act" },
   ];

@@ -21,6 +21,8 @@ export interface RiskRecord {
   readonly votes: readonly RiskBand[];
   /** When the band was `high` last, once it is no more. */
   readonly leftHighAtMs?: number | undefined;
+  /** Where its sessions are best off; `primary` when absent. */
+  readonly carrier?: "primary" | "shadow" | undefined;
 }
 
 /** By these words a reason is told to stand on a prediction. */
@@ -39,8 +41,9 @@ export function takeScore(
   if (before !== undefined && score.atMs <= before.score.atMs) return before;
   const held = before?.band ?? "low";
   const votes = [...(before?.votes ?? []), vote(score, sessions, policy, held)].slice(-policy.confirmationsOf);
-  const { leftHighAtMs } = before ?? {};
-  const next = { score, sessions, votes, ...(leftHighAtMs === undefined ? {} : { leftHighAtMs }) };
+  const { carrier, leftHighAtMs } = before ?? {};
+  const kept = { ...(carrier === undefined ? {} : { carrier }), ...(leftHighAtMs === undefined ? {} : { leftHighAtMs }) };
+  const next = { score, sessions, votes, ...kept };
   const confirms = confirmed(votes, policy.confirmations);
   const isCooling = held !== "high" && now - (leftHighAtMs ?? Number.NEGATIVE_INFINITY) < policy.coolDownMs;
   const wanted = confirms === "high" && isCooling ? "elevated" : confirms;
@@ -57,8 +60,11 @@ export function asksToLeave(record: RiskRecord | undefined, policy: ForesightPol
 
 /** The band that counts at this moment: an old score says nothing of the future. */
 export function bandAt(record: RiskRecord | undefined, policy: ForesightPolicy, now: number): RiskBand {
-  if (record === undefined || now - record.score.atMs > policy.scoreStaleMs) return "low";
-  return record.band;
+  return isFresh(record, policy, now) ? (record?.band ?? "low") : "low";
+}
+
+function isFresh(record: RiskRecord | undefined, policy: ForesightPolicy, now: number): boolean {
+  return record !== undefined && now - record.score.atMs <= policy.scoreStaleMs;
 }
 
 /** In proportion to the risk, in whole steps, never above the full weight. */
@@ -81,17 +87,43 @@ export function riskText(record: RiskRecord, policy: ForesightPolicy): string {
 }
 
 /**
- * S2.6 with hysteresis: the shadow carries the session when the primary is above the threshold and the shadow is below it; it goes back
- * when the primary is below half the threshold and not worse than the shadow. In all other cases it stays where it is.
+ * S2.6 with hysteresis: the shadow carries when the primary is above the threshold and the shadow is below it and the better one; it
+ * goes back when the primary is below a share of the threshold and no worse than the shadow, or so far below that it does not matter. In
+ * all other cases it stays where it is.
  */
 export function determineOptimalAppliance(
   risks: { readonly primary: number; readonly shadow: number },
   threshold: number,
   current: "primary" | "shadow",
+  leaveShare: number,
 ): "primary" | "shadow" {
   const { primary, shadow } = risks;
-  if (current === "primary") return primary > threshold && shadow < threshold && shadow < primary ? "shadow" : "primary";
-  return primary < threshold / 2 && primary <= shadow ? "primary" : "shadow";
+  if (current === "primary") return primary >= threshold && shadow < threshold && shadow < primary ? "shadow" : "primary";
+  const isCalm = primary < threshold * leaveShare && (primary <= shadow || primary < threshold * leaveShare * leaveShare);
+  return isCalm ? "primary" : "shadow";
+}
+
+/** The record with what carries best, given the risk of what would take the sessions over. */
+export function withCarrier(record: RiskRecord, shadow: number, policy: ForesightPolicy): RiskRecord {
+  const risks = { primary: record.score.failure.value, shadow };
+  const { failureThreshold, leaveShare } = policy;
+  const carrier = determineOptimalAppliance(risks, failureThreshold, record.carrier ?? "primary", leaveShare);
+  return carrier === (record.carrier ?? "primary") ? record : { ...record, carrier };
+}
+
+/** What carries best at this moment: an old score says nothing against the primary. */
+export function carrierAt(record: RiskRecord | undefined, policy: ForesightPolicy, now: number): "primary" | "shadow" {
+  return isFresh(record, policy, now) ? (record?.carrier ?? "primary") : "primary";
+}
+
+/**
+ * The risk of what would take the sessions of an endpoint over: its sessions' shadows are spread over the others, and a machine that
+ * takes its place stands where they do, so it is the middle one of theirs. An old score, or none, is no risk.
+ */
+export function shadowRisk(others: readonly (RiskRecord | undefined)[], policy: ForesightPolicy, now: number): number {
+  const values = others.map((record) => (isFresh(record, policy, now) ? (record?.score.failure.value ?? 0) : 0));
+  const sorted = values.toSorted((a, b) => a - b);
+  return sorted[Math.floor(sorted.length / 2)] ?? 0;
 }
 
 /** Whether this score alone asks for the sessions to leave. */

@@ -1,10 +1,10 @@
 /** What is wanted on account of predictions: machines to leave before they fail, and weights to lower meanwhile. */
 import type { Belief } from "./belief.ts";
 import { isInControlSlice } from "./control-slice.ts";
-import { asksToLeave, bandAt, type RiskBand, type RiskRecord, riskText, riskWeight } from "./foresight.ts";
+import { asksToLeave, bandAt, carrierAt, type RiskBand, type RiskRecord, riskText, riskWeight } from "./foresight.ts";
 import { LIMITS } from "./limits.ts";
 import type { Step } from "./step.ts";
-import type { SwarmState } from "./swarm-state.ts";
+import { isServing, type SwarmState } from "./swarm-state.ts";
 
 type MoveStep = Extract<Step, { kind: "drain-and-replace" }>;
 type WeightStep = Extract<Step, { kind: "set-weight" }>;
@@ -50,10 +50,28 @@ export function isControlled({ spec }: SwarmState, endpoint: string): boolean {
   return isInControlSlice(spec.name, endpoint, spec.foresight.controlShare);
 }
 
+/** Why an endpoint that its risk asks to leave is not left; undefined where nothing speaks against it. */
+export function whyStays(state: SwarmState, endpoint: string, now: number): string | undefined {
+  if (isControlled(state, endpoint)) return "it is in the control slice: only its weight is lowered (foresight.controlShare)";
+  const record = riskOf(state, endpoint, now)?.record;
+  if (carrierAt(record, state.spec.foresight, now) === "shadow") return undefined;
+  return "what would take its sessions over is as likely to fail";
+}
+
+/** Whether its sessions, once they were led away, are better off where they are. */
+export function isBetterAway(state: SwarmState, endpoint: string, now: number): boolean {
+  return carrierAt(riskOf(state, endpoint, now)?.record, state.spec.foresight, now) === "shadow";
+}
+
 /** More than one, and at least half of those that serve, are at high risk at once. */
 export function isCommon(state: SwarmState, beliefs: readonly Belief[], now: number): boolean {
   const high = highRisks(state, beliefs, now).length;
-  const members = beliefs.filter(({ record }) => isServed(record)).length;
+  const members = beliefs.filter(({ record }) => isServing(record)).length;
+  return isCommonCause(high, members);
+}
+
+/** `high`: endpoints of high risk, of so many that serve. */
+export function isCommonCause(high: number, members: number): boolean {
   return high > 1 && high * 100 >= members * LIMITS.plan.doubtSharePercent;
 }
 
@@ -63,13 +81,9 @@ function highRisks(
   now: number,
 ): readonly { endpoint: string; record: RiskRecord }[] {
   return beliefs.flatMap(({ record: { endpoint, phase } }) => {
-    const risk = isServed({ phase }) ? riskOf(state, endpoint, now) : undefined;
+    const risk = isServing({ phase }) ? riskOf(state, endpoint, now) : undefined;
     return risk?.band === "high" ? [{ endpoint, record: risk.record }] : [];
   });
-}
-
-function isServed({ phase }: Pick<Belief["record"], "phase">): boolean {
-  return phase === "active" || phase === "degraded";
 }
 
 function predictedCause({ score }: RiskRecord): string {

@@ -3,7 +3,7 @@
  * the stop switch, the end of a disruption. Plain JSON: a field that is undefined and one that is absent mean the same.
  */
 import { ForeshiftError } from "./errors.ts";
-import { type RiskRecord, takeScore } from "./foresight.ts";
+import { type RiskRecord, shadowRisk, takeScore, withCarrier } from "./foresight.ts";
 import { LIMITS } from "./limits.ts";
 import type { RiskScore } from "./risk.ts";
 import type { DemandForecast } from "./scale.ts";
@@ -225,7 +225,21 @@ export function takeScores(
     const { endpoint } = score;
     if (known.has(endpoint)) held.set(endpoint, takeScore(held.get(endpoint), score, sessions, state.spec.foresight, now));
   }
-  return { ...state, risks: [...held.values()] };
+  return { ...state, risks: withCarriers(state, held, now) };
+}
+
+/** Weighed anew with every score: one endpoint's is what another's shadows are judged by. */
+function withCarriers(state: SwarmState, held: ReadonlyMap<string, RiskRecord>, now: number): readonly RiskRecord[] {
+  const { foresight } = state.spec;
+  const serving = state.endpoints.filter(isServing).map(({ endpoint }) => endpoint);
+  return [...held].map(([endpoint, record]) => {
+    const others = serving.filter((other) => other !== endpoint).map((other) => held.get(other));
+    return withCarrier(record, shadowRisk(others, foresight, now), foresight);
+  });
+}
+
+export function isServing({ phase }: Pick<EndpointRecord, "phase">): boolean {
+  return phase === "active" || phase === "degraded";
 }
 
 /** The newest forecast counts; one that is older than what is known changes nothing. */

@@ -2,6 +2,7 @@
 import type { Kysely } from "kysely";
 import { LIMITS } from "../../models/limits.ts";
 import type { RiskScore, ScoredEndpoint } from "../../models/risk.ts";
+import type { Store } from "../ports.ts";
 import type { Tables } from "./tables.ts";
 
 /** The same score again changes nothing. Scores past their retention go. */
@@ -24,19 +25,15 @@ export async function saveRiskScores(db: Kysely<Tables>, swarm: string, scores: 
   await db.deleteFrom("risk_scores").where("at", "<", before).execute();
 }
 
-/** The newest scores up to `untilMs` (Unix milliseconds), latest first. */
+/** The newest scores up to `untilMs` (Unix milliseconds), latest first; of one endpoint, or of all. */
 export async function readRiskScores(
   db: Kysely<Tables>,
-  query: { swarm: string; endpoint: string; untilMs: number; limit: number },
+  query: Parameters<Store["riskScores"]>[0],
 ): Promise<readonly ScoredEndpoint[]> {
-  const rows = await db
-    .selectFrom("risk_scores")
-    .select(["score", "sessions"])
-    .where("swarm", "=", query.swarm)
-    .where("endpoint", "=", query.endpoint)
-    .where("at", "<=", new Date(query.untilMs))
-    .orderBy("at", "desc")
-    .limit(query.limit)
-    .execute();
-  return rows.map(({ score, sessions }) => ({ score: score as RiskScore, sessions }));
+  const { swarm, endpoint, sinceMs, untilMs, limit } = query;
+  let rows = db.selectFrom("risk_scores").select(["score", "sessions"]).where("swarm", "=", swarm);
+  if (endpoint !== undefined) rows = rows.where("endpoint", "=", endpoint);
+  if (sinceMs !== undefined) rows = rows.where("at", ">=", new Date(sinceMs));
+  const found = await rows.where("at", "<=", new Date(untilMs)).orderBy("at", "desc").limit(limit).execute();
+  return found.map(({ score, sessions }) => ({ score: score as RiskScore, sessions }));
 }

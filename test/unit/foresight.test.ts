@@ -176,13 +176,14 @@ describe("risk arithmetic", () => {
 
   test("the shadow carries when the primary is above the threshold and the shadow below, with hysteresis", () => {
     const at = (primary: number, shadow: number, current: "primary" | "shadow") =>
-      determineOptimalAppliance({ primary, shadow }, 0.7, current);
+      determineOptimalAppliance({ primary, shadow }, 0.7, current, 0.5);
     assert.equal(at(0.8, 0.2, "primary"), "shadow");
     assert.equal(at(0.8, 0.75, "primary"), "primary");
     assert.equal(at(0.6, 0.2, "primary"), "primary");
     assert.equal(at(0.6, 0.2, "shadow"), "shadow", "half of the threshold is not reached yet");
     assert.equal(at(0.3, 0.2, "shadow"), "shadow", "the shadow is still the better one");
     assert.equal(at(0.1, 0.2, "shadow"), "primary");
+    assert.equal(at(0.1, 0, "shadow"), "primary", "so little does not matter");
   });
 });
 
@@ -264,6 +265,40 @@ describe("the decision", () => {
       kinds(made).filter((kind) => kind !== "set-weight"),
       ["page"],
     );
+  });
+
+  test("leads nobody to what is as likely to fail, and says so", () => {
+    const unsure = { value: 0.8, low: 0.1, high: 1 };
+    let state = settled("act");
+    for (let time = 0; time < 2; time += 1) {
+      const atMs = START + time * STEP_MS;
+      const others = ["ep-2", "ep-3", "ep-4"].map((endpoint) => ({
+        score: scoreOf(unsure, { endpoint, atMs }),
+        sessions: 100,
+      }));
+      state = takeScores(state, [{ score: scoreOf(0.9, { atMs }), sessions: 100 }, ...others], atMs);
+    }
+    const made = plan(state, seen(), now);
+    assert.ok(!kinds(made).includes("drain-and-replace"));
+    const [withheld] = made.withheld.filter(({ step }) => step.kind === "drain-and-replace");
+    assert.match(withheld?.because ?? "", /what would take its sessions over is as likely to fail/);
+  });
+
+  test("does not lead sessions back while they are better off where they are", () => {
+    const high = told(settled("act"), 0.9, 2);
+    const atMs = START + 200_000;
+    let state: SwarmState = { ...high, endpoints: high.endpoints.map((one) => ({ ...one, weight: 50 })) };
+    const lowered = observationOf(swarmOf(4, { "ep-1": { sessions: 100, weight: 50 } }));
+    const risks = (failure: number, at: number) => {
+      for (let time = 0; time < 8; time += 1) {
+        const scored = at + time * STEP_MS;
+        state = takeScores(state, [{ score: scoreOf(failure, { atMs: scored }), sessions: 0 }], scored);
+      }
+      return kinds(plan(state, lowered, at + 8 * STEP_MS));
+    };
+    assert.deepEqual(risks(0.3, atMs), [], "empty, it costs nothing where it is, and its shadow is still the better one");
+    assert.equal(state.risks?.[0]?.band, "low");
+    assert.deepEqual(risks(0.05, atMs + 100_000), ["set-weight"]);
   });
 
   test("obeys the stop switch", () => {
