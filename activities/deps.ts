@@ -19,6 +19,8 @@ export interface ActivityDeps {
   readonly models: ModelShelf;
   /** Grows when telemetry of a swarm has news; without it the watch looks at its own pace. */
   readonly telemetryNews?: (swarm: string) => number;
+  /** Brings the Schedules in line with the swarm files and the stop switch, where there are any. */
+  readonly keepSchedules?: () => Promise<void>;
 }
 
 /** What every step that changes the world is given. */
@@ -55,7 +57,7 @@ export async function asActivity<T>(body: () => Promise<T>): Promise<T> {
 
 /** A change of the world: refused while automation is stopped, and written to the audit trail once it is made. */
 export function asStep<T>(
-  deps: ActivityDeps,
+  deps: { readonly store: Pick<Store, "audit">; readonly stopGuard: StopGuard },
   input: StepInput,
   action: string,
   change: () => Promise<StepReport<T>>,

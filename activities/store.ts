@@ -42,13 +42,18 @@ export function storeActivities(deps: ActivityDeps) {
     },
 
     saveSpec(input: { spec: SwarmSpec }): Promise<void> {
-      return asActivity(() => deps.store.saveSpec(input.spec));
+      return asActivity(async () => {
+        await deps.store.saveSpec(input.spec);
+        await deps.keepSchedules?.();
+      });
     },
 
     setStopSwitch(input: { scope: string; on: boolean; by: string; reason: string }): Promise<void> {
       return asActivity(async () => {
         await deps.store.setStopSwitch(input);
         deps.stopGuard.forget();
+        // The switch holds without it: every step of a run reads the row. The trainer repairs what fails here.
+        await deps.keepSchedules?.().catch(() => undefined);
       });
     },
 

@@ -3,26 +3,31 @@
  */
 import { spawn } from "node:child_process";
 import { join } from "node:path";
-import type { Command } from "commander";
+import type { Argument, Command } from "commander";
 
 export interface WorkerCommand {
   readonly name: string;
   readonly summary: string;
-  /** Below the checkout. */
-  readonly file: string;
+  /** Below the checkout; by what the argument says, where there is one. */
+  readonly file: string | ((kind: string) => string);
+  readonly kind?: Argument;
 }
 
 const SIGNALS = ["SIGINT", "SIGTERM"] as const;
 const EXIT_CODE_KILLED = 137;
 
 export function registerWorker(program: Command, worker: WorkerCommand): void {
-  program
+  const command = program
     .command(worker.name)
     .description(worker.summary)
-    .requiredOption("-c, --config <file>", "its configuration: a JSON file that only its owner may read (docs/operations.md)")
-    .action(async ({ config }: { config: string }) => {
-      process.exitCode = await run(join(import.meta.dirname, "..", worker.file), config);
-    });
+    .requiredOption("-c, --config <file>", "its configuration: a JSON file that only its owner may read (docs/operations.md)");
+  if (worker.kind !== undefined) command.addArgument(worker.kind);
+  command.action(async () => {
+    const { config } = command.opts<{ config: string }>();
+    const [kind = ""] = command.processedArgs as string[];
+    const file = typeof worker.file === "string" ? worker.file : worker.file(kind);
+    process.exitCode = await run(join(import.meta.dirname, "..", file), config);
+  });
 }
 
 function run(file: string, config: string): Promise<number> {

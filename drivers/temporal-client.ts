@@ -2,11 +2,15 @@
  * Triggers and asks the workflows of swarms: what the command line uses, and all that a program of one's own needs. Updates are by wire
  * name, so nothing of workflows/ is loaded.
  */
+import { setTimeout as delay } from "node:timers/promises";
 import {
   Client,
   Connection,
   type ConnectionOptions,
   isGrpcServiceError,
+  type ScheduleClient,
+  type ScheduleExecutionActionResult,
+  ScheduleNotFoundError,
   WithStartWorkflowOperation,
   type WorkflowClient,
   WorkflowFailedError,
@@ -16,6 +20,7 @@ import {
 import { ApplicationFailure } from "@temporalio/common";
 import { ForeshiftError, messageOf } from "../models/errors.ts";
 import { LIMITS } from "../models/limits.ts";
+import { retrainIdOf } from "../models/retraining/schedule.ts";
 import {
   type ApplySwarmRequest,
   type ApplySwarmResult,
@@ -47,6 +52,8 @@ export interface Temporal {
   lastPlan(swarm: string): Promise<LastPlan | undefined>;
   /** Names of the swarms whose workflow runs. */
   swarms(): Promise<readonly string[]>;
+  /** Begins a retraining as its Schedule would; one that is under way is answered instead. NOT_READY where there is no Schedule. */
+  retrain(swarm: string): Promise<RetrainBegun>;
   /** Workflow ids of the swarm's open runs, its own among them. As the server's index knows them: about a second late. */
   openRuns(swarm: string): Promise<readonly string[]>;
   /** Run id of the latest run of this workflow, under way or not; undefined when there was none. */
@@ -58,11 +65,18 @@ export interface Temporal {
   close(): Promise<void>;
 }
 
+export interface RetrainBegun {
+  readonly workflowId: string;
+  readonly runId: string;
+  /** False when it was under way already. */
+  readonly isNew: boolean;
+}
+
 export async function openTemporal(options: TemporalOptions): Promise<Temporal> {
   const { temporalAddress: address, temporalNamespace: namespace } = options;
   const connectTimeout = LIMITS.control.updateTimeoutMs;
   const connection = await reach(address, () => Connection.connect({ address, connectTimeout, ...options.security }));
-  const { workflow } = new Client({ connection, namespace });
+  const { schedule, workflow } = new Client({ connection, namespace });
   const ask = <T>(swarm: string, call: () => Promise<T>): Promise<T> =>
     reach(address, () => connection.withDeadline(Date.now() + LIMITS.control.updateTimeoutMs, call), swarm);
   const update = <R, A extends object>(name: string, request: A & { swarm: string }): Promise<R> => {
@@ -104,6 +118,7 @@ export async function openTemporal(options: TemporalOptions): Promise<Temporal> 
       const ids = await ask("*", () => find(`WorkflowType = "swarm"`));
       return ids.map((id) => id.slice(swarmWorkflowId("").length)).sort();
     },
+    retrain: (swarm) => ask(swarm, () => beginRetraining(schedule, swarm)),
     openRuns: (swarm) => ask(swarm, () => find(`ForeshiftSwarm = "${swarm}"`)),
     lastRun: (workflowId) => ask("*", () => lastRun(workflow, workflowId)),
     runLines: (workflowId, runId) => runLines(workflow, workflowId, runId),
@@ -119,6 +134,31 @@ async function lastRun(workflow: WorkflowClient, workflowId: string): Promise<st
     if (thrown instanceof WorkflowNotFoundError) return undefined;
     throw thrown;
   }
+}
+
+async function beginRetraining(schedules: ScheduleClient, swarm: string): Promise<RetrainBegun> {
+  const handle = schedules.getHandle(retrainIdOf(swarm));
+  try {
+    const { info } = await handle.describe();
+    const [running] = info.runningActions;
+    if (running !== undefined) return { ...refOf(running), isNew: false };
+    const before = info.numActionsTaken;
+    await handle.trigger("SKIP");
+    for (;;) {
+      const { recentActions, numActionsTaken } = (await handle.describe()).info;
+      const newest = recentActions.at(-1);
+      if (numActionsTaken > before && newest !== undefined) return { ...refOf(newest.action), isNew: true };
+      await delay(LIMITS.control.runBeginPollMs);
+    }
+  } catch (thrown) {
+    if (!(thrown instanceof ScheduleNotFoundError)) throw thrown;
+    const detail = "there is none yet; the trainer makes it within seconds, so look whether it runs";
+    throw new ForeshiftError("NOT_READY", { value: `the Schedule ${retrainIdOf(swarm)}`, detail }, { cause: thrown });
+  }
+}
+
+function refOf({ workflow }: ScheduleExecutionActionResult): { workflowId: string; runId: string } {
+  return { workflowId: workflow.workflowId, runId: workflow.firstExecutionRunId };
 }
 
 /** The Web UI's page of a run, less its heading; the query is Temporal's own. */

@@ -130,7 +130,11 @@ class Lab implements RunningLab {
     await migrate(postgres.url);
     await startAfresh(this.connection, this.#reflexDir);
     await this.#runCollector(postgres.url);
-    await allOrFirstError([this.#runFleet(key), this.#runWorker("control", this.#controlConfig())]);
+    await allOrFirstError([
+      this.#runFleet(key),
+      this.#runWorker("control", this.#controlConfig()),
+      this.#runWorker("trainer", this.#trainerConfig()),
+    ]);
     await this.#registerPeers();
     await writePrivateFile(connectionFile(paths.home), `${JSON.stringify(this.#connection, null, 2)}\n`);
   }
@@ -218,7 +222,7 @@ class Lab implements RunningLab {
     await this.#run("hypervisor", command, args, "SIGKILL");
   }
 
-  async #runWorker(name: "collector" | "control", config: object): Promise<void> {
+  async #runWorker(name: "collector" | "control" | "trainer", config: object): Promise<void> {
     const configFile = await this.#writeConfig(name, config);
     await this.#run(
       name,
@@ -230,7 +234,7 @@ class Lab implements RunningLab {
 
   /** Keeps a process running from here on, and waits until its socket answers. */
   async #run(
-    name: "collector" | "control" | "hypervisor",
+    name: "collector" | "control" | "hypervisor" | "trainer",
     command: string,
     args: readonly string[],
     stopSignal: "SIGTERM" | "SIGKILL",
@@ -261,6 +265,12 @@ class Lab implements RunningLab {
         control: sockets.control,
       },
     };
+  }
+
+  #trainerConfig(): object {
+    const { temporalAddress, temporalNamespace, databaseUrl, sockets } = this.connection;
+    const temporal = { address: temporalAddress, namespace: temporalNamespace };
+    return { temporal, databaseUrl, socketPath: sockets.trainer };
   }
 
   async #registerPeers(): Promise<void> {

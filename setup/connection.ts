@@ -19,6 +19,7 @@ export const Connection = z.strictObject({
     hypervisor: z.string(),
     collector: z.string(),
     control: z.string(),
+    trainer: z.string(),
     supervisor: z.string(),
   }),
 });
@@ -63,6 +64,7 @@ export function localSockets(run: string): Connection["sockets"] {
     hypervisor: at("hypervisor"),
     collector: at("collector"),
     control: at("control"),
+    trainer: at("trainer"),
     supervisor: at("supervisor"),
   };
 }

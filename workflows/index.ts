@@ -7,4 +7,5 @@ export { drainEndpoint } from "./drain-endpoint.ts";
 export { endpointLost } from "./endpoint-lost.ts";
 export { predict } from "./predict.ts";
 export { replenishGhosts } from "./replenish-ghosts.ts";
+export { retrainModels } from "./retrain-models.ts";
 export { swarm } from "./swarm.ts";

@@ -4,6 +4,7 @@
 import type { Duration } from "@temporalio/common";
 import { ActivityCancellationType, proxyActivities, type RetryPolicy } from "@temporalio/workflow";
 import type { Activities, ActivityQueue } from "../activities/index.ts";
+import type { RetrainActivities } from "../activities/retrain.ts";
 import { LIMITS } from "../models/limits.ts";
 
 const { control } = LIMITS;
@@ -55,3 +56,21 @@ export const patientStore = on("store", "30 days", FOR_EVER);
 export const observer = on("watch", stepTimeoutMs, DOUBTFUL);
 
 export const watcher = on("watch", 2 * control.watchLongestMs, FOR_EVER, ActivityCancellationType.TRY_CANCEL);
+
+/** The trainer may be away for long, and a step waits for it; what it fails at so many times is given up until the next training. */
+const TRAINING = {
+  taskQueue: "training",
+  heartbeatTimeout: LIMITS.training.heartbeatTimeoutMs,
+  retry: { ...FOR_EVER, maximumAttempts: LIMITS.training.attemptsMax },
+} as const;
+
+export const training = proxyActivities<RetrainActivities>({
+  ...TRAINING,
+  startToCloseTimeout: stepTimeoutMs,
+  retry: FOR_EVER,
+});
+
+export const trainingLong = proxyActivities<RetrainActivities>({
+  ...TRAINING,
+  startToCloseTimeout: LIMITS.training.stepTimeoutMs,
+});

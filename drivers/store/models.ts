@@ -51,6 +51,8 @@ export interface ModelStore {
   inUse(scope: string): Promise<{ id: string; model: FailureModel; refused: readonly string[] } | undefined>;
   /** Reads the model whole first: one that is refused is never put in use. Answers what was in use before. */
   promote(change: Change & { id: string }): Promise<{ from: string | undefined; to: string }>;
+  /** Forgets models that were never in use, but for the newest so many; answers how many went. */
+  prune(scope: string, keptMax: number): Promise<number>;
   /** Puts the model before the current one in use again; NO_EARLIER_MODEL where there is none. */
   rollback(change: Change): Promise<{ from: string; to: string }>;
   close(): Promise<void>;
@@ -116,6 +118,7 @@ export function openModelStore(options: { databaseUrl: string }): ModelStore {
       await load(change.scope, change.id);
       return run((db) => promote(db, change));
     },
+    prune: (scope, keptMax) => run((db) => prune(db, scope, keptMax)),
     rollback: (change) => run((db) => rollback(db, change)),
     close: database.close,
   };
@@ -181,6 +184,20 @@ async function read(body: Buffer, id: string) {
     throw new ForeshiftError("MODEL_REFUSED", { detail: `${id}: ${messageOf(thrown)}` });
   }
   return { ...fromModelFile(input), file: input as FailureModelFile };
+}
+
+async function prune(db: Db, scope: string, keptMax: number): Promise<number> {
+  const unused = db
+    .selectFrom("models")
+    .select("id")
+    .where("scope", "=", scope)
+    .where("id", "not in", (query) => query.selectFrom("model_changes").select("model").where("scope", "=", scope));
+  const result = await db
+    .deleteFrom("models")
+    .where("scope", "=", scope)
+    .where("id", "in", unused.orderBy("created_at", "desc").offset(keptMax))
+    .executeTakeFirst();
+  return Number(result.numDeletedRows);
 }
 
 /** Changes of one scope happen one after the other. */

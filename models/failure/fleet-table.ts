@@ -96,42 +96,58 @@ export interface FleetLife {
 
 /**
  * The training table: a unit is a life, its rows those of its endpoint from its beginning to its end. Time and time to failure are in
- * minutes, as the model's window has to be. `minutes` of the whole swarm, oldest first: peers count whether or not they have a life in
+ * minutes, as the model's window has to be. Takes minutes of the whole swarm, oldest first: peers count whether or not they have a life in
  * the table. Answers the lives in the order of the table's units; those without a row are left out.
  */
-export function fleetTable(
-  minutes: Iterable<FleetMinute>,
-  lives: readonly FleetLife[],
-): { readonly table: UnitTable; readonly lives: readonly FleetLife[] } {
-  const rows = new FleetRows();
-  const byEndpoint = Map.groupBy(lives, ({ endpoint }) => endpoint);
-  const rowsOf = new Map<FleetLife, FleetRow[]>(lives.map((life) => [life, []]));
-  for (const minute of minutes) {
-    for (const row of rows.push(minute)) {
+export class FleetTable<L extends FleetLife = FleetLife> {
+  readonly #lives: readonly L[];
+  readonly #byEndpoint: ReadonlyMap<string, readonly L[]>;
+  readonly #rowsOf: ReadonlyMap<L, FleetRow[]>;
+  readonly #rows = new FleetRows();
+
+  constructor(lives: readonly L[]) {
+    this.#lives = lives;
+    this.#byEndpoint = Map.groupBy(lives, ({ endpoint }) => endpoint);
+    this.#rowsOf = new Map(lives.map((life) => [life, []]));
+  }
+
+  push(minute: FleetMinute): void {
+    for (const row of this.#rows.push(minute)) {
       const endMs = row.time * FLEET_MINUTE_MS;
-      const life = byEndpoint
+      const life = this.#byEndpoint
         .get(row.endpoint)
         ?.find((one) => minute.atMs >= one.fromMs && endMs <= (one.failedAtMs ?? one.untilMs));
-      if (life !== undefined) rowsOf.get(life)?.push(row);
+      if (life !== undefined) this.#rowsOf.get(life)?.push(row);
     }
   }
-  const kept = lives.filter((life) => (rowsOf.get(life) ?? []).length > 0);
-  const all = kept.flatMap((life, unit) => (rowsOf.get(life) ?? []).map((row) => ({ row, unit, life })));
-  const cells = new Float64Array(all.length * FLEET_COLUMNS.length);
-  for (const [at, { row }] of all.entries()) cells.set(row.cells, at * FLEET_COLUMNS.length);
-  const table: UnitTable = {
-    columns: FLEET_COLUMNS.map(({ name }) => name),
-    rows: all.length,
-    cells,
-    unit: Int32Array.from(all, ({ unit }) => unit),
-    units: kept.length,
-    time: Float64Array.from(all, ({ row }) => row.time),
-    timeToFailure: Float64Array.from(all, ({ row, life: { failedAtMs } }) =>
-      failedAtMs === undefined ? Number.POSITIVE_INFINITY : failedAtMs / FLEET_MINUTE_MS - row.time,
-    ),
-    startsUnseen: true,
-  };
-  return { table, lives: kept };
+
+  whole(): { readonly table: UnitTable; readonly lives: readonly L[] } {
+    const rowsOf = (life: L) => this.#rowsOf.get(life) ?? [];
+    const kept = this.#lives.filter((life) => rowsOf(life).length > 0);
+    const all = kept.flatMap((life, unit) => rowsOf(life).map((row) => ({ row, unit, life })));
+    const cells = new Float64Array(all.length * FLEET_COLUMNS.length);
+    for (const [at, { row }] of all.entries()) cells.set(row.cells, at * FLEET_COLUMNS.length);
+    const table: UnitTable = {
+      columns: FLEET_COLUMNS.map(({ name }) => name),
+      rows: all.length,
+      cells,
+      unit: Int32Array.from(all, ({ unit }) => unit),
+      units: kept.length,
+      time: Float64Array.from(all, ({ row }) => row.time),
+      timeToFailure: Float64Array.from(all, ({ row, life: { failedAtMs } }) =>
+        failedAtMs === undefined ? Number.POSITIVE_INFINITY : failedAtMs / FLEET_MINUTE_MS - row.time,
+      ),
+      startsUnseen: true,
+    };
+    return { table, lives: kept };
+  }
+}
+
+/** The table of minutes that are all at hand. */
+export function fleetTable(minutes: Iterable<FleetMinute>, lives: readonly FleetLife[]): ReturnType<FleetTable["whole"]> {
+  const made = new FleetTable(lives);
+  for (const minute of minutes) made.push(minute);
+  return made.whole();
 }
 
 /** Minutes from stored rollups in steps of a minute (`Store.telemetry`, `telemetry_minutes`), oldest first. */

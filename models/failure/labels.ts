@@ -9,6 +9,8 @@ import type { UnitTable } from "./table.ts";
 export interface Handling {
   /** When the alarm was raised; undefined: never. */
   readonly alarmAt: number | undefined;
+  /** From when on nothing is hidden any more, where the unit went on after it; absent: the alarm stood to the unit's end. */
+  readonly overAt?: number | undefined;
   /** Whether the unit was in the control slice, so that its outcome was seen. */
   readonly isControl: boolean;
 }
@@ -27,8 +29,9 @@ export function retrainingWeights(
   controlShare: number,
 ): Float64Array {
   return Float64Array.from(table.unit, (unit, row) => {
-    const { alarmAt, isControl } = handling[unit] ?? { alarmAt: undefined, isControl: false };
-    if (alarmAt === undefined || (table.time[row] as number) <= alarmAt - window) return 1;
+    const { alarmAt, overAt, isControl } = handling[unit] ?? { alarmAt: undefined, overAt: undefined, isControl: false };
+    const time = table.time[row] as number;
+    if (alarmAt === undefined || time <= alarmAt - window || time > (overAt ?? Number.POSITIVE_INFINITY)) return 1;
     return isControl ? 1 / controlShare : 0;
   });
 }

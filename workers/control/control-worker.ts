@@ -14,6 +14,7 @@ import { collectorClient } from "../../drivers/store/collector-client.ts";
 import { openModelStore } from "../../drivers/store/models.ts";
 import { openStore } from "../../drivers/store/store.ts";
 import { followTelemetryNews } from "../../drivers/store/telemetry-news.ts";
+import { retrainSchedules } from "../../drivers/temporal-schedules.ts";
 import { agentClient } from "../../drivers/tunnel/agent-client.ts";
 import { ForeshiftError, messageOf } from "../../models/errors.ts";
 import type { MemberLink } from "../../models/steering.ts";
@@ -63,6 +64,8 @@ export async function startControlWorker(config: ControlConfig, log: Logger): Pr
   });
   const stopGuard = createStopGuard(store);
   const telemetryNews = (swarm: string) => news.countOf(swarm);
+  const { namespace } = config.temporal;
+  const keepSchedules = retrainSchedules({ connection, namespace }, store).keep;
   const activities = createActivities({
     store,
     models,
@@ -72,8 +75,8 @@ export async function startControlWorker(config: ControlConfig, log: Logger): Pr
     agentOf: agents.of,
     stopGuard,
     telemetryNews,
+    keepSchedules,
   });
-  const { namespace } = config.temporal;
   const prepare = () => registerSearchAttributes(connection, namespace, log);
   const workers = await startWorkerSet({ connection, namespace, activities, log, prepare });
   const served = await serve({
@@ -113,7 +116,7 @@ function agentPool(): { of: (link: MemberLink) => EndpointAgent; close: () => Pr
   };
 }
 
-async function connectionOptions(temporal: ControlConfig["temporal"]): Promise<NativeConnectionOptions> {
+export async function connectionOptions(temporal: ControlConfig["temporal"]): Promise<NativeConnectionOptions> {
   const { address, apiKeyFile, tls } = temporal;
   const apiKey = apiKeyFile === undefined ? undefined : (await readSecret("temporal.apiKeyFile", apiKeyFile)).toString().trim();
   if (tls === undefined) return { address, ...(apiKey === undefined ? {} : { apiKey, tls: true }) };

@@ -17,11 +17,15 @@ import {
 } from "@temporalio/worker";
 import type { Logger } from "pino";
 import type { Activities, ActivityQueue } from "../../activities/index.ts";
+import type { RetrainActivities } from "../../activities/retrain.ts";
 import { messageOf } from "../../models/errors.ts";
 import { LIMITS } from "../../models/limits.ts";
 
 /** Queue of the workflows. */
 export const CONTROL_QUEUE = "control";
+
+/** Queue of retrainings, workflow and activities alike: the trainer's own. */
+export const TRAINING_QUEUE = "training";
 
 const CALLS_PER_SECOND: Readonly<Record<ActivityQueue, number | undefined>> = {
   balancer: LIMITS.control.balancerCallsPerSecond,
@@ -34,7 +38,10 @@ const CALLS_PER_SECOND: Readonly<Record<ActivityQueue, number | undefined>> = {
 export interface WorkerSetOptions {
   readonly connection: NativeConnectionOptions;
   readonly namespace: string;
-  readonly activities: Activities;
+  /** By queue. */
+  readonly activities: Partial<Activities> | { readonly [TRAINING_QUEUE]: RetrainActivities };
+  /** Queue of the workflows; `control` where left out. */
+  readonly workflowQueue?: string;
   readonly log: Logger;
   /** Done before the workers start, each time a connection is made. */
   readonly prepare?: () => Promise<void>;
@@ -151,7 +158,7 @@ async function runOnce(options: WorkerSetOptions, bundle: WorkflowBundle, stop: 
     await options.prepare?.();
     await createWorkers(options, bundle, connection, workers);
     report({ state: "running", lastError: undefined });
-    options.log.info({ event: "workers-running", queues: [CONTROL_QUEUE, ...Object.keys(CALLS_PER_SECOND)] });
+    options.log.info({ event: "workers-running", queues: Object.keys(options.activities) });
     stop.addEventListener("abort", shutDown);
     const runs = workers.map((worker) => worker.run().finally(shutDown));
     if (stop.aborted) shutDown();
@@ -178,12 +185,15 @@ async function createWorkers(
     maxHeartbeatThrottleInterval: LIMITS.control.heartbeatIntervalMs,
   };
   const stickyQueueScheduleToStartTimeout = LIMITS.control.heartbeatTimeoutMs;
+  const { workflowQueue = CONTROL_QUEUE } = options;
   workers.push(
-    await Worker.create({ ...shared, taskQueue: CONTROL_QUEUE, workflowBundle: bundle, stickyQueueScheduleToStartTimeout }),
+    await Worker.create({ ...shared, taskQueue: workflowQueue, workflowBundle: bundle, stickyQueueScheduleToStartTimeout }),
   );
-  for (const [taskQueue, perSecond] of Object.entries(CALLS_PER_SECOND)) {
-    const activities = options.activities[taskQueue as ActivityQueue];
+  for (const [taskQueue, activities] of Object.entries(options.activities)) {
+    const perSecond = CALLS_PER_SECOND[taskQueue as ActivityQueue];
     const rate = perSecond === undefined ? {} : { maxTaskQueueActivitiesPerSecond: perSecond };
-    workers.push(await Worker.create({ ...shared, taskQueue, activities, ...rate }));
+    // A training takes all threads there are.
+    const atOnce = taskQueue === TRAINING_QUEUE ? { maxConcurrentActivityTaskExecutions: 1 } : {};
+    workers.push(await Worker.create({ ...shared, taskQueue, activities, ...rate, ...atOnce }));
   }
 }
