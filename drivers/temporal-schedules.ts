@@ -14,7 +14,7 @@ export interface SchedulesOptions {
 }
 
 export interface RetrainSchedules {
-  keep(): Promise<void>;
+  readonly keep: () => Promise<void>;
 }
 
 const SECOND_MS = 1_000;

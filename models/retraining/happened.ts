@@ -79,10 +79,11 @@ function drainsIn(rows: readonly TrailRow[]): readonly Drain[] {
     if ((action !== "drain" && action !== "drain and replace") || endpoint === undefined) continue;
     const key = runId ?? `${endpoint}/${atMs}`;
     const fromMs = begun.get(key)?.outage.fromMs ?? atMs;
-    const isOver = typeof details["cause"] === "string";
+    const { cause } = details;
+    const isOver = typeof cause === "string";
     // One that was put back serves on from there.
     const untilMs = isOver && outcome === "failed" ? atMs : Number.POSITIVE_INFINITY;
-    begun.set(key, { outage: { endpoint, fromMs, untilMs, isFailure: false }, cause: String(details["cause"] ?? "") });
+    begun.set(key, { outage: { endpoint, fromMs, untilMs, isFailure: false }, cause: isOver ? cause : "" });
   }
   return [...begun.values()];
 }

@@ -27,5 +27,5 @@ function run<R>(job: Job, signal: AbortSignal): Promise<R> {
     worker.once("message", resolve);
     worker.once("error", reject);
     worker.once("exit", (code) => reject(new Error(`the training thread ended with code ${code}`)));
-  }).finally(() => worker.terminate());
+  }).finally(() => void worker.terminate());
 }
