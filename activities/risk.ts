@@ -7,6 +7,7 @@ import { runIdOf } from "../models/decision.ts";
 import { scoreEvidence, WATCHED_SERIES } from "../models/evidence.ts";
 import { LIMITS } from "../models/limits.ts";
 import { outsideRisk, placeOf } from "../models/outside-events.ts";
+import { PATH_METRICS, pathRisks } from "../models/path-risk.ts";
 import type { ScoredEndpoint } from "../models/risk.ts";
 import { newsAmong, scoreIntervalMs, type ToldRisk } from "../models/risk-news.ts";
 import type { DemandForecast } from "../models/scale.ts";
@@ -102,32 +103,38 @@ export async function scoreAll(
 ): Promise<readonly ScoredEndpoint[]> {
   const { windowMs } = spec.foresight;
   const sinceMs = nowMs - LIMITS.foresight.pastShareMax * windowMs;
-  const [window, members, heartbeats, events, model] = await Promise.all([
+  const [window, legs, all, heartbeats, events, model] = await Promise.all([
     deps.telemetry.window(spec.name, { sinceMs, metrics: WATCHED_SERIES }),
+    deps.telemetry.window(spec.name, { sinceMs, metrics: PATH_METRICS }),
     deps.balancer.health(),
     deps.store.heartbeats(spec.name),
     deps.store.outsideEvents({ activeAtMs: nowMs, aheadMs: windowMs }),
     learned.risks(spec.name, windowMs, nowMs),
   ]);
-  const medianRttMs = medianOf(members);
+  const medianRttMs = medianOf(all);
   const odd = health.observe(window);
-  return members
+  const members = all
     .filter((member) => !member.ejected && !member.draining && member.weight > 0)
     .map(({ endpoint, sessions }) => {
       const place = placeOf(spec, heartbeats.find((heartbeat) => heartbeat.endpoint === endpoint)?.place);
-      const evidence = {
-        endpoint,
-        atMs: nowMs,
-        sessions,
-        series: pointsOf(window, endpoint),
-        medianRttMs,
-        outside: outsideRisk(events, place, nowMs, windowMs),
-        anomaly: odd.get(endpoint),
-        learned: model.risks.get(endpoint),
-      };
-      const score = scoreEvidence(evidence, spec);
-      return { score: model.about === undefined ? score : { ...score, model: model.about }, sessions };
+      return { endpoint, sessions, place, atMs: nowMs };
     });
+  const ways = members.map((member) => ({ ...member, series: pointsOf(legs, member.endpoint) }));
+  const paths = Map.groupBy(pathRisks(ways, events, spec), ({ endpoint }) => endpoint);
+  return members.map(({ endpoint, sessions, place }) => {
+    const evidence = {
+      endpoint,
+      atMs: nowMs,
+      sessions,
+      series: pointsOf(window, endpoint),
+      medianRttMs,
+      outside: outsideRisk(events, place, nowMs, windowMs),
+      anomaly: odd.get(endpoint),
+      learned: model.risks.get(endpoint),
+    };
+    const about = model.about === undefined ? {} : { model: model.about };
+    return { score: { ...scoreEvidence(evidence, spec), ...about, paths: paths.get(endpoint) ?? [] }, sessions };
+  });
 }
 
 function pointsOf(window: TelemetryWindow, endpoint: string): Readonly<Record<string, readonly Point[]>> {

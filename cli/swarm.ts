@@ -2,12 +2,16 @@
 import { readFile } from "node:fs/promises";
 import type { Command } from "commander";
 import { ForeshiftError, messageOf } from "../models/errors.ts";
+import type { PathRisk } from "../models/risk.ts";
 import { parseSwarmFile } from "../models/swarm-file.ts";
 import type { LastPlan, SwarmStatus } from "../models/swarm-messages.ts";
 import type { SwarmSpec } from "../models/swarm-spec.ts";
 import { auditAsText, parseCount } from "./audit.ts";
 import { EVENTS_SHOWN_DEFAULT, me, table, withStore, withTemporal } from "./control.ts";
 import { print } from "./output.ts";
+
+/** Ways of a smaller risk are not listed. */
+const PATH_SHOWN_MIN = 0.05;
 
 export function register(program: Command): void {
   const swarm = program.command("swarm").description("apply, get and list swarms, and read their events");
@@ -81,6 +85,8 @@ function statusAsText(status: SwarmStatus & { plan: LastPlan | undefined }): str
     reason,
   ]);
   const lines = [table([["ENDPOINT", "PHASE", "WEIGHT", "SIGNAL", "RISK", "WHY"], ...rows])];
+  const ways = status.risks.flatMap(({ score }) => score.paths ?? []).filter(({ risk }) => risk.value >= PATH_SHOWN_MIN);
+  if (ways.length > 0) lines.push("", table([["PATH", "RISK", "WHY"], ...ways.map(pathAsRow)]));
   if (status.demand !== undefined) lines.push("", demandAsText(status.demand));
   if (status.stopped) lines.push("", `Stopped by ${status.stopped.by}: ${status.stopped.reason}`);
   for (const run of status.runs) lines.push("", `Under way: ${run.workflowId}`);
@@ -93,6 +99,12 @@ function statusAsText(status: SwarmStatus & { plan: LastPlan | undefined }): str
 function riskAsText({ risks }: SwarmStatus, endpoint: string): string {
   const risk = risks.find(({ score }) => score.endpoint === endpoint);
   return risk === undefined ? "-" : `${Math.round(risk.score.failure.value * 100)} % ${risk.band}`;
+}
+
+function pathAsRow({ clients, endpoint, upstream, risk, terms }: PathRisk): string[] {
+  const shares = [risk.value, risk.low, risk.high].map((share) => Math.round(share * 100));
+  const why = terms[0]?.text ?? "";
+  return [`${clients} -> ${endpoint} -> ${upstream}`, `${shares[0]} % (${shares[1]} to ${shares[2]} %)`, why];
 }
 
 function demandAsText({ atMs, horizonMs, sessionsP50, sessionsUpper, text }: NonNullable<SwarmStatus["demand"]>): string {

@@ -168,7 +168,12 @@ function watchedTerm(watched: Watched, evidence: Evidence, spec: SwarmSpec): Fin
 }
 
 /** Of several spans of the past the one whose lower bound is highest: a slow creep needs a long one, a steep rise a short one. */
-function surestCrossing(points: readonly Point[], threshold: number, windowMs: number, nowMs: number): Crossing | undefined {
+export function surestCrossing(
+  points: readonly Point[],
+  threshold: number,
+  windowMs: number,
+  nowMs: number,
+): Crossing | undefined {
   let surest: Crossing | undefined;
   for (const share of SPAN_SHARES) {
     const recent = points.filter(({ atMs }) => atMs > nowMs - windowMs * share);
@@ -241,11 +246,11 @@ function hasSignal({ atMs, series }: Evidence): boolean {
   });
 }
 
-function lossLevel({ thresholds }: SwarmSpec): number {
+export function lossLevel({ thresholds }: SwarmSpec): number {
   return thresholds.lossDegraded;
 }
 
-function delayLevel({ thresholds }: SwarmSpec, medianRttMs: number | undefined): number | undefined {
+export function delayLevel({ thresholds }: SwarmSpec, medianRttMs: number | undefined): number | undefined {
   if (medianRttMs === undefined) return undefined;
   return Math.max(medianRttMs * thresholds.rttFactor, medianRttMs + thresholds.rttExcessMsMin);
 }

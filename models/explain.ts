@@ -141,6 +141,10 @@ export function explanationAsText(explanation: Explanation): string {
     lines.push(`  fails with probability ${interval(score.failure)}${overload}`);
     if (score.model !== undefined) lines.push(`  ${score.model}`);
     for (const term of score.terms) lines.push(`  - ${percent(term.value)} ${term.name}: ${term.text}`);
+    for (const { clients, upstream, risk, terms } of score.paths ?? []) {
+      lines.push(`  the way ${clients} -> ${endpoint} -> ${upstream} fails with ${interval(risk)}`);
+      for (const term of terms) lines.push(`  - ${percent(term.value)} ${term.name}: ${term.text}`);
+    }
     lines.push("", "To move its sessions on the strength of that alone, all of these have to hold:");
     for (const { text, met } of conditions) lines.push(`  ${met ? "yes" : "no "}  ${text}`);
   }

@@ -4,7 +4,7 @@
  * so that neither one odd score nor a value that hovers moves anybody.
  */
 import { LIMITS } from "./limits.ts";
-import { actionThreshold, type RiskScore, type ScoredEndpoint, stakesOf, widthOf } from "./risk.ts";
+import { actionThreshold, type RiskScore, type ScoredEndpoint, servedRisk, stakesOf, widthOf } from "./risk.ts";
 import type { ForesightPolicy } from "./swarm-spec.ts";
 
 /** `elevated`: new sessions go elsewhere in proportion. `high`: its sessions should leave before it fails. */
@@ -105,7 +105,7 @@ export function determineOptimalAppliance(
 
 /** The record with what carries best, given the risk of what would take the sessions over. */
 export function withCarrier(record: RiskRecord, shadow: number, policy: ForesightPolicy): RiskRecord {
-  const risks = { primary: record.score.failure.value, shadow };
+  const risks = { primary: servedRisk(record.score), shadow };
   const { failureThreshold, leaveShare } = policy;
   const carrier = determineOptimalAppliance(risks, failureThreshold, record.carrier ?? "primary", leaveShare);
   return carrier === (record.carrier ?? "primary") ? record : { ...record, carrier };
@@ -121,7 +121,7 @@ export function carrierAt(record: RiskRecord | undefined, policy: ForesightPolic
  * takes its place stands where they do, so it is the middle one of theirs. An old score, or none, is no risk.
  */
 export function shadowRisk(others: readonly (RiskRecord | undefined)[], policy: ForesightPolicy, now: number): number {
-  const values = others.map((record) => (isFresh(record, policy, now) ? (record?.score.failure.value ?? 0) : 0));
+  const values = others.map((record) => (record !== undefined && isFresh(record, policy, now) ? servedRisk(record.score) : 0));
   const sorted = values.toSorted((a, b) => a - b);
   return sorted[Math.floor(sorted.length / 2)] ?? 0;
 }

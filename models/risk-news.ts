@@ -1,7 +1,10 @@
 /** Which scores are worth telling: those that changed, enough in a row to be confirmed, and those that are grave, before they grow stale. */
 import { LIMITS } from "./limits.ts";
-import type { ScoredEndpoint } from "./risk.ts";
+import { type ScoredEndpoint, servedRisk } from "./risk.ts";
 import type { ForesightPolicy } from "./swarm-spec.ts";
+
+/** Ways waver more than machines do, and less hangs on them. */
+const WAYS_CHANGE_MIN = 0.3;
 
 /** What was told last of one endpoint. */
 export interface ToldRisk {
@@ -9,6 +12,8 @@ export interface ToldRisk {
   readonly atMs: number;
   readonly failure: number;
   readonly overload: number;
+  /** With its ways. */
+  readonly served?: number | undefined;
   /** Times that it was told about this value. */
   readonly times: number;
 }
@@ -35,14 +40,15 @@ export function toldAfter(told: readonly ToldRisk[], scores: readonly ScoredEndp
     const before = last.get(endpoint);
     const [failure, overload] = [score.failure.value, score.overload.value];
     const times = before !== undefined && !hasChanged(score, before) ? before.times + 1 : 1;
-    last.set(endpoint, { endpoint, atMs, failure, overload, times });
+    const told = { endpoint, atMs, failure, overload, times };
+    last.set(endpoint, score.paths === undefined ? told : { ...told, served: servedRisk(score) });
   }
   return [...last.values()].toSorted((a, b) => (a.endpoint < b.endpoint ? -1 : 1));
 }
 
 function isNews({ score }: ScoredEndpoint, before: ToldRisk | undefined, policy: ForesightPolicy): boolean {
   const { scoreConcernMin } = LIMITS.foresight;
-  const isGrave = Math.max(score.failure.value, score.overload.value) >= scoreConcernMin;
+  const isGrave = Math.max(servedRisk(score), score.overload.value) >= scoreConcernMin;
   if (before === undefined) return isGrave;
   if (score.atMs <= before.atMs) return false;
   if (hasChanged(score, before)) return true;
@@ -50,9 +56,12 @@ function isNews({ score }: ScoredEndpoint, before: ToldRisk | undefined, policy:
   return isGrave && score.atMs - before.atMs >= policy.scoreStaleMs / 3;
 }
 
-function hasChanged({ failure, overload }: ScoredEndpoint["score"], before: ToldRisk): boolean {
+function hasChanged(score: ScoredEndpoint["score"], before: ToldRisk): boolean {
   const { scoreChangeMin } = LIMITS.foresight;
+  const served = servedRisk(score) - (before.served ?? before.failure);
   return (
-    Math.abs(failure.value - before.failure) >= scoreChangeMin || Math.abs(overload.value - before.overload) >= scoreChangeMin
+    Math.abs(score.failure.value - before.failure) >= scoreChangeMin ||
+    Math.abs(score.overload.value - before.overload) >= scoreChangeMin ||
+    Math.abs(served) >= WAYS_CHANGE_MIN
   );
 }

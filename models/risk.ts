@@ -33,6 +33,19 @@ export interface RiskScore {
   readonly terms: readonly RiskTerm[];
   /** Which trained model was asked, or why none was; absent where there is none. */
   readonly model?: string | undefined;
+  /** The ways that lead over it; absent where none was measured. */
+  readonly paths?: readonly PathRisk[] | undefined;
+}
+
+/** The way from a region of clients over an endpoint to an upstream: that it fails its users within the policy's window. */
+export interface PathRisk {
+  /** Region. */
+  readonly clients: string;
+  readonly endpoint: string;
+  readonly upstream: string;
+  readonly risk: Estimate;
+  /** The strongest first. */
+  readonly terms: readonly RiskTerm[];
 }
 
 /** A score, and what is at stake. */
@@ -64,6 +77,15 @@ export function orderly({ value, low, high }: Estimate): Estimate {
     low: Math.min(middle, clamp(low)),
     high: Math.max(middle, Number.isFinite(high) ? clamp(high) : 1),
   };
+}
+
+/**
+ * What the sessions on an endpoint are in for: its own failure, or that of its ways. Both are seen in part in the same telemetry, so the
+ * larger counts; of the ways the mean, since nobody knows by which of them each session goes.
+ */
+export function servedRisk({ failure, paths = [] }: Pick<RiskScore, "failure" | "paths">): number {
+  const ways = paths.length === 0 ? 0 : paths.reduce((sum, { risk }) => sum + risk.value, 0) / paths.length;
+  return Math.max(failure.value, ways);
 }
 
 export function widthOf({ low, high }: Estimate): number {

@@ -106,6 +106,17 @@ export const SwarmSpec = z.strictObject({
   /** Where its endpoints are, for events that reach a place (models/outside-events.ts); region `local` unless stated. */
   region: PlaceLabel.optional(),
   zone: PlaceLabel.optional(),
+  /** The far ends of its ways, for outside events that reach them: where clients are, and what lies behind the endpoints. */
+  paths: z
+    .strictObject({
+      /** The swarm's own region unless stated. */
+      clientRegions: z.array(PlaceLabel).max(8).default([]),
+      upstreams: z
+        .array(z.strictObject({ name: PlaceLabel, region: PlaceLabel.optional() }))
+        .max(4)
+        .default([]),
+    })
+    .optional(),
   vip: z.strictObject({ v4: z.ipv4(), v6: z.ipv6().optional(), port: z.number().int().min(1).max(65_535).default(51_820) }),
   algorithm: Algorithm.default("consistent-hash"),
   endpoints: z.strictObject({

@@ -2,7 +2,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { shadowOf } from "../../models/shadow.ts";
+import { NO_RISK, type ScoredEndpoint } from "../../models/risk.ts";
+import { safeShadows, shadowOf } from "../../models/shadow.ts";
+import { ForesightPolicy } from "../../models/swarm-spec.ts";
 
 const endpoints = fc.uniqueArray(fc.stringMatching(/^ep-[0-9]{1,3}$/), { minLength: 2, maxLength: 12 });
 const key = fc.base64String({ minLength: 44, maxLength: 44 });
@@ -45,4 +47,23 @@ test("the sessions of one holder are spread over all others", () => {
   }
   assert.equal(counts.size, 7);
   for (const [name, count] of counts) assert.ok(count > 800 && count < 1_200, `${name} shadows ${count} of 7000`);
+});
+
+test("an endpoint that is about to fail, or whose ways are, is nobody's shadow, as long as two others are left", () => {
+  const now = 1_000_000;
+  const scoreOf = (endpoint: string, failure: number, path: number, atMs = now): ScoredEndpoint => {
+    const estimate = (value: number) => ({ value, low: value, high: value });
+    const paths = [{ clients: "north", endpoint, upstream: "internet", risk: estimate(path), terms: [] }];
+    const score = { endpoint, atMs, failure: estimate(failure), overload: NO_RISK, carriesSignal: true, terms: [], paths };
+    return { score, sessions: 10 };
+  };
+  const names = ["ep-1", "ep-2", "ep-3", "ep-4"];
+  const policy = ForesightPolicy.parse({ mode: "act" });
+  const safe = (scores: readonly ScoredEndpoint[], of = policy) => safeShadows(names, scores, of, now).join(" ");
+  assert.equal(safe([scoreOf("ep-1", 0.5, 0), scoreOf("ep-2", 0, 0.5)]), "ep-3 ep-4");
+  assert.equal(safe([scoreOf("ep-1", 0.2, 0.2)]), names.join(" "));
+  assert.equal(safe([scoreOf("ep-1", 0.1, 0), scoreOf("ep-1", 0.9, 0, now - 5_000)]), names.join(" "), "the newest counts");
+  assert.equal(safe([scoreOf("ep-1", 0.9, 0, now - policy.scoreStaleMs - 1)]), names.join(" "), "an old one does not");
+  assert.equal(safe(names.slice(1).map((name) => scoreOf(name, 0.9, 0))), names.join(" "), "one alone is no choice");
+  assert.equal(safe([scoreOf("ep-1", 0.9, 0)], { ...policy, mode: "advise" }), names.join(" "));
 });

@@ -16,6 +16,7 @@ import type { Lag } from "./lag.ts";
 import type { OutsideFeed } from "./outside-feed.ts";
 import type { Rollups } from "./rollups.ts";
 import type { SessionHub } from "./session-hub.ts";
+import type { Shadows } from "./shadows.ts";
 import type { Telemetry } from "./telemetry.ts";
 
 const count = z.number().int().nonnegative();
@@ -62,11 +63,12 @@ export interface CollectorParts {
   readonly rollups: Rollups;
   readonly feed: OutsideFeed | undefined;
   readonly hub: SessionHub;
+  readonly shadows: Shadows;
   readonly lag: Lag;
 }
 
 export function collectorRoutes(app: FastifyInstance, parts: CollectorParts): void {
-  const { store, telemetry, hub, lag } = parts;
+  const { store, telemetry, hub, lag, shadows } = parts;
   app.post("/v1/heartbeats", (request, reply) => {
     const { cpuShare, cpuPressure, memoryShare, ...rest } = parseInput(HeartbeatBody, request.body, "body");
     const receivedAtMs = Date.now();
@@ -76,7 +78,7 @@ export function collectorRoutes(app: FastifyInstance, parts: CollectorParts): vo
   });
   app.post("/v1/sessions", async (request) => {
     const deltas = parseInput(SessionsBody, request.body, "body");
-    const candidates = telemetry.candidates(deltas.swarm, Date.now());
+    const candidates = shadows.candidates(deltas.swarm, Date.now());
     return { taken: await store.applyDeltas(deltas, (publicKey, holder) => shadowOf(publicKey, holder, candidates)) };
   });
   app.get("/v1/sessions", (request) => store.sessions(parseInput(SwarmQuery, request.query, "query").swarm));

@@ -39,10 +39,10 @@ export async function startCollector(config: CollectorConfig, log: Logger): Prom
   const stop = new AbortController();
   const rollups = new Rollups({ window: telemetry.window, store, log, nowMs: Date.now() });
   const feed = config.outsideEvents === undefined ? undefined : outsideFeed(config.outsideEvents, store, telemetry, log);
-  const parts: CollectorParts = { store, telemetry, rollups, feed, hub, lag };
+  const shadows = new Shadows({ store, telemetry, log });
+  const parts: CollectorParts = { store, telemetry, rollups, feed, hub, lag, shadows };
   const served: Served = await serve({ socketPath: config.socketPath, log, routes: (app) => collectorRoutes(app, parts) });
   const keepAlive = setInterval(() => hub.keepAlive(), LIMITS.collector.streamKeepAliveMs);
-  const shadows = new Shadows({ store, telemetry, log });
   const loops = [
     migrateThenWork({ config, store, telemetry, rollups, feed, hub, log, signal: stop.signal }),
     nameShadows(shadows, stop.signal),

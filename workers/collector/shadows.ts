@@ -4,8 +4,14 @@
 import type { Logger } from "pino";
 import type { PostgresStore } from "../../drivers/store/store.ts";
 import { messageOf } from "../../models/errors.ts";
-import { shadowOf } from "../../models/shadow.ts";
+import { LIMITS } from "../../models/limits.ts";
+import { safeShadows, shadowOf } from "../../models/shadow.ts";
+import type { SwarmSpec } from "../../models/swarm-spec.ts";
 import type { Telemetry } from "./telemetry.ts";
+
+/** Risks are read this often, and so many scores at most. */
+const RISKS_READ_MS = LIMITS.foresight.scoreIntervalMsMin * 2;
+const RISKS_READ = 10_000;
 
 export class Shadows {
   readonly #store: PostgresStore;
@@ -13,6 +19,9 @@ export class Shadows {
   readonly #log: Logger;
   /** Candidates for which all sessions of the swarm have their shadows, by swarm. */
   readonly #settled = new Map<string, string>();
+  /** Endpoints that are passed over for their risk, by swarm; read anew now and then. */
+  readonly #passedOver = new Map<string, ReadonlySet<string>>();
+  #risksReadAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(parts: { store: PostgresStore; telemetry: Telemetry; log: Logger }) {
     this.#store = parts.store;
@@ -22,8 +31,10 @@ export class Shadows {
 
   /** To be called now and then; costs nothing while no endpoint comes or goes. */
   async check(): Promise<void> {
+    const nowMs = Date.now();
+    if (nowMs - this.#risksReadAtMs >= RISKS_READ_MS) await this.#readRisks(nowMs);
     for (const swarm of this.#telemetry.swarms()) {
-      const candidates = [...this.#telemetry.candidates(swarm, Date.now())].sort();
+      const candidates = [...this.candidates(swarm, nowMs)].sort();
       const name = candidates.join(" ");
       if (this.#settled.get(swarm) === name) continue;
       try {
@@ -36,5 +47,32 @@ export class Shadows {
         this.#log.warn({ event: "shadows-not-named", swarm, detail: messageOf(thrown) });
       }
     }
+  }
+
+  /** Endpoints that could take sessions over: heard, up, and not about to fail. */
+  candidates(swarm: string, nowMs: number): readonly string[] {
+    const passedOver = this.#passedOver.get(swarm);
+    const heard = this.#telemetry.candidates(swarm, nowMs);
+    return passedOver === undefined ? heard : heard.filter((endpoint) => !passedOver.has(endpoint));
+  }
+
+  async #readRisks(nowMs: number): Promise<void> {
+    this.#risksReadAtMs = nowMs;
+    try {
+      const specs = await this.#store.specs();
+      for (const spec of specs) this.#passedOver.set(spec.name, await this.#risky(spec, nowMs));
+    } catch (thrown) {
+      // What was read last stands: without the database no shadow is named anew either.
+      this.#log.debug({ event: "risks-not-read", detail: messageOf(thrown) });
+    }
+  }
+
+  async #risky({ name: swarm, foresight }: SwarmSpec, nowMs: number): Promise<ReadonlySet<string>> {
+    const heard = this.#telemetry.candidates(swarm, nowMs);
+    if (foresight?.mode !== "act" || heard.length === 0) return new Set();
+    const sinceMs = nowMs - foresight.scoreStaleMs;
+    const scores = await this.#store.riskScores({ swarm, sinceMs, untilMs: nowMs, limit: RISKS_READ });
+    const safe = new Set(safeShadows(heard, scores, foresight, nowMs));
+    return new Set(heard.filter((endpoint) => !safe.has(endpoint)));
   }
 }
