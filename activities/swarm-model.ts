@@ -6,9 +6,8 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import type { ModelShelf, Store, Telemetry } from "../drivers/ports.ts";
 import { ForeshiftError } from "../models/errors.ts";
 import { standingModels } from "../models/failure/champion.ts";
-import type { UnitState } from "../models/failure/features.ts";
 import { FLEET_METRICS } from "../models/failure/fleet-columns.ts";
-import { FleetModel, FOLLOW, type LearnedRisk, whyForeign, whyUnasked } from "../models/failure/fleet-model.ts";
+import { FleetModel, type FleetUnit, FOLLOW, type LearnedRisk, whyForeign, whyUnasked } from "../models/failure/fleet-model.ts";
 import {
   FLEET_MINUTE_MS,
   type FleetMinute,
@@ -34,7 +33,7 @@ interface Used {
   readonly model: FailureModel;
   readonly fleet: FleetModel;
   readonly rows: FleetRows;
-  readonly units: Map<string, UnitState>;
+  readonly units: Map<string, FleetUnit>;
   /** Beginning of the first minute that was not taken yet. */
   nextAtMs: number;
 }
@@ -117,12 +116,8 @@ export class SwarmModel {
     used.nextAtMs = Math.max(used.nextAtMs, overMs);
     const [newest] = minutesOfWindow(window, nowMs - FLEET_MINUTE_MS, nowMs);
     const rows = newest === undefined ? [] : used.rows.preview(newest);
-    return new Map(
-      rows.map((row) => {
-        const state = (row.isFirst ? undefined : used.units.get(row.endpoint)) ?? used.fleet.start();
-        return [row.endpoint, used.fleet.risk(state, row, windowMs)];
-      }),
-    );
+    for (const endpoint of used.units.keys()) if (used.rows.lastTime(endpoint) === undefined) used.units.delete(endpoint);
+    return new Map(rows.map((row) => [row.endpoint, used.fleet.risk(used.units.get(row.endpoint), row, windowMs)]));
   }
 
   /** Stored minutes up to where the live window begins. Where an answer is cut off at its limit, a shorter stretch is asked for. */
@@ -159,9 +154,5 @@ export class SwarmModel {
 }
 
 function take({ fleet, rows, units }: Used, minute: FleetMinute): void {
-  for (const row of rows.push(minute)) {
-    const state = (row.isFirst ? undefined : units.get(row.endpoint)) ?? fleet.start();
-    units.set(row.endpoint, state);
-    fleet.take(state, row);
-  }
+  for (const row of rows.push(minute)) units.set(row.endpoint, fleet.follow(units.get(row.endpoint), row));
 }

@@ -2,6 +2,7 @@
  * A trained model asked about the fleet: whether it may be, what it says within the policy's window, and which columns made it say so.
  * Pure; its state of each endpoint is kept by the caller.
  */
+import { LIMITS } from "../limits.ts";
 import { type Estimate, orderly } from "../risk.ts";
 import { FeatureExtractor, type UnitState } from "./features.ts";
 import { FLEET_COLUMNS, metricsOf } from "./fleet-columns.ts";
@@ -63,6 +64,19 @@ export function overWindow({ value, low, high }: Estimate, fromMs: number, toMs:
   return orderly({ value: converted(value), low: converted(low), high: converted(high) });
 }
 
+/**
+ * What a model remembers of one endpoint. Units of its training are pieces of a life of at most so long: so another memory is begun half
+ * way, and takes over at the end.
+ */
+export interface FleetUnit {
+  readonly state: UnitState;
+  /** Minutes since 1970. */
+  readonly sinceTime: number;
+  readonly heir?: { readonly state: UnitState; readonly sinceTime: number } | undefined;
+}
+
+const LIFE_MINUTES = LIMITS.training.pieceMs / FLEET_MINUTE_MS;
+
 export class FleetModel {
   readonly id: string;
   readonly #model: FailureModel;
@@ -82,19 +96,34 @@ export class FleetModel {
     this.#reasons = reasonsOf(model, this.#extractor);
   }
 
-  start(): UnitState {
-    return this.#extractor.start();
+  /** What is known of an endpoint after a minute that is over; of one that was not known, or begins anew, from that minute on. */
+  follow(known: FleetUnit | undefined, row: FleetRow): FleetUnit {
+    const unit = row.isFirst ? undefined : known;
+    const { state, sinceTime, heir } = unit ?? { state: this.#extractor.start(), sinceTime: row.time };
+    this.#take(state, row);
+    if (heir !== undefined) {
+      this.#take(heir.state, row);
+      return row.time - sinceTime < LIFE_MINUTES ? { state, sinceTime, heir } : heir;
+    }
+    if (row.time - sinceTime < LIFE_MINUTES / 2) return { state, sinceTime };
+    const begun = this.#extractor.start();
+    this.#take(begun, row);
+    return { state, sinceTime, heir: { state: begun, sinceTime: row.time } };
   }
 
-  /** A minute that is over. */
-  take(state: UnitState, { time, cells }: FleetRow): void {
-    this.#extractor.push(state, time, cells, 0, new Float32Array(this.#extractor.names.length), 0);
+  /** What it says after one more row, of a minute that may not be over; nothing of that is kept. */
+  risk(known: FleetUnit | undefined, row: FleetRow, windowMs: number): LearnedRisk {
+    const state = row.isFirst || known === undefined ? this.#extractor.start() : this.#extractor.copy(known.state);
+    return this.#riskOf(this.#take(state, row), windowMs);
   }
 
-  /** What it says after one more row, which is not taken. */
-  risk(state: UnitState, { time, cells }: FleetRow, windowMs: number): LearnedRisk {
+  #take(state: UnitState, { time, cells }: FleetRow): Float32Array {
     const row = new Float32Array(this.#extractor.names.length);
-    this.#extractor.push(this.#extractor.copy(state), time, cells, 0, row, 0);
+    this.#extractor.push(state, time, cells, 0, row, 0);
+    return row;
+  }
+
+  #riskOf(row: Float32Array, windowMs: number): LearnedRisk {
     const { probability, low, high } = predict(this.#model, row, 0);
     const failure = overWindow({ value: probability, low, high }, this.#model.window * FLEET_MINUTE_MS, windowMs);
     const because = probability < REASON_PROBABILITY_MIN ? [] : this.#because(row, probability);

@@ -3,13 +3,20 @@ import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 import fc from "fast-check";
 import { type Evidence, scoreEvidence } from "../../models/evidence.ts";
-import type { UnitState } from "../../models/failure/features.ts";
 import { FLEET_COLUMNS } from "../../models/failure/fleet-columns.ts";
-import { FleetModel, type LearnedRisk, overWindow, whyForeign, whyUnasked } from "../../models/failure/fleet-model.ts";
+import {
+  FleetModel,
+  type FleetUnit,
+  type LearnedRisk,
+  overWindow,
+  whyForeign,
+  whyUnasked,
+} from "../../models/failure/fleet-model.ts";
 import { FleetRows } from "../../models/failure/fleet-table.ts";
 import type { FailureModel } from "../../models/failure/model.ts";
 import { fromModelFile } from "../../models/failure/model-file.ts";
 import { trainFailureModel } from "../../models/failure/train.ts";
+import { LIMITS } from "../../models/limits.ts";
 import { type Estimate, orderly } from "../../models/risk.ts";
 import { FLEET_WINDOW_MINUTES, fleetMinutes, fleetModel } from "../support/fleet.ts";
 import { holds } from "../support/property.ts";
@@ -46,17 +53,16 @@ test("it foresees failures of a fleet that it has not seen, and names the column
   assert.equal(model.metrics.carriesSignal, true);
   const fleet = new FleetModel("abc", model);
   const rows = new FleetRows();
-  const units = new Map<string, UnitState>();
+  const units = new Map<string, FleetUnit>();
   const { minutes, lives } = fleetMinutes(8, 60, 77);
   const said = new Map<string, LearnedRisk[]>();
   for (const minute of minutes) {
     for (const row of rows.push(minute)) {
-      const unit = units.get(row.endpoint) ?? fleet.start();
-      units.set(row.endpoint, unit);
+      const unit = units.get(row.endpoint);
       const before = structuredClone(unit);
       said.set(row.endpoint, [...(said.get(row.endpoint) ?? []), fleet.risk(unit, row, WINDOW_MS)]);
       assert.deepEqual(unit, before, "asking changes nothing");
-      fleet.take(unit, row);
+      units.set(row.endpoint, fleet.follow(unit, row));
     }
   }
   for (const { endpoint, failedAtMs } of lives) {
@@ -70,6 +76,23 @@ test("it foresees failures of a fleet that it has not seen, and names the column
       assert.ok((all[10]?.failure.value ?? 1) < 0.2, "long before there was nothing to see");
     }
   }
+});
+
+test("what it remembers of an endpoint is never older than the pieces that it was trained on", () => {
+  const fleet = new FleetModel("abc", model);
+  const cells = new Float64Array(FLEET_COLUMNS.length).fill(Number.NaN);
+  const lifeMinutes = LIMITS.training.pieceMs / 60_000;
+  let unit: FleetUnit | undefined;
+  const ages: number[] = [];
+  for (let time = 1_000; time < 1_000 + 3 * lifeMinutes; time += 1) {
+    unit = fleet.follow(unit, { endpoint: "ep-1", time, cells, isFirst: time === 1_000 });
+    ages.push(time - unit.sinceTime);
+  }
+  assert.ok(ages.every((age) => age < lifeMinutes));
+  assert.ok(
+    ages.slice(lifeMinutes).every((age) => age >= lifeMinutes / 2 - 1),
+    "it never begins from nothing again",
+  );
 });
 
 describe("a model is not asked", () => {
