@@ -46,6 +46,16 @@ const STORIES: Readonly<Record<string, Story>> = {
     await eventually(`${endpoint} is gone`, () => world.score().terminated.includes(endpoint));
     await awaitWhole(stage, world, spec);
   },
+  "as-likely-elsewhere": async (stage, world, spec) => {
+    const [endpoint, ...others] = membersOf(world);
+    for (const other of others) world.measure(other, { "pathLossShare:balancer": () => 0.5 });
+    world.connect(endpoint, 20);
+    world.measure(endpoint, { memoryShare: (secondsAgo) => 0.9 - 0.008 * secondsAgo });
+    await eventually(`${endpoint} stays, for it is no better elsewhere`, async () => {
+      const plan = await stage.temporal.lastPlan(spec.name);
+      return plan?.withheld.some(({ because }) => because.includes("is as likely to fail"));
+    });
+  },
   drained: async (stage, world, spec) => {
     const [endpoint] = membersOf(world);
     world.connect(endpoint, 9);
@@ -118,11 +128,14 @@ const STORIES: Readonly<Record<string, Story>> = {
   },
 };
 
+/** Stories in which predictions act. */
+const PREDICTED = new Set(["foreseen", "as-likely-elsewhere"]);
+
 async function record(stage: Stage, name: string, story: Story): Promise<number> {
   const spec = specFor({
     name,
     outlier: { takeover: name !== "left-to-its-clients" },
-    foresight: name === "foreseen" ? { mode: "act", windowMs: 60_000, dwellMs: 1_000 } : {},
+    foresight: PREDICTED.has(name) ? { mode: "act", windowMs: 60_000, dwellMs: 1_000 } : {},
   });
   await onSwarm(stage, spec, async (world) => {
     await story(stage, world, spec);

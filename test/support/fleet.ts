@@ -12,21 +12,26 @@ const MINUTE_MS = 60_000;
 export const SIGN_MINUTES = 15;
 export const FLEET_WINDOW_MINUTES = 10;
 
-/** What one second shows; `left`: minutes to the failure, Infinity where there is none to come. */
-export function secondOf(left: number, random: Random): Readonly<Record<string, number>> {
+/** What one second shows; `left`: minutes to the failure, Infinity where there is none to come; `scale`: the unit of the signs. */
+export function secondOf(left: number, random: Random, scale = 1): Readonly<Record<string, number>> {
   const sign = Math.max(0, Math.min(1, 1 - left / SIGN_MINUTES));
   const around = (middle: number) => middle * (1 + 0.1 * random.normal());
   return {
     cpuShare: Math.max(0, Math.min(1, around(0.2))),
     sessions: 20,
-    tcpRetransmitsPerS: Math.max(0, around(1 + 30 * sign)),
-    handshakeAgeSP50: Math.max(0, around(60 + 60 * sign)),
+    tcpRetransmitsPerS: scale * Math.max(0, around(1 + 30 * sign)),
+    handshakeAgeSP50: scale * Math.max(0, around(60 + 60 * sign)),
     "pathRttMs:balancer": Math.max(0, around(2)),
   };
 }
 
 /** Minutes of `endpoints` machines; every second one fails at a time of its own, and is gone from then on. */
-export function fleetMinutes(endpoints: number, minutes: number, seed: number): { minutes: FleetMinute[]; lives: FleetLife[] } {
+export function fleetMinutes(
+  endpoints: number,
+  minutes: number,
+  seed: number,
+  scale = 1,
+): { minutes: FleetMinute[]; lives: FleetLife[] } {
   const random = new Random(seed);
   const startMs = 1_790_000_040_000;
   const lives = Array.from({ length: endpoints }, (_, at): FleetLife => {
@@ -42,7 +47,7 @@ export function fleetMinutes(endpoints: number, minutes: number, seed: number): 
       endpoints: new Map(
         alive.map(({ endpoint, failedAtMs }) => {
           const left = failedAtMs === undefined ? Number.POSITIVE_INFINITY : (failedAtMs - atMs) / MINUTE_MS;
-          const seconds = Array.from({ length: 12 }, () => secondOf(left, random));
+          const seconds = Array.from({ length: 12 }, () => secondOf(left, random, scale));
           const names = Object.keys(seconds[0] ?? {});
           const rolled = names.flatMap((name) => {
             const found = rollup(seconds.map((second) => second[name] ?? 0));
@@ -56,8 +61,8 @@ export function fleetMinutes(endpoints: number, minutes: number, seed: number): 
   return { minutes: all, lives };
 }
 
-export async function fleetModel(seed: number): Promise<{ model: FailureModel; file: FailureModelFile }> {
-  const { minutes, lives } = fleetMinutes(24, 90, seed);
+export async function fleetModel(seed: number, scale = 1): Promise<{ model: FailureModel; file: FailureModelFile }> {
+  const { minutes, lives } = fleetMinutes(24, 90, seed, scale);
   const { table } = fleetTable(minutes, lives);
   const model = await trainFailureModel(table, { window: FLEET_WINDOW_MINUTES, seed });
   const [dataFrom = 0, dataUntil = 0] = [table.time[0], table.time.at(-1)];

@@ -49,12 +49,11 @@ const learnedOf = (failure: Estimate, knows: readonly string[] = []): LearnedRis
   knows: new Set(knows),
 });
 
-test("it foresees failures of a fleet that it has not seen, and names the columns that say so", () => {
-  assert.equal(model.metrics.carriesSignal, true);
-  const fleet = new FleetModel("abc", model);
+/** What a model says of each endpoint of another fleet, minute after minute. */
+function saidBy(fleet: FleetModel, scale = 1) {
   const rows = new FleetRows();
   const units = new Map<string, FleetUnit>();
-  const { minutes, lives } = fleetMinutes(8, 60, 77);
+  const { minutes, lives } = fleetMinutes(8, 60, 77, scale);
   const said = new Map<string, LearnedRisk[]>();
   for (const minute of minutes) {
     for (const row of rows.push(minute)) {
@@ -65,6 +64,12 @@ test("it foresees failures of a fleet that it has not seen, and names the column
       units.set(row.endpoint, fleet.follow(unit, row));
     }
   }
+  return { said, lives };
+}
+
+test("it foresees failures of a fleet that it has not seen, and names the columns that say so", () => {
+  assert.equal(model.metrics.carriesSignal, true);
+  const { said, lives } = saidBy(new FleetModel("abc", model));
   for (const { endpoint, failedAtMs } of lives) {
     const all = said.get(endpoint) ?? [];
     const last = all.at(-1);
@@ -74,6 +79,17 @@ test("it foresees failures of a fleet that it has not seen, and names the column
       assert.ok(last.failure.value > 0.8, `${endpoint} fails: ${JSON.stringify(last)}`);
       assert.match(last.text, /^model abc says so by .*(TCP retransmits|age of handshakes)/);
       assert.ok((all[10]?.failure.value ?? 1) < 0.2, "long before there was nothing to see");
+    }
+  }
+});
+
+test("the unit of a metric does not matter", async () => {
+  const { model: inOtherUnits } = await fleetModel(3, 1_024);
+  const [one, other] = [saidBy(new FleetModel("abc", model)), saidBy(new FleetModel("abc", inOtherUnits), 1_024)];
+  for (const [endpoint, risks] of one.said) {
+    const others = other.said.get(endpoint) ?? [];
+    for (const [at, { failure }] of risks.entries()) {
+      assert.ok(Math.abs(failure.value - (others[at]?.failure.value ?? Number.NaN)) < 1e-6, `${endpoint} at ${at}`);
     }
   }
 });

@@ -301,6 +301,44 @@ describe("the decision", () => {
     assert.deepEqual(risks(0.05, atMs + 100_000), ["set-weight"]);
   });
 
+  test("whatever is predicted, nobody is moved twice for one cause", (context) => {
+    const share = fc.oneof(fc.double({ min: 0, max: 1, noNaN: true }), fc.constantFrom(0, 0.75, 0.95));
+    const step = fc.record({ values: fc.tuple(share, share, share, share), ends: fc.boolean() });
+    const property = fc.property(fc.array(step, { minLength: 10, maxLength: 60 }), (steps) => {
+      let state = settled("act");
+      const began = new Map<string, number>();
+      const ended = new Map<string, number>();
+      for (const [index, { values, ends }] of steps.entries()) {
+        const atMs = START + (index + 1) * STEP_MS;
+        const scores = values.map((value, at) => ({
+          score: scoreOf(value, { endpoint: `ep-${at + 1}`, atMs }),
+          sessions: 100,
+        }));
+        state = takeScores(state, scores, atMs);
+        const made = plan(state, seen(), atMs);
+        state = plan(made.state, seen(), atMs).state;
+        assert.deepEqual(kinds(plan(made.state, seen(), atMs)), [], "the same moment asks for nothing more");
+        for (const one of made.steps.filter(({ kind }) => kind === "drain-and-replace")) {
+          const endpoint = "endpoint" in one ? one.endpoint : "";
+          const endedAtMs = ended.get(endpoint);
+          assert.ok(!began.has(endpoint) || endedAtMs !== undefined, `${endpoint} is in a run's hands`);
+          const coolDownMs = state.spec.thresholds.coolDownMs;
+          assert.ok(endedAtMs === undefined || atMs - endedAtMs >= coolDownMs, `${endpoint} is moved again at once`);
+          const votes = state.spec.foresight.confirmations;
+          const since = steps.slice(0, index + 1).filter((_, at) => START + (at + 1) * STEP_MS > (endedAtMs ?? 0));
+          assert.ok(since.length >= votes, "what was known before does not count again");
+          began.set(endpoint, atMs);
+          ended.delete(endpoint);
+        }
+        for (const endpoint of ends ? [...began.keys()].filter((name) => !ended.has(name)) : []) {
+          state = recordDisruptionEnd(state, endpoint, "failed", atMs);
+          ended.set(endpoint, atMs);
+        }
+      }
+    });
+    holds(context, property, 150);
+  });
+
   test("obeys the stop switch", () => {
     const stopped = { by: "ada", reason: "maintenance", atMs: START };
     const made = plan({ ...told(settled("act"), 0.9, 2), stopped }, seen(), now);
