@@ -305,7 +305,13 @@ describe("the decision", () => {
     const share = fc.oneof(fc.double({ min: 0, max: 1, noNaN: true }), fc.constantFrom(0, 0.75, 0.95));
     const step = fc.record({ values: fc.tuple(share, share, share, share), ends: fc.boolean() });
     const property = fc.property(fc.array(step, { minLength: 10, maxLength: 60 }), (steps) => {
-      let state = settled("act");
+      const loose = {
+        endpoints: { count: 4 },
+        foresight: { ...POLICY, coolDownMs: 0 },
+        budget: { disruptedShareMaxPercent: 100, windowShareMaxPercent: 100, windowMs: 10_000, freezeUnhealthyPercent: 100 },
+        thresholds: { coolDownMs: 20_000 },
+      };
+      let state = plan(initialState(specOf(loose)), seen(), START).state;
       const began = new Map<string, number>();
       const ended = new Map<string, number>();
       for (const [index, { values, ends }] of steps.entries()) {
