@@ -19,15 +19,25 @@ export interface AskedRun {
 /** ALREADY_UNDER_WAY when the request came to nothing, because the endpoint was lost before its turn. */
 export async function followRun(temporal: Temporal, asked: AskedRun, tell: (line: string) => void): Promise<DrainFinished> {
   const runId = await untilBegun(temporal, asked, tell);
+  return (await tellOfRun(temporal, asked.workflowId, runId, tell)) as DrainFinished;
+}
+
+/** Each line that a run writes of itself, as it comes; answers what the run answers. */
+export async function tellOfRun(
+  temporal: Temporal,
+  workflowId: string,
+  runId: string,
+  tell: (line: string) => void,
+): Promise<unknown> {
   let ended = false;
-  const result = temporal.result(asked.workflowId, runId).finally(() => {
+  const result = temporal.result(workflowId, runId).finally(() => {
     ended = true;
   });
   // It is awaited below; until then its failure is nobody's.
   result.catch(() => undefined);
   let told = 0;
   const tellNews = async () => {
-    const lines = await temporal.runLines(asked.workflowId, runId);
+    const lines = await temporal.runLines(workflowId, runId);
     for (const line of lines.slice(told)) tell(line);
     told = Math.max(told, lines.length);
   };
@@ -36,7 +46,7 @@ export async function followRun(temporal: Temporal, asked: AskedRun, tell: (line
     await Promise.race([delay(LIMITS.control.runBeginPollMs), result.catch(() => undefined)]);
   }
   await tellNews();
-  return (await result) as DrainFinished;
+  return await result;
 }
 
 /** A run begins when the budget allows it, which may be long after it was asked for. */

@@ -1,28 +1,38 @@
-/** `foreshift models list|show|import|promote|rollback`: the trained models, and which one is in use. */
+/** `foreshift models list|show|import|promote|rollback|retrain`: the trained models, which one is in use, and the next one. */
 import { randomUUID } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import type { Command } from "commander";
+import type { RetrainResult } from "../activities/retrain.ts";
 import { type ModelChangeRow, type ModelRow, type ModelStore, openModelStore } from "../drivers/store/models.ts";
+import { openTrainingStore, type RetrainingRow } from "../drivers/store/training.ts";
 import { ForeshiftError, messageOf } from "../models/errors.ts";
 import { importance } from "../models/failure/importance.ts";
 import type { FailureModel } from "../models/failure/model.ts";
 import type { ModelOrigin } from "../models/failure/model-file.ts";
+import { wantedSchedules } from "../models/retraining/schedule.ts";
 import { connection } from "../setup/connection.ts";
-import { me, table } from "./control.ts";
-import { print } from "./output.ts";
+import { me, table, withStore, withTemporal } from "./control.ts";
+import { tellOfRun } from "./follow-run.ts";
+import { print, wantsJson } from "./output.ts";
 
 const FEATURES_SHOWN = 10;
+const RETRAININGS_SHOWN = 20;
 
 export function register(program: Command): void {
-  const models = program.command("models").description("trained models: list, show, import, promote, roll back");
+  const models = program.command("models").description("trained models: list, show, import, promote, roll back, retrain");
   models
     .command("list")
-    .description("newest first; the one in use is marked")
+    .description("newest first; the one in use is marked, and why the last challenger was promoted or kept is said")
     .option("-s, --scope <name>", "of this swarm alone")
     .option("--json", "print JSON")
-    .action(async ({ scope }: { scope?: string }, command: Command) => {
-      print(command, await withModels((store) => store.list(scope)), listAsText);
-    });
+    .action(list);
+  models
+    .command("retrain")
+    .description("train the failure model anew now, as its Schedule does")
+    .option("-s, --swarm <name>", "where there is more than one")
+    .option("-w, --wait", "show its lines, and return once it has ended")
+    .option("--json", "print JSON")
+    .action(retrain);
   models
     .command("show")
     .description("what one model was trained on, what it is good for, what it looks at")
@@ -62,6 +72,56 @@ async function show(id: string, { scope }: { scope?: string }, command: Command)
     return { ...row, history, ...described(model, origin) };
   });
   print(command, shown, (value) => showAsText(value, value.history));
+}
+
+async function list({ scope }: { scope?: string }, command: Command): Promise<void> {
+  const { databaseUrl } = await connection();
+  const training = openTrainingStore({ databaseUrl });
+  try {
+    const models = await withModels((store) => store.list(scope));
+    const retrainings = await training.retrainings({ ...(scope === undefined ? {} : { scope }), limit: RETRAININGS_SHOWN });
+    print(command, { models, retrainings }, listAsText);
+  } finally {
+    await training.close();
+  }
+}
+
+async function retrain({ swarm, wait }: { swarm?: string; wait?: boolean }, command: Command): Promise<void> {
+  const name = await swarmToTrain(swarm);
+  await withTemporal(async (temporal) => {
+    const begun = await temporal.retrain(name);
+    const { workflowId, runId, isNew } = begun;
+    const line = isNew ? `${name} is being trained` : `A training of ${name} was under way already`;
+    if (wait !== true) {
+      print(command, begun, () => `${line}: ${workflowId}. \`foreshift models list\` will say what came of it.`);
+      return;
+    }
+    const tell = wantsJson(command) ? () => undefined : (text: string) => console.log(text);
+    tell(`${line}: ${workflowId}`);
+    const result = (await tellOfRun(temporal, workflowId, runId, tell)) as RetrainResult;
+    print(command, { ...begun, ...result }, ({ outcome }) => outcome);
+  });
+}
+
+/** AUTOMATION_STOPPED, UNKNOWN_SWARM or INVALID_FIELD, before anything is asked of Temporal. */
+function swarmToTrain(swarm: string | undefined): Promise<string> {
+  return withStore(async (store) => {
+    const specs = await store.specs();
+    const names = specs.map(({ name }) => name).join(", ");
+    if (swarm === undefined && specs.length > 1) {
+      throw new ForeshiftError("INVALID_FIELD", { field: "--swarm", value: "nothing", detail: `say which: ${names}` });
+    }
+    const spec = swarm === undefined ? specs[0] : specs.find(({ name }) => name === swarm);
+    if (spec === undefined) throw new ForeshiftError("UNKNOWN_SWARM", { value: swarm ?? "any" });
+    if (wantedSchedules([spec], []).length === 0) {
+      const field = spec.foresight.mode === "off" ? "foresight.mode" : "foresight.retrain.mode";
+      throw new ForeshiftError("INVALID_FIELD", { field, value: "off", detail: `${spec.name} trains no model while it is` });
+    }
+    const held = (await store.stopSwitches()).find(({ scope }) => scope === "*" || scope === spec.name);
+    if (held !== undefined)
+      throw new ForeshiftError("AUTOMATION_STOPPED", { value: `${spec.name} (by ${held.by}: ${held.reason})` });
+    return spec.name;
+  });
 }
 
 async function importFile({ file, scope }: { file: string; scope: string }, command: Command): Promise<void> {
@@ -131,9 +191,20 @@ function described(model: FailureModel, { codeVersion }: ModelOrigin) {
   };
 }
 
-function listAsText(rows: readonly ModelRow[]): string {
+function listAsText({ models, retrainings }: { models: readonly ModelRow[]; retrainings: readonly RetrainingRow[] }): string {
+  const trained = retrainings.map(({ scope, outcome, challenger, reason, atMs }) => {
+    const who =
+      challenger === undefined
+        ? "nothing was trained"
+        : `challenger ${challenger} was ${outcome === "promoted" ? "promoted" : "not promoted"}`;
+    return `${scope}, ${new Date(atMs).toISOString().slice(0, 19)}: ${who}: ${reason}`;
+  });
+  return [modelsAsText(models), ...(trained.length === 0 ? [] : ["", ...trained])].join("\n");
+}
+
+function modelsAsText(rows: readonly ModelRow[]): string {
   if (rows.length === 0)
-    return "No model is stored. `foreshift backtest failure --model-out FILE` trains one, `foreshift models import` stores it.";
+    return "No model is stored. `foreshift models retrain` trains one, once there are failures to learn from.";
   const head = ["", "SCOPE", "ID", "STORED", "WINDOW", "ROWS", "POSITIVE", "AP", "BRIER", "SIGNAL"];
   const body = rows.map(({ id, scope, window, createdAtMs, metrics, isInUse }) => [
     isInUse ? "*" : "",

@@ -95,24 +95,38 @@ function alarmIn(piece: FleetLife, mitigations: readonly Mitigation[], windowMs:
 
 /** Pieces that end in a failure, or in which something was done, the newest first, then others until there are rows enough. */
 function drawn(pieces: readonly Piece[], rowsMax: number): readonly Piece[] {
-  const rowsOf = (some: readonly Piece[]) =>
-    some.reduce((sum, { fromMs, untilMs }) => sum + (untilMs - fromMs) / LIMITS.telemetry.minuteMs, 0);
-  const all = rowsOf(pieces);
-  if (all <= rowsMax) return pieces;
-  const told = pieces.filter(isTelling).toSorted((a, b) => b.untilMs - a.untilMs);
-  const kept = new Set<Piece>();
-  let left = rowsMax / 2;
-  for (const piece of told) {
-    left -= rowsOf([piece]);
-    if (left >= 0) kept.add(piece);
-  }
-  const others = pieces.filter((piece) => !isTelling(piece));
-  const keptShare = Math.min(1, (rowsMax - rowsOf([...kept])) / rowsOf(others));
+  if (rowsOf(pieces) <= rowsMax) return pieces;
+  const [telling, others] = [pieces.filter(isTelling), pieces.filter((piece) => !isTelling(piece))];
+  const kept = firstOf(
+    telling.toSorted((a, b) => b.untilMs - a.untilMs),
+    rowsMax / 2,
+  );
+  const place = new Map(others.map((piece) => [piece, placeOfHash(`${piece.endpoint}/${piece.fromMs}`)]));
+  const some = firstOf(
+    others.toSorted((a, b) => (place.get(a) ?? 0) - (place.get(b) ?? 0)),
+    rowsMax - rowsOf([...kept]),
+  );
+  const keptShare = rowsOf([...some]) / rowsOf(others);
+  const tellingShare = rowsOf([...kept]) / rowsOf(telling);
   return pieces.flatMap((piece) => {
-    if (kept.has(piece)) return [piece];
-    const isDrawn = !isTelling(piece) && placeOfHash(`${piece.endpoint}/${piece.fromMs}`) < keptShare;
-    return isDrawn ? [{ ...piece, keptShare }] : [];
+    if (kept.has(piece)) return [{ ...piece, keptShare: tellingShare }];
+    return some.has(piece) ? [{ ...piece, keptShare }] : [];
   });
+}
+
+/** As many as have no more rows together. */
+function firstOf(pieces: readonly Piece[], rowsMax: number): ReadonlySet<Piece> {
+  let rows = 0;
+  return new Set(
+    pieces.filter((piece) => {
+      rows += rowsOf([piece]);
+      return rows <= rowsMax;
+    }),
+  );
+}
+
+function rowsOf(pieces: readonly Piece[]): number {
+  return pieces.reduce((sum, { fromMs, untilMs }) => sum + (untilMs - fromMs) / LIMITS.telemetry.minuteMs, 0);
 }
 
 function isTelling({ failedAtMs, alarm }: Piece): boolean {
