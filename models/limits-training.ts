@@ -1,7 +1,7 @@
 /** Limits of the training of failure models, part of models/limits.ts. What a swarm may choose of it is policy (`foresight.retrain`). */
 export const TRAINING_LIMITS = {
   /** Rows are minutes: a shorter window than this would hold too few of them. */
-  windowMsMin: 300_000,
+  windowMsMin: 240_000,
   /** Of one table. */
   rowsMax: 40_000,
   /** Longer lives are cut, at times that the endpoint's name decides. */

@@ -3,6 +3,7 @@
  * neither has seen, and put in use only when it is better and calibrated. A kill costs the step that was under way.
  */
 import type { RetrainEnd, RetrainResult } from "../activities/retrain.ts";
+import { counted } from "../models/words.ts";
 import { reasonOf } from "./failures.ts";
 import { training, trainingLong } from "./queues.ts";
 import { Journal, operationKey, step } from "./run.ts";
@@ -45,7 +46,9 @@ async function challenge(journal: Journal): Promise<Ending> {
   const { id, facts } = snapshot;
   const { champion } = facts;
   const details = { snapshot: id, ...facts };
-  journal.note(`Snapshot ${id}: ${facts.rows} rows of ${facts.units} pieces of lives, ${facts.failures} failures.`);
+  journal.note(
+    `Snapshot ${id}: ${facts.rows} rows of ${counted(facts.units, "piece")} of lives, ${counted(facts.failures, "failure")}.`,
+  );
   if (facts.tooFew !== undefined) return { outcome: "kept", why: facts.tooFew, challenger: undefined, champion, details };
   journal.enter("training");
   const challenger = await step(journal, () =>

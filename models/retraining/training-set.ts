@@ -76,7 +76,7 @@ export function unseenSince(
 ): Unseen | { readonly tooFew: string } {
   if (failures.length < failuresMin) {
     return {
-      tooFew: `there are ${counted(failures.length, "failure")} to learn from, ${failuresMin} are wanted (foresight.retrain.failuresMin)`,
+      tooFew: `telemetry was there before ${counted(failures.length, "failure")}, ${failuresMin} are wanted (foresight.retrain.failuresMin)`,
     };
   }
   const { unseenShare, unseenFailuresMin } = LIMITS.training;

@@ -10,6 +10,7 @@ import { ForeshiftError } from "../../models/errors.ts";
 import type { SwarmSpec } from "../../models/swarm-spec.ts";
 import { awaitWhole, BY, membersOf, onSwarm, type Stage, setStage } from "../workflows/stories.ts";
 import { eventually, specFor, startServer } from "../workflows/support.ts";
+import { TrainingStage } from "../workflows/training-stage.ts";
 import type { World } from "../workflows/world.ts";
 
 /** Bumped with each released change of the workflows' state or order of steps; histories of older ones are kept. */
@@ -164,6 +165,23 @@ async function record(stage: Stage, name: string, story: Story): Promise<number>
   return count;
 }
 
+/** Its own stage: what a retraining does stands on a real database and on the trainer's process. */
+async function recordTraining(stage: Stage): Promise<number> {
+  const training = await TrainingStage.set(stage.server);
+  try {
+    await training.startTrainer();
+    const runs = [await training.retrained("fleet"), await training.retrained("fleet"), await training.retrained("few")];
+    for (const [at, { workflowId, runId, outcome, challenger }] of runs.entries()) {
+      const history = await stage.server.client.workflow.getHandle(workflowId, runId).fetchHistory();
+      const name = challenger === undefined ? "too-few" : outcome;
+      await writeFile(join(FOLDER, `${VERSION}.retrained.${name}.${at + 1}.json`), `${withoutPlace(historyToJSON(history))}\n`);
+    }
+    return runs.length;
+  } finally {
+    await training.stop();
+  }
+}
+
 /** One line, and nothing of the machine that it was recorded on: its name is in identities, its paths in stack traces. */
 function withoutPlace(history: string): string {
   const project = join(import.meta.dirname, "..", "..");
@@ -178,6 +196,7 @@ try {
     if (wanted.length > 0 && !wanted.includes(name)) continue;
     console.log(`${name}: ${await record(stage, name, story)} histories`);
   }
+  if (wanted.length === 0 || wanted.includes("retrained")) console.log(`retrained: ${await recordTraining(stage)} histories`);
 } finally {
   await stage.stop();
 }

@@ -19,6 +19,7 @@ const EXPECTED = {
   replenishGhosts: 6,
   addEndpoints: 6,
   predict: 6,
+  retrainModels: 3,
 };
 
 interface RecordedEvent {

@@ -3,83 +3,51 @@
  * killed while it trains.
  */
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { promisify } from "node:util";
+import { createActivities } from "../../activities/index.ts";
 import type { RetrainResult } from "../../activities/retrain.ts";
-import { type ModelStore, openModelStore } from "../../drivers/store/models.ts";
-import { openStore, type PostgresStore } from "../../drivers/store/store.ts";
-import { openTrainingStore, type TrainingStore } from "../../drivers/store/training.ts";
-import { openTemporal, type Temporal } from "../../drivers/temporal-client.ts";
+import { createStopGuard } from "../../activities/stop-guard.ts";
+import { retrainSchedules } from "../../drivers/temporal-schedules.ts";
 import { LIMITS } from "../../models/limits.ts";
-import type { SwarmSpec } from "../../models/swarm-spec.ts";
-import { seedFleet } from "../support/fleet-days.ts";
-import { startWorker, type WorkerProcess } from "../support/process.ts";
-import { type TestHome, type TestPostgres, testHome, testPostgres } from "../support/services.ts";
-import { eventually, specFor, startServer, type TestServer } from "./support.ts";
+import { eventually, startServer, startWorkersWith, type TestServer } from "./support.ts";
+import { EVERY_MS, TrainingStage } from "./training-stage.ts";
+import { World } from "./world.ts";
 
 const HOUR_MS = 3_600_000;
-const HOURS = 24;
-const EVERY_MS = 7_200_000;
-/** Of the past, counted from when the test began. */
-const NOW_MS = Math.floor(Date.now() / HOUR_MS) * HOUR_MS;
+const CLI = join(import.meta.dirname, "..", "..", "cli", "main.ts");
 
 let server: TestServer;
-let where: TestHome;
-let postgres: TestPostgres;
-let temporal: Temporal;
-let store: PostgresStore;
-let models: ModelStore;
-let training: TrainingStore;
-let trainer: WorkerProcess;
+let stage: TrainingStage;
 
 before(async () => {
-  where = await testHome();
-  [server, postgres] = await Promise.all([startServer(), testPostgres(where, { migrated: true })]);
-  temporal = await openTemporal({ temporalAddress: server.address, temporalNamespace: "default" });
-  const options = { databaseUrl: postgres.url };
-  [store, models, training] = [openStore(options), openModelStore(options), openTrainingStore(options)];
-  const fleet = { fromMs: NOW_MS - HOURS * HOUR_MS, hours: HOURS, isTold: true };
-  await seedFleet(postgres.url, { ...fleet, swarm: "fleet", endpoints: 8, seed: 3, lifeMinutes: 150 });
-  await seedFleet(postgres.url, { ...fleet, swarm: "few", endpoints: 2, seed: 4, lifeMinutes: 600 });
-  await state("fleet");
-  await state("few");
-  trainer = await startTrainer();
+  server = await startServer();
+  stage = await TrainingStage.set(server);
+  await stage.startTrainer();
 });
 
 after(async () => {
-  await trainer?.kill();
-  await Promise.all([temporal?.close(), store?.close(), models?.close(), training?.close()]);
+  await stage?.stop();
   await server?.stop();
-  await postgres?.stop();
-  await where?.remove();
 });
 
-function startTrainer(): Promise<WorkerProcess> {
-  const config = {
-    temporal: { address: server.address },
-    databaseUrl: postgres.url,
-    socketPath: join(where.home, "trainer.sock"),
-  };
-  return startWorker({ worker: "trainer.ts", config, configPath: join(where.home, "trainer.json") });
-}
-
-/** The swarm file in force, as applying it stores it. */
-function state(name: string, retrain: Partial<SwarmSpec["foresight"]["retrain"]> = {}): Promise<void> {
-  const policy = { mode: "on", everyMs: EVERY_MS, historyMs: 2 * HOURS * HOUR_MS, failuresMin: 10, ...retrain } as const;
-  return store.saveSpec(specFor({ name, foresight: { retrain: policy } }));
-}
-
-const scheduleOf = (swarm: string) => server.client.schedule.getHandle(`retrain/${swarm}`).describe();
-
-async function retrained(swarm: string): Promise<RetrainResult> {
-  const { workflowId, runId } = await temporal.retrain(swarm);
-  return (await temporal.result(workflowId, runId)) as RetrainResult;
+/** What the command prints on standard output, or on standard error where it fails. */
+async function foreshift(...args: string[]): Promise<{ code: number; text: string }> {
+  const env = { ...process.env, TEMPORAL_ADDRESS: server.address, DATABASE_URL: stage.databaseUrl };
+  try {
+    const { stdout } = await promisify(execFile)(process.execPath, [CLI, ...args], { env });
+    return { code: 0, text: stdout };
+  } catch (thrown) {
+    const { code, stderr } = thrown as { code: number; stderr: string };
+    return { code, text: stderr };
+  }
 }
 
 test("each swarm has a Schedule with the stated policies", { timeout: 120_000 }, async () => {
-  const { spec, policies, action } = await eventually("the Schedule is there", () =>
-    scheduleOf("fleet").catch(() => undefined),
-  );
+  const found = await eventually("the Schedule is there", () => stage.schedule("fleet").catch(() => undefined));
+  const { spec, policies, action } = found;
   assert.equal(spec.intervals?.[0]?.every, EVERY_MS);
   assert.equal(spec.jitter, LIMITS.training.jitterMs);
   assert.deepEqual([policies.overlap, policies.catchupWindow], ["SKIP", LIMITS.training.catchUpMs]);
@@ -87,19 +55,18 @@ test("each swarm has a Schedule with the stated policies", { timeout: 120_000 },
 });
 
 test("the trainer is killed while it trains; the run ends with one model, in use", { timeout: 300_000 }, async (t) => {
+  const { temporal, models, store } = stage;
   const { workflowId, runId } = await temporal.retrain("fleet");
   assert.deepEqual(await temporal.retrain("fleet"), { workflowId, runId, isNew: false });
   const handle = server.client.workflow.getHandle(workflowId, runId);
   const isTraining = async () => {
-    const { pendingActivities } = (await handle.describe()).raw;
-    return (pendingActivities ?? []).some(
-      ({ activityType, lastStartedTime }) => activityType?.name === "trainChallenger" && lastStartedTime,
-    );
+    const pending = (await handle.describe()).raw.pendingActivities ?? [];
+    return pending.some(({ activityType, lastStartedTime }) => activityType?.name === "trainChallenger" && lastStartedTime);
   };
   await eventually("it trains", isTraining, 60_000);
-  await trainer.kill();
+  await stage.killTrainer();
   assert.deepEqual(await models.list("fleet"), []);
-  trainer = await startTrainer();
+  await stage.startTrainer();
   const result = (await temporal.result(workflowId, runId)) as RetrainResult;
   t.diagnostic(result.text);
   assert.equal(result.outcome, "promoted");
@@ -118,9 +85,10 @@ test("the trainer is killed while it trains; the run ends with one model, in use
 });
 
 test("a challenger that is no better is kept out of use, and it is said why", { timeout: 120_000 }, async (t) => {
+  const { models, training } = stage;
   const champion = (await models.inUse("fleet"))?.id;
-  await state("fleet", { historyMs: 9 * HOUR_MS });
-  const result = await retrained("fleet");
+  await stage.state("fleet", { historyMs: 9 * HOUR_MS });
+  const result = await stage.retrained("fleet");
   t.diagnostic(result.text);
   assert.deepEqual([result.outcome, result.champion], ["kept", champion]);
   assert.equal((await models.inUse("fleet"))?.id, champion);
@@ -130,29 +98,79 @@ test("a challenger that is no better is kept out of use, and it is said why", { 
   assert.match(last?.reason ?? "", /average precision/);
 });
 
-test("with too few failures nothing is trained", { timeout: 120_000 }, async () => {
-  const result = await retrained("few");
-  assert.deepEqual([result.outcome, result.challenger, result.champion], ["kept", undefined, undefined]);
-  assert.match(result.text, /No model is in use: there are \d failures to learn from, 10 are wanted/);
-  assert.deepEqual(await models.list("few"), []);
+test("with too few failures nothing is trained, and the command line shows each step", { timeout: 120_000 }, async () => {
+  const { code, text } = await foreshift("models", "retrain", "--swarm", "few", "--wait");
+  assert.equal(code, 0, text);
+  assert.match(text, /Snapshot [0-9a-f]{16}: \d+ rows/);
+  assert.match(text, /No model is in use: telemetry was there before \d failures?, 10 are wanted/);
+  assert.deepEqual(await stage.models.list("few"), []);
+  const listed = await foreshift("models", "list");
+  assert.match(listed.text, /fleet, .*: challenger [0-9a-f]{16} was not promoted: average precision/);
+  assert.match(listed.text, /few, .*: nothing was trained: telemetry was there before \d failures?/);
 });
 
-test("the stop switch pauses the Schedule, and a file without retraining removes it", { timeout: 120_000 }, async () => {
-  const soon = 3 * LIMITS.training.scheduleCheckMs;
+test("a mistake is told with its remedy", { timeout: 120_000 }, async () => {
+  const { code, text } = await foreshift("models", "retrain");
+  assert.deepEqual([code, /--swarm is not valid: got nothing; say which: few, fleet/.test(text)], [65, true], text);
+  assert.match((await foreshift("models", "retrain", "-s", "fleat")).text, /no swarm named fleat/);
+});
+
+test("applying a file makes the Schedule, the stop switch pauses it and the run, resuming goes on", {
+  timeout: 180_000,
+}, async () => {
+  const { temporal, store } = stage;
+  await stage.killTrainer();
+  await server.client.schedule.getHandle("retrain/fleet").delete();
+  const world = new World();
+  const connection = { address: server.address };
+  const activities = createActivities({
+    store,
+    models: stage.models,
+    hypervisor: world.hypervisor,
+    balancer: world.balancer,
+    telemetry: world.telemetry,
+    agentOf: (link) => world.agentOf(link.agent),
+    stopGuard: createStopGuard(store),
+    keepSchedules: retrainSchedules({ connection, namespace: "default" }, store).keep,
+  });
+  const workers = await startWorkersWith(server, activities);
+  try {
+    await temporal.applySwarm({ spec: await stage.state("fleet"), by: "ada" });
+    assert.equal((await stage.schedule("fleet")).state.paused, false);
+    const begun = await temporal.retrain("fleet");
+    const request = { swarm: "fleet", scope: "swarm", by: "ada", reason: "looking" } as const;
+    await temporal.stopAutomation(request);
+    const { paused, note } = (await stage.schedule("fleet")).state;
+    assert.deepEqual([paused, note], [true, "Stopped by ada: looking"]);
+    assert.equal((await foreshift("models", "retrain", "-s", "fleet")).code, 65);
+    await stage.startTrainer();
+    const lines = () => temporal.runLines(begun.workflowId, begun.runId);
+    await eventually("the run halts", async () => (await lines()).some((line) => line.includes("Halted by the stop switch")));
+    await temporal.resumeAutomation(request);
+    assert.equal((await stage.schedule("fleet")).state.paused, false);
+    assert.equal(((await temporal.result(begun.workflowId, begun.runId)) as RetrainResult).outcome, "kept");
+  } finally {
+    await eventually("every run has ended", async () => {
+      const open = await temporal.openRuns("fleet");
+      await Promise.allSettled(open.map((id) => server.client.workflow.getHandle(id).terminate("the test is over")));
+      return open.length === 0;
+    });
+    await workers.stop();
+  }
+});
+
+test("what was changed past the workflows is put right by the trainer", { timeout: 120_000 }, async () => {
+  const { store, temporal } = stage;
   await store.setStopSwitch({ scope: "*", on: true, by: "ada", reason: "looking" });
-  await eventually("it is paused", async () => (await scheduleOf("fleet")).state.paused, soon);
-  assert.equal((await scheduleOf("fleet")).state.note, "Stopped by ada: looking");
+  await eventually("it is paused", async () => (await stage.schedule("fleet")).state.paused);
   await store.setStopSwitch({ scope: "*", on: false, by: "ada", reason: "seen" });
-  await eventually("it goes on", async () => !(await scheduleOf("fleet")).state.paused, soon);
-  await state("few", { mode: "off" });
-  await eventually(
-    "it is gone",
-    () =>
-      scheduleOf("few").then(
-        () => false,
-        () => true,
-      ),
-    soon,
-  );
+  await eventually("it goes on", async () => !(await stage.schedule("fleet")).state.paused);
+  await stage.state("few", { mode: "off" });
+  const isGone = () =>
+    stage.schedule("few").then(
+      () => false,
+      () => true,
+    );
+  await eventually("it is gone", isGone);
   await assert.rejects(temporal.retrain("few"), { code: "NOT_READY" });
 });
