@@ -3,7 +3,6 @@
  * only what the swarm should hear.
  */
 import type { Balancer, TelemetryWindow } from "../drivers/ports.ts";
-import { runIdOf } from "../models/decision.ts";
 import { scoreEvidence, WATCHED_SERIES } from "../models/evidence.ts";
 import { LIMITS } from "../models/limits.ts";
 import { outsideRisk, placeOf } from "../models/outside-events.ts";
@@ -16,6 +15,7 @@ import type { SwarmSpec } from "../models/swarm-spec.ts";
 import type { Point } from "../models/trend.ts";
 import { SwarmDemand } from "./demand.ts";
 import { type ActivityDeps, asActivity, pause } from "./deps.ts";
+import { measuredLaunchMs } from "./launch-time.ts";
 import { SwarmHealth } from "./swarm-health.ts";
 import { SwarmModel } from "./swarm-model.ts";
 
@@ -60,7 +60,7 @@ async function watchRisks(deps: ActivityDeps, models: Models, input: RiskWatchIn
     }
     const scores = newsAmong(await scoreAll(deps, models, spec, Date.now()), told, spec.foresight);
     const demand = demandNews(
-      await models.demand.forecast(swarm, Date.now(), await launchMs(deps, swarm)),
+      await models.demand.forecast(swarm, Date.now(), () => measuredLaunchMs(deps.store, swarm)),
       input.toldDemand,
       spec,
     );
@@ -83,15 +83,6 @@ function demandNews(
   const isOld = told === undefined || found.atMs - told.atMs >= spec.foresight.demandStaleMs / 2;
   const change = Math.abs(found.sessionsUpper - (told?.sessionsUpper ?? 0));
   return isOld || change >= LIMITS.foresight.demandChangeShareMin * found.sessionsUpper ? found : undefined;
-}
-
-/** As measured in the last run that added endpoints: from its first step to its last. */
-async function launchMs(deps: ActivityDeps, swarm: string): Promise<number> {
-  const workflowId = runIdOf(swarm, "add", undefined);
-  const rows = await deps.store.auditTrail({ swarm, workflowId, limit: LIMITS.foresight.launchRowsMax });
-  const last = rows.filter(({ runId }) => runId === rows.at(-1)?.runId);
-  const tookMs = (last.at(-1)?.atMs ?? 0) - (last[0]?.atMs ?? 0);
-  return tookMs > 0 ? tookMs : LIMITS.foresight.launchMsAssumed;
 }
 
 /** Every endpoint that serves, scored at this moment. */

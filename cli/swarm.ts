@@ -1,4 +1,4 @@
-/** `foreshift swarm apply|get|list|events`: state a swarm file, and see what became of it. */
+/** `foreshift swarm apply|get|plan|list|events`: state a swarm file, and see what became of it and what is to come. */
 import { readFile } from "node:fs/promises";
 import type { Command } from "commander";
 import { ForeshiftError, messageOf } from "../models/errors.ts";
@@ -8,7 +8,9 @@ import type { LastPlan, SwarmStatus } from "../models/swarm-messages.ts";
 import type { SwarmSpec } from "../models/swarm-spec.ts";
 import { auditAsText, parseCount } from "./audit.ts";
 import { EVENTS_SHOWN_DEFAULT, me, table, withStore, withTemporal } from "./control.ts";
+import { type ForecastReport, forecastReport, forecastsAsText } from "./forecasts.ts";
 import { print } from "./output.ts";
+import { planAsText, swarmPlan } from "./swarm-plan.ts";
 
 /** Ways of a smaller risk are not listed. */
 const PATH_SHOWN_MIN = 0.05;
@@ -23,10 +25,16 @@ export function register(program: Command): void {
     .action(apply);
   swarm
     .command("get")
-    .description("endpoints, runs and the last plan")
+    .description("endpoints, runs, the last decision, and the load forecast beside what came")
     .argument("<name>")
     .option("--json", "print JSON")
     .action(get);
+  swarm
+    .command("plan")
+    .description("endpoints wanted in each of the next 48 hours, and their cost beside that of only following the load")
+    .argument("<name>")
+    .option("--json", "print JSON")
+    .action(plan);
   swarm.command("list").description("swarms whose workflow runs").option("--json", "print JSON").action(list);
   swarm
     .command("events")
@@ -54,7 +62,22 @@ async function get(name: string, _: unknown, command: Command): Promise<void> {
     const [status, plan] = await Promise.all([temporal.status(name), temporal.lastPlan(name)]);
     return { ...status, plan: plan ?? undefined };
   });
-  print(command, found, statusAsText);
+  const forecasts = await forecastsOf(name);
+  print(command, { ...found, forecasts }, (all) => `${statusAsText(all)}${forecastsAsText(forecasts)}`);
+}
+
+/** Without the database the rest of the answer still stands. */
+async function forecastsOf(name: string): Promise<ForecastReport | undefined> {
+  try {
+    return await withStore((store) => forecastReport(store, name, Date.now()));
+  } catch (thrown) {
+    if (thrown instanceof ForeshiftError && thrown.code === "UNREACHABLE") return undefined;
+    throw thrown;
+  }
+}
+
+async function plan(name: string, _: unknown, command: Command): Promise<void> {
+  print(command, await withStore((store) => swarmPlan(store, name, Date.now())), planAsText);
 }
 
 async function list(_: unknown, command: Command): Promise<void> {

@@ -5,6 +5,7 @@
 import type { ModelChange } from "../models/failure/champion.ts";
 import type { FailureModel } from "../models/failure/model.ts";
 import type { ModelOrigin } from "../models/failure/model-file.ts";
+import type { HorizonScore, LoadOutcome, ToldForecast } from "../models/forecast/track-record.ts";
 import type { Heartbeat, MachineState } from "../models/observation.ts";
 import type { OutsideEvent } from "../models/outside-events.ts";
 import type { ScoredEndpoint } from "../models/risk.ts";
@@ -200,6 +201,14 @@ export interface Store {
     untilMs: number;
     limit: number;
   }): Promise<readonly ScoredEndpoint[]>;
+  /** What was forecast of a swarm's load; the first word on a target and moment counts. */
+  saveLoadForecasts(swarm: string, forecasts: readonly ToldForecast[]): Promise<void>;
+  /** What came, for the forecasts of those steps. */
+  saveLoadOutcomes(swarm: string, outcomes: readonly LoadOutcome[]): Promise<void>;
+  /** By target, from `sinceMs` to before `untilMs`; the latest first, and of one target the newest forecast first. */
+  loadForecasts(query: { swarm: string; sinceMs: number; untilMs: number; limit: number }): Promise<readonly ToldForecast[]>;
+  /** How they turned out, one for each horizon, the nearest first; targets from `sinceMs` on. */
+  loadScores(query: { swarm: string; sinceMs: number }): Promise<readonly HorizonScore[]>;
   /** Clients that may connect. */
   peers(swarm: string): Promise<readonly Peer[]>;
   /** Sessions as agents reported them last. */

@@ -173,14 +173,13 @@ function chooseLaunches(draft: Draft, state: SwarmState, observation: Observatio
 function chooseSurplus(draft: Draft, state: SwarmState, observation: Observation, now: number): void {
   const { scaleInAfterMs } = state.spec.endpoints;
   if (typeof state.surplusSinceMs !== "number" || now - state.surplusSinceMs < scaleInAfterMs) return;
-  if (state.endpoints.some((record) => record.phase === "draining" || record.phase === "lost")) return;
   const active = new Set(state.endpoints.filter((record) => record.phase === "active").map((record) => record.endpoint));
   const [emptiest] = observation.endpoints
     .filter((one) => active.has(one.endpoint) && !isOut(one))
     .toSorted((a, b) => a.sessions - b.sessions || (a.endpoint < b.endpoint ? -1 : 1));
   if (emptiest === undefined) return;
   const scale = scaleOf(state, observation, now);
-  const reason = `There have been more than the ${scale.wanted} endpoints that are wanted for ${seconds(now - state.surplusSinceMs)}: ${scale.reason}.`;
+  const reason = `There have been more than the ${scale.kept} endpoints that are to be kept for ${seconds(now - state.surplusSinceMs)}: ${scale.reason}.`;
   draft.drain(
     { kind: "drain-and-replace", endpoint: emptiest.endpoint, mode: "drain", cause: "surplus", reason },
     { chosen: true },

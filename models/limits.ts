@@ -273,12 +273,24 @@ export const LIMITS = {
     /** Five minutes are forecast from when they have been written for so long; the forecasts of so much past calibrate the next. */
     demandDelayMs: 30_000,
     demandWarmUpMs: 86_400_000,
+    /** Forecasts are held against what came for this long, and scored over the newest part of it. */
+    forecastsKeptMs: 30 * 86_400_000,
+    forecastsScoredMs: 7 * 86_400_000,
+    /** The newest forecasts are for this long ahead at most; metrics look so far back for what came. */
+    forecastNearMs: 2 * 3_600_000,
+    /** Forecasts shown beside what came, and rows of one answer. */
+    forecastsShown: 8,
+    forecastRowsMax: 500,
+    /** A swarm learns its day from its peers' until it has this much of its own; so many of them are looked at. */
+    peersUntilMs: 2 * 86_400_000,
+    peerSwarmsMax: 16,
     /** A change of the expected load that is worth telling, as a share of it. */
     demandChangeShareMin: 0.02,
     /** Until a machine that is asked for serves, before any was measured. */
     launchMsAssumed: 60_000,
-    /** Rows of the last launch that are looked through. */
-    launchRowsMax: 100,
+    /** Rows of the last launches that are looked through; the slowest of so many is the measure. */
+    launchRowsMax: 400,
+    launchesMax: 5,
     /** A change of a score that is worth telling. */
     scoreChangeMin: 0.1,
     /** A risk from here on is told again and again, lest it grows stale. */

@@ -12,6 +12,8 @@ export interface DemandForecast {
   /** The middle, and the upper quantile that capacity is planned for, of the most there will be up to the horizon. */
   readonly sessionsP50: number;
   readonly sessionsUpper: number;
+  /** The same up to the longest horizon that is forecast: what is there is kept for it. Absent from older forecasts. */
+  readonly sessionsUpperLongest?: number | undefined;
   /** How it was made, for a person. */
   readonly text: string;
 }
@@ -21,21 +23,36 @@ export interface Scale {
   readonly floor: number;
   /** With the forecast; never below the floor. */
   readonly wanted: number;
+  /** What is not given up even if more than is wanted: where predictions act, what is expected within the hour. Never below `wanted` then. */
+  readonly kept: number;
   readonly reason: string;
 }
 
 /** Between `endpoints.count` and `endpoints.countMax` of the swarm file; without the latter a swarm keeps its count. */
 export function scaleFor(spec: SwarmSpec, sessions: number, forecast: DemandForecast | undefined, now: number): Scale {
-  const { count, countMax = count, capacitySessions } = spec.endpoints;
-  const { overloadThreshold, mode, demandStaleMs } = spec.foresight;
-  const usable = Math.max(1, capacitySessions * overloadThreshold);
-  const within = (needed: number) => Math.min(Math.max(count, countMax), Math.max(count, Math.ceil(needed / usable)));
-  const floor = within(sessions);
+  const { mode, demandStaleMs } = spec.foresight;
+  const floor = endpointsFor(spec, sessions);
   const isFresh = forecast !== undefined && now - forecast.atMs <= demandStaleMs && Number.isFinite(forecast.sessionsUpper);
-  const foreseen = mode !== "off" && isFresh ? within(forecast.sessionsUpper) : floor;
-  const load = `${sessions} sessions, of which one endpoint is to carry ${Math.floor(usable)} at most`;
-  if (foreseen <= floor) return { floor, wanted: floor, reason: load };
+  const asks = mode !== "off" && isFresh;
+  const foreseen = asks ? Math.max(floor, endpointsFor(spec, forecast.sessionsUpper)) : floor;
+  const longest = asks ? endpointsFor(spec, forecast.sessionsUpperLongest ?? forecast.sessionsUpper) : floor;
+  // Where predictions only advise, they do not keep machines either.
+  const kept = mode === "act" ? Math.max(foreseen, longest) : floor;
+  const load = `${sessions} sessions, of which one endpoint is to carry ${Math.floor(usableSessions(spec))} at most`;
+  if (foreseen <= floor) return { floor, wanted: floor, kept, reason: load };
   const minutes = Math.round((forecast?.horizonMs ?? 0) / 60_000);
   const reason = `${load}; up to ${Math.ceil(forecast?.sessionsUpper ?? 0)} are expected within ${minutes} min (${forecast?.text ?? ""})`;
-  return { floor, wanted: foreseen, reason };
+  return { floor, wanted: foreseen, kept, reason };
+}
+
+/** Endpoints that carry so many sessions, within the swarm file's bounds. */
+export function endpointsFor(spec: SwarmSpec, sessions: number): number {
+  const { count, countMax = count } = spec.endpoints;
+  const needed = Number.isNaN(sessions) ? 0 : Math.ceil(sessions / usableSessions(spec));
+  return Math.min(Math.max(count, countMax), Math.max(count, needed));
+}
+
+/** Sessions one endpoint is to carry, some of its capacity left free. */
+function usableSessions(spec: SwarmSpec): number {
+  return Math.max(1, spec.endpoints.capacitySessions * spec.foresight.overloadThreshold);
 }

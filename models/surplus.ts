@@ -8,9 +8,13 @@ export function scaleOf(state: SwarmState, observation: Observation, now: number
   return scaleFor(state.spec, sessions, state.demand, now);
 }
 
-/** Only of a swarm that may grow by itself: of another one the count is a person's word, and so is its lowering. */
+/**
+ * Only of a swarm that may grow by itself: of another one the count is a person's word, and so is its lowering. While an endpoint leaves, the
+ * time begins anew, so that each further one waits as long as the first.
+ */
 export function surplusSince(state: SwarmState, observation: Observation, now: number): number | undefined {
   if (state.spec.endpoints.countMax === undefined || !observation.reflexAnswers) return undefined;
+  if (state.endpoints.some(({ phase }) => phase === "draining" || phase === "lost")) return undefined;
   const there = state.endpoints.filter(({ phase }) => phase === "active" || phase === "degraded").length;
-  return there > scaleOf(state, observation, now).wanted ? (state.surplusSinceMs ?? now) : undefined;
+  return there > scaleOf(state, observation, now).kept ? (state.surplusSinceMs ?? now) : undefined;
 }

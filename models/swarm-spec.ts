@@ -129,6 +129,9 @@ export const SwarmSpec = z.strictObject({
     /** Sessions one endpoint carries at weight 100. */
     capacitySessions: z.number().int().min(1).default(500),
     weight: z.number().int().min(1).max(100).default(100),
+    /** What one endpoint costs in an hour, and its launch once, in whatever money the plan is to be read in. */
+    costPerHour: z.number().min(0).optional(),
+    costPerLaunch: z.number().min(0).optional(),
   }),
   /** The swarm's WireGuard key pair, shared by all its endpoints. */
   key: z.strictObject({ secret: SecretRef, publicKey: z.string() }),

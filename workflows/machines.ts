@@ -109,7 +109,9 @@ export async function endLaunch(
 ): Promise<MachinesAdded> {
   const { action, wanted, machines, text, signal } = end;
   const outcome = machines.length === wanted ? "done" : "failed";
-  await audit({ name: "end", swarm: journal.swarm, action, outcome, text });
+  // By this the time of a launch is measured.
+  const details = { startedAtMs: workflowInfo().runStartTime.getTime() };
+  await audit({ name: "end", swarm: journal.swarm, action, outcome, text, details });
   if (outcome === "failed") await sleep(LIMITS.control.watchRetryMs, { summary: "Give the hypervisor a moment" });
   journal.enter(outcome);
   const fact = { workflowId: workflowInfo().workflowId, machines, text };

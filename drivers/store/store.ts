@@ -8,6 +8,7 @@ import type { SwarmSpec } from "../../models/swarm-spec.ts";
 import type { StopSwitch, Store } from "../ports.ts";
 import { readAudit, writeAudit, writePage } from "./audit.ts";
 import { type Database, openDatabase } from "./database.ts";
+import { readLoadForecasts, readLoadScores, saveLoadForecasts, saveLoadOutcomes } from "./load-forecasts.ts";
 import { deleteOutsideEventsBefore, readOutsideEvents, saveOutsideEvents } from "./outside-events.ts";
 import { readRiskScores, saveRiskScores } from "./risk-scores.ts";
 import type { SessionDeltas, ShadowOf } from "./sessions.ts";
@@ -89,6 +90,10 @@ export function openStore(options: { databaseUrl: string; connectionsMax?: numbe
     saveOutsideEvents: (feed, events) => run((db) => saveOutsideEvents(db, feed, events)),
     saveRiskScores: (swarm, scores) => run((db) => saveRiskScores(db, swarm, scores)),
     riskScores: (query) => run((db) => readRiskScores(db, query)),
+    saveLoadForecasts: (swarm, forecasts) => run((db) => saveLoadForecasts(db, swarm, forecasts)),
+    saveLoadOutcomes: (swarm, outcomes) => run((db) => saveLoadOutcomes(db, swarm, outcomes)),
+    loadForecasts: (query) => run((db) => readLoadForecasts(db, query)),
+    loadScores: (query) => run((db) => readLoadScores(db, query)),
     deleteOutsideEventsBefore: (beforeMs) => run((db) => deleteOutsideEventsBefore(db, beforeMs)),
     close: () => database.close(),
   };
@@ -110,7 +115,7 @@ async function setStopSwitch({ run }: Database, request: Parameters<Store["setSt
 
 async function forgetFleet(db: Kysely<Tables>, swarm: string): Promise<void> {
   await db.transaction().execute(async (tx) => {
-    for (const table of ["peers", "sessions", "latest_heartbeats"] as const) {
+    for (const table of ["peers", "sessions", "latest_heartbeats", "load_forecasts"] as const) {
       await tx.deleteFrom(table).where("swarm", "=", swarm).execute();
     }
   });

@@ -20,6 +20,7 @@ export interface Tables {
   latest_heartbeats: { swarm: string; endpoint: string; at: Date; body: Json<Heartbeat> };
   outside_events: OutsideEventsTable;
   risk_scores: { at: Date; swarm: string; endpoint: string; sessions: number; score: Json<RiskScore> };
+  load_forecasts: LoadForecastsTable;
   audit: AuditTable;
   stop_switches: { scope: string; by: string; reason: string; at: Generated<Date> };
   pages: { operation: string; swarm: string; subject: string; text: string; at: Generated<Date> };
@@ -70,6 +71,18 @@ interface OutsideEventsTable {
   feed: string;
   seen_at: Generated<Date>;
   withdrawn_at: Date | null;
+}
+
+interface LoadForecastsTable {
+  swarm: string;
+  made_at: Date;
+  target_at: Date;
+  median: number;
+  lower: number;
+  upper: number;
+  demand: number;
+  methods: Json<Record<string, number>>;
+  actual: Generated<number | null>;
 }
 
 interface AuditTable {

@@ -1,12 +1,12 @@
 /**
  * The simple candidates of the load forecast, each a point forecast in logarithms: persistence, yesterday with its level shifted, seasonal
- * smoothing (the ETS class), and an autoregression (the ARIMA class). How far each has been wrong of late makes its distribution.
+ * smoothing (the ETS class), an autoregression (the ARIMA class), and what the load of peers usually does at this time. How far each has been wrong of late makes its distribution.
  */
 import { levelAt } from "./load-features.ts";
 import { at, factor, solveFactored } from "./numeric.ts";
 import type { SeriesHistory } from "./series-history.ts";
 
-export const CANDIDATES = ["persistence", "yesterday", "season", "autoregression"] as const;
+export const CANDIDATES = ["persistence", "yesterday", "season", "autoregression", "peers"] as const;
 type CandidateName = (typeof CANDIDATES)[number];
 
 const CANDIDATE = {
@@ -31,19 +31,27 @@ export function pointForecasts(
   now: number,
   lead: number,
   offset: number,
-  autoregression: Autoregression | undefined,
+  { autoregression, peerRise }: { autoregression: Autoregression | undefined; peerRise: number },
 ): Float64Array {
+  const level = Math.log(levelAt(history, now, offset));
+  const { seasonDays, seasonDecay } = CANDIDATE;
   const by: Record<CandidateName, number> = {
     persistence: Math.log(history.value(now) + offset),
-    yesterday: yesterday(history, now, lead, offset, 1, 1),
-    season: yesterday(history, now, lead, offset, CANDIDATE.seasonDays, CANDIDATE.seasonDecay),
+    yesterday: level + riseOfDays(history, now, lead, offset, 1, 1),
+    season: level + riseOfDays(history, now, lead, offset, seasonDays, seasonDecay),
     autoregression: autoregressive(history, now, lead, offset, autoregression),
+    peers: level + peerRise,
   };
   return Float64Array.from(CANDIDATES, (name) => by[name]);
 }
 
-/** Today's level carried along by how former days went from this time to the target's. */
-function yesterday(history: SeriesHistory, now: number, lead: number, offset: number, days: number, decay: number): number {
+/** ln of what the load usually does from `now` to `now + lead` at this time of day; NaN before a day is known. Free of units. */
+export function usualRise(history: SeriesHistory, now: number, lead: number, offset: number): number {
+  return riseOfDays(history, now, lead, offset, CANDIDATE.seasonDays, CANDIDATE.seasonDecay);
+}
+
+/** How former days went from this time to the target's, each in relation to its own level; older ones count less by `decay`. */
+function riseOfDays(history: SeriesHistory, now: number, lead: number, offset: number, days: number, decay: number): number {
   const day = history.stepsPerDay;
   const ahead = ((lead - 1) % day) + 1;
   let sum = 0;
@@ -57,7 +65,7 @@ function yesterday(history: SeriesHistory, now: number, lead: number, offset: nu
     weights += weight;
     weight *= decay;
   }
-  return weights === 0 ? Number.NaN : Math.log(levelAt(history, now, offset)) + sum / weights;
+  return weights === 0 ? Number.NaN : sum / weights;
 }
 
 function fillLags(history: SeriesHistory, now: number, lead: number, offset: number, row: Float64Array): number {

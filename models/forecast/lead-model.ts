@@ -17,7 +17,8 @@ const MODEL = {
   forest: { trees: 40, rowsPerLeafMin: 20, depthMax: 12, featuresPerSplit: 10, rowShare: 0.5, seed: 7 },
   /** Past errors that make a candidate's distribution. */
   residualsKept: 400,
-  residualsMin: 8,
+  /** Fewer say nothing of the 5 % at either end. */
+  residualsMin: 20,
   /** Before there are residuals: a load changes by so much (relative, one standard deviation) a step. */
   priorDeviation: 0.15,
   /** Losses of the candidates halve in weight after so many days; weights go with the loss to this power. */
@@ -39,7 +40,8 @@ const KEPT_LEVELS = [
   0.001, 0.003, 0.006, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.92,
   0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 0.994, 0.997, 0.999,
 ] as const;
-const RACERS = CANDIDATES.length + 1;
+/** Whose distributions are mixed, in this order. */
+const RACERS = [...CANDIDATES, "forest"] as const;
 const PERSISTENCE = 0;
 /** Loss of a racer that has not been scored yet. */
 const UNSCORED = -1;
@@ -61,6 +63,8 @@ export interface LoadForecast {
   readonly median: number;
   readonly lower: number;
   readonly upper: number;
+  /** Each method's share of the mixture, by name; those with none are left out. */
+  readonly methods: Readonly<Record<string, number>>;
 }
 
 interface Pending {
@@ -79,6 +83,7 @@ export interface LeadModelState {
   readonly fittedAt: number;
   readonly residuals: readonly (readonly number[])[];
   readonly losses: readonly number[];
+  readonly scored: readonly number[];
   readonly outcomes: readonly number[];
   readonly misses: readonly number[];
   readonly pending: readonly Pending[];
@@ -92,6 +97,15 @@ interface Fit {
   readonly autoregression: Autoregression | undefined;
 }
 
+/** What the methods said of one target. */
+interface Race {
+  /** For each candidate, in logarithms; NaN where it cannot say. */
+  readonly points: Float64Array;
+  /** For each racer its cumulative distribution on the grid. */
+  readonly shares: readonly (Float64Array | undefined)[];
+  readonly weights: readonly number[];
+}
+
 export class LeadModel {
   readonly lead: number;
   private readonly history: SeriesHistory;
@@ -100,6 +114,8 @@ export class LeadModel {
   private fit: Fit;
   private residuals: SortedWindow[];
   private losses: number[];
+  /** Times that each was scored. */
+  private scored: number[];
   private outcomes: SortedWindow;
   private misses: number[] = [];
   private pending: Pending[] = [];
@@ -110,7 +126,8 @@ export class LeadModel {
     this.lead = lead;
     this.fit = { offset: 1, logEdges: defaultEdges(), forest: undefined, autoregression: undefined };
     this.residuals = CANDIDATES.map(() => new SortedWindow(MODEL.residualsKept));
-    this.losses = Array.from({ length: RACERS }, () => UNSCORED);
+    this.losses = RACERS.map(() => UNSCORED);
+    this.scored = RACERS.map(() => 0);
     this.outcomes = new SortedWindow(MODEL.calibrationSteps);
   }
 
@@ -122,34 +139,30 @@ export class LeadModel {
     if (this.history.isKnown(number)) for (const one of due) this.score(one, this.history.value(number));
   }
 
-  /** The forecast from what is known; undefined before anything is. */
-  forecast(): LoadForecast | undefined {
+  /**
+   * The forecast from what is known; undefined before anything is. `peerRise`: ln of what peers' load usually does from now to the target,
+   * NaN where there are none.
+   */
+  forecast(peerRise = Number.NaN): LoadForecast | undefined {
     const now = this.history.count - 1;
     if (now < 0 || this.history.oldest > now) return undefined;
-    if (!this.hasReach(now)) return this.firstForecast(now);
-    this.refitIfDue();
+    if (this.hasReach(now)) this.refitIfDue();
+    else this.fit = { ...this.fit, offset: this.offsetSoFar() };
     const { offset, logEdges } = this.fit;
     const logLevel = Math.log(levelAt(this.history, now, offset));
     const edges = logEdges.map((edge) => Math.max(0, Math.exp(logLevel + edge) - offset));
-    const points = pointForecasts(this.history, now, this.lead, offset, this.fit.autoregression);
+    const points = pointForecasts(this.history, now, this.lead, offset, { autoregression: this.fit.autoregression, peerRise });
     const shares = this.distributions(now, points, logLevel);
-    const cumulative = this.mix(shares);
-    return this.remember(now, { edges, cumulative }, points, shares);
+    const weights = this.weights(shares);
+    return this.remember(now, { edges, cumulative: this.mix(shares, weights) }, { points, shares, weights });
   }
 
   private hasReach(now: number): boolean {
     return now - this.history.oldest >= reachSteps(this.history) + this.lead;
   }
 
-  /** Before a day is known: persistence, spread as loads of its kind are. */
-  private firstForecast(now: number): LoadForecast {
-    const value = this.history.value(now);
-    const spread = MODEL.priorDeviation * Math.sqrt(this.lead);
-    const edges = this.fit.logEdges.map((edge) => value * Math.exp(edge));
-    const cumulative = this.fit.logEdges.map((edge) => 1 / (1 + Math.exp((-1.7 * edge) / spread)));
-    const distribution = { edges, cumulative };
-    const [lower, upper] = [TAIL, 1 - TAIL].map((level) => quantile(distribution, level)) as [number, number];
-    return { target: now + this.lead, now, distribution, median: value, lower, upper };
+  private offsetSoFar(): number {
+    return offsetOf(this.history, this.history.oldest, this.history.count, HISTORY.offsetShare);
   }
 
   private distributions(now: number, points: Float64Array, logLevel: number): (Float64Array | undefined)[] {
@@ -176,57 +189,57 @@ export class LeadModel {
     return shares.map((share) => (sum += share));
   }
 
+  /** Shares of the mixture; they add up to 1. */
   private weights(shares: readonly (Float64Array | undefined)[]): number[] {
     const losses = shares.map((one, index) => (one === undefined ? Number.NaN : at(this.losses, index)));
     const known = losses.filter((loss) => loss > 0);
-    if (known.length === 0) return shares.map((one) => (one === undefined ? 0 : 1));
     const best = Math.min(...known);
     const typical = Math.max(...known);
-    return losses.map((loss, index) => {
+    const raw = losses.map((loss, index) => {
       if (shares[index] === undefined) return 0;
+      if (known.length === 0) return 1;
       const weight = (best / (loss >= 0 ? Math.max(loss, best) : typical)) ** MODEL.lossPower;
       return index === PERSISTENCE ? Math.max(weight, MODEL.persistenceWeightMin) : weight;
     });
+    const total = raw.reduce((sum, weight) => sum + weight, 0);
+    return raw.map((weight) => weight / total);
   }
 
-  private mix(shares: readonly (Float64Array | undefined)[]): Float64Array {
-    const weights = this.weights(shares);
-    const total = weights.reduce((sum, weight) => sum + weight, 0);
+  private mix(shares: readonly (Float64Array | undefined)[], weights: readonly number[]): Float64Array {
     const mixed = new Float64Array(this.fit.logEdges.length);
     shares.forEach((one, index) => {
-      const weight = at(weights, index) / total;
+      const weight = at(weights, index);
       if (one !== undefined && weight > 0)
         for (let cell = 0; cell < mixed.length; cell++) mixed[cell] = at(mixed, cell) + weight * at(one, cell);
     });
     return smoothed(mixed);
   }
 
-  private remember(
-    now: number,
-    distribution: LoadDistribution,
-    points: Float64Array,
-    shares: readonly (Float64Array | undefined)[],
-  ): LoadForecast {
+  private remember(now: number, distribution: LoadDistribution, { points, shares, weights }: Race): LoadForecast {
     const quantiles = shares.map((one) =>
       one === undefined ? [] : LOSS_LEVELS.map((level) => quantile({ edges: distribution.edges, cumulative: one }, level)),
     );
     const mixed = KEPT_LEVELS.map((level) => quantile(distribution, level));
-    const [lower, upper] = this.interval(distribution);
+    const median = quantile(distribution, 0.5);
+    const [lower, upper] = this.interval(distribution, median);
     const known = Array.from(points, (point) => (Number.isFinite(point) ? point : null));
     const target = now + this.lead;
     if (!this.pending.some((one) => one.target === target))
       this.pending.push({ target, points: known, quantiles, mixed, lower, upper });
-    return { target, now, distribution, median: quantile(distribution, 0.5), lower, upper };
+    const methods = Object.fromEntries(
+      RACERS.map((name, index) => [name, at(weights, index)] as const).filter(([, share]) => share > 0),
+    );
+    return { target, now, distribution, median, lower, upper, methods };
   }
 
-  /** Rolling conformal: the levels between which 90 % of the outcomes lay of late. */
-  private interval(distribution: LoadDistribution): [number, number] {
+  /** Rolling conformal: the levels between which 90 % of the outcomes lay of late. The median is always inside. */
+  private interval(distribution: LoadDistribution, median: number): [number, number] {
     const { sorted, length } = this.outcomes;
     if (length < MODEL.calibrationMin) return [quantile(distribution, TAIL), quantile(distribution, 1 - TAIL)];
     const beyond = 1 / (length + 1);
     const low = quantileOfSorted(sorted, length, Math.max(0, TAIL - beyond));
     const high = quantileOfSorted(sorted, length, Math.min(1, 1 - TAIL + beyond));
-    return [quantile(distribution, low), quantile(distribution, high)];
+    return [Math.min(median, quantile(distribution, low)), Math.max(median, quantile(distribution, high))];
   }
 
   private score(pending: Pending, value: number): void {
@@ -235,7 +248,11 @@ export class LeadModel {
       if (quantiles.length === 0) return;
       const loss = quantiles.reduce((sum, one, index) => sum + pinball(value, one, LOSS_LEVELS[index] as number), 0);
       const before = at(this.losses, racer);
-      this.losses[racer] = before === UNSCORED ? loss : decay * before + (1 - decay) * loss;
+      const scored = at(this.scored, racer) + 1;
+      // The plain mean at first: otherwise the very first loss would weigh for a day.
+      const share = Math.max(1 - decay, 1 / scored);
+      this.scored[racer] = scored;
+      this.losses[racer] = before === UNSCORED ? loss : (1 - share) * before + share * loss;
     });
     const logValue = Math.log(value + this.fit.offset);
     pending.points.forEach((point, index) => {
@@ -303,6 +320,7 @@ export class LeadModel {
       fittedAt: this.fittedAt,
       residuals: this.residuals.map((one) => one.values()),
       losses: [...this.losses],
+      scored: [...this.scored],
       outcomes: this.outcomes.values(),
       misses: [...this.misses],
       pending: this.pending,
@@ -313,10 +331,12 @@ export class LeadModel {
     const model = new LeadModel(history, state.lead);
     model.residuals = state.residuals.map((values) => new SortedWindow(MODEL.residualsKept, values));
     model.losses = [...state.losses];
+    model.scored = [...state.scored];
     model.outcomes = new SortedWindow(MODEL.calibrationSteps, state.outcomes);
     model.misses = [...state.misses];
     model.pending = [...state.pending];
     if (state.fittedAt > 0) model.refit(state.fittedAt);
+    else if (history.count > 0) model.fit = { ...model.fit, offset: model.offsetSoFar() };
     return model;
   }
 }

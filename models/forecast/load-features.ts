@@ -21,7 +21,7 @@ export function reachSteps(history: SeriesHistory): number {
 
 /** Level of the demand as known at `now`, the newest number that may be looked at. Always above 0. */
 export function levelAt(history: SeriesHistory, now: number, offset: number): number {
-  return meanOf(history, now, LEVEL_STEPS) + offset;
+  return meanOf(history, now, Math.min(LEVEL_STEPS, now - history.oldest + 1)) + offset;
 }
 
 /** Fills `features` (FEATURE_COUNT) for the target `now + lead`; reads nothing newer than `now`. `offset`: in units of the series. */

@@ -12,6 +12,7 @@ import { PublicKey, SessionState } from "../../models/session.ts";
 import { shadowOf } from "../../models/shadow.ts";
 import { EndpointName, SwarmName } from "../../models/steering.ts";
 import { TelemetrySample } from "../../models/telemetry.ts";
+import { METRICS_TYPE, type MetricFamily, one, textOf } from "../prometheus.ts";
 import type { Lag } from "./lag.ts";
 import type { OutsideFeed } from "./outside-feed.ts";
 import type { Rollups } from "./rollups.ts";
@@ -96,20 +97,13 @@ export function collectorRoutes(app: FastifyInstance, parts: CollectorParts): vo
   });
   app.get("/v1/outside-events", () => store.outsideEvents({ activeAtMs: Date.now() }));
   app.get("/v1/lag", () => lag.summary());
-  app.get("/metrics", (_request, reply) => reply.type("text/plain; version=0.0.4").send(metricsText(parts)));
-}
-
-interface MetricLine {
-  readonly name: string;
-  readonly kind: "counter" | "gauge";
-  /** By label, or the one value without any; undefined values are left out. */
-  readonly values: readonly (readonly [label: string, value: number | undefined])[];
+  app.get("/metrics", (_request, reply) => reply.type(METRICS_TYPE).send(metricsText(parts)));
 }
 
 function metricsText(parts: CollectorParts): string {
   const { hub, lag } = parts;
   const { samples, lagMsP50, lagMsP99, lagMsMax } = lag.summary();
-  const lines: MetricLine[] = [
+  const lines: MetricFamily[] = [
     ...telemetryLines(parts),
     one("foreshift_session_streams", "gauge", hub.subscribers),
     one("foreshift_session_changes_replicated_total", "counter", samples),
@@ -117,10 +111,10 @@ function metricsText(parts: CollectorParts): string {
     one("foreshift_session_lag_p99_seconds", "gauge", inSeconds(lagMsP99)),
     one("foreshift_session_lag_max_seconds", "gauge", inSeconds(lagMsMax)),
   ];
-  return lines.map(textOf).join("");
+  return textOf(lines);
 }
 
-function telemetryLines({ telemetry, rollups, feed }: CollectorParts): MetricLine[] {
+function telemetryLines({ telemetry, rollups, feed }: CollectorParts): MetricFamily[] {
   const { received, written, dropped, queued, restarts, faults } = telemetry.counts();
   const rolled = Object.entries(rollups.counts());
   const outside = feed?.counts();
@@ -152,16 +146,6 @@ function telemetryLines({ telemetry, rollups, feed }: CollectorParts): MetricLin
     one("foreshift_outside_feed_reads_total", "counter", outside?.read),
     one("foreshift_outside_feed_failures_total", "counter", outside?.failed),
   ];
-}
-
-function one(name: string, kind: MetricLine["kind"], value: number | undefined): MetricLine {
-  return { name, kind, values: [["", value]] };
-}
-
-function textOf({ name, kind, values }: MetricLine): string {
-  const known = values.filter(([, value]) => value !== undefined);
-  if (known.length === 0) return "";
-  return `# TYPE ${name} ${kind}\n${known.map(([label, value]) => `${name}${label} ${value}\n`).join("")}`;
 }
 
 function inSeconds(ms: number | undefined): number | undefined {

@@ -19,6 +19,8 @@ import { agentClient } from "../../drivers/tunnel/agent-client.ts";
 import { ForeshiftError, messageOf } from "../../models/errors.ts";
 import type { MemberLink } from "../../models/steering.ts";
 import { serve } from "../http-server.ts";
+import { METRICS_TYPE } from "../prometheus.ts";
+import { forecastMetrics } from "./forecast-metrics.ts";
 import { registerSearchAttributes } from "./search-attributes.ts";
 import { startWorkerSet } from "./worker-set.ts";
 
@@ -43,7 +45,7 @@ export const ControlConfig = z.strictObject({
     reflex: z.string().min(1),
     hypervisor: z.string().min(1),
     collector: z.string().min(1),
-    /** Its own: `GET /v1/status`. */
+    /** Its own: `GET /v1/status`, `GET /metrics`. */
     control: z.string().min(1),
   }),
 });
@@ -84,6 +86,7 @@ export async function startControlWorker(config: ControlConfig, log: Logger): Pr
     log,
     routes: (app) => {
       app.get("/v1/status", () => workers.status());
+      app.get("/metrics", async (_, reply) => reply.type(METRICS_TYPE).send(await forecastMetrics(store, Date.now())));
     },
   });
   return async () => {

@@ -48,6 +48,11 @@ export class SimulatedStore {
       this.#ask("riskScores", () =>
         this.riskScores.filter(({ score }) => score.endpoint === endpoint && score.atMs <= untilMs).slice(0, limit),
       ),
+    // Without telemetry nothing is forecast.
+    saveLoadForecasts: () => this.#ask("saveLoadForecasts", () => undefined),
+    saveLoadOutcomes: () => this.#ask("saveLoadOutcomes", () => undefined),
+    loadForecasts: () => this.#ask("loadForecasts", () => []),
+    loadScores: () => this.#ask("loadScores", () => []),
     outsideEvents: () => this.#ask("outsideEvents", () => []),
     peers: () => this.#ask("peers", () => this.#fleet.clients.map(asPeer)),
     sessions: () => this.#ask("sessions", () => this.#fleet.sessions()),
