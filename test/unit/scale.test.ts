@@ -2,7 +2,15 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { initialState, type Plan, plan, recordLaunchEnd, type SwarmState, takeDemand } from "../../models/plan.ts";
+import {
+  initialState,
+  type Plan,
+  plan,
+  recordDisruptionEnd,
+  recordLaunchEnd,
+  type SwarmState,
+  takeDemand,
+} from "../../models/plan.ts";
 import { type DemandForecast, scaleFor } from "../../models/scale.ts";
 import { holds } from "../support/property.ts";
 import { observationOf, specOf, swarmOf } from "./fixtures.ts";
@@ -99,4 +107,94 @@ test("a launch that has ended and left the swarm short is asked for again", () =
   assert.deepEqual(kinds(plan(first.state, seen(3, 60), START + 2_000)), []);
   const again = plan(recordLaunchEnd(first.state, "endpoint"), seen(3, 60), START + 3_000);
   assert.deepEqual(kinds(again), [["add-endpoints", 2]]);
+});
+
+const anyDemand = fc.record({
+  sessionsP50: fc.double({ min: 0, max: 2_000, noNaN: true }),
+  sessionsUpper: fc.double({ min: 0, max: 2_000, noNaN: true }),
+  sessionsUpperLongest: fc.option(fc.double({ min: 0, max: 2_000, noNaN: true }), { nil: undefined }),
+});
+
+/** A swarm that has had too many for nearly as long as it takes. */
+const anySwarm = fc.record({
+  there: fc.integer({ min: 3, max: 8 }),
+  each: fc.nat({ max: 110 }),
+  waitedMs: fc.nat({ max: 900_000 }),
+});
+
+function decided(
+  mode: string,
+  { there, each, waitedMs }: { there: number; each: number; waitedMs: number },
+  demand?: DemandForecast,
+) {
+  const before = plan(settled(mode, 8, there), seen(there, each), START + 1_000).state;
+  const now = START + 1_000 + waitedMs;
+  return plan(demand === undefined ? before : takeDemand(before, { ...demand, atMs: now - 1_000 }), seen(there, each), now);
+}
+
+const drains = (made: Plan) => made.steps.filter(({ kind }) => kind === "drain-and-replace").length;
+const added = (made: Plan) => made.steps.reduce((sum, step) => sum + (step.kind === "add-endpoints" ? step.count : 0), 0);
+
+test("a forecast only ever adds: never fewer machines, and never a drain that would not be without it", (context) => {
+  const more = { sooner: 0, kept: 0 };
+  const property = fc.property(anySwarm, anyDemand, (swarm, demand) => {
+    const without = decided("act", swarm);
+    const made = decided("act", swarm, { ...forecast(0), ...demand });
+    assert.ok(added(made) >= added(without));
+    assert.ok(drains(made) <= drains(without));
+    assert.ok(swarm.there + added(made) <= 8);
+    if (added(made) > added(without)) more.sooner += 1;
+    if (drains(made) < drains(without)) more.kept += 1;
+  });
+  holds(context, property, 500);
+  assert.ok(more.sooner > 10 && more.kept > 10, `this has shown nothing: ${JSON.stringify(more)}`);
+});
+
+test("a forecast that may only advise changes nothing that is done", (context) => {
+  let withheld = 0;
+  const property = fc.property(anySwarm, anyDemand, (swarm, demand) => {
+    const made = decided("advise", swarm, { ...forecast(0), ...demand });
+    const without = decided("off", swarm);
+    const doing = ({ steps }: Plan) => steps.map((step) => ({ ...step, reason: "" }));
+    assert.deepEqual(doing(made), doing(without));
+    withheld += made.withheld.length;
+  });
+  holds(context, property, 500);
+  assert.ok(withheld > 10);
+});
+
+test("more demand, or more of it foreseen, never asks for fewer", (context) => {
+  const sessions = fc.double({ min: 0, max: 5_000, noNaN: true });
+  const property = fc.property(sessions, sessions, sessions, sessions, (one, other, upper, higher) => {
+    const spec = specWith("act", 40);
+    const [few, many] = [Math.min(one, other), Math.max(one, other)];
+    const [low, high] = [Math.min(upper, higher), Math.max(upper, higher)];
+    const least = scaleFor(spec, few, forecast(low), START);
+    const most = scaleFor(spec, many, forecast(high), START);
+    assert.ok(most.floor >= least.floor && most.wanted >= least.wanted && most.kept >= least.kept);
+    assert.ok(least.kept >= least.wanted && least.wanted >= least.floor);
+    assert.ok(least.wanted * 80 >= few || least.wanted === 40, "what is wanted carries what is there");
+  });
+  holds(context, property, 500);
+});
+
+test("each endpoint that is too many waits for its own time, whatever went before", () => {
+  let state = settled("act", 8, 6);
+  const gone = new Map<string, number>();
+  for (let ms = 0; ms < 10 * SCALE_IN_MS; ms += 10_000) {
+    const there = swarmOf(6).filter(({ endpoint }) => !gone.has(endpoint));
+    const made = plan(state, observationOf(there), START + ms);
+    state = made.state;
+    for (const step of made.steps) {
+      if (step.kind !== "drain-and-replace") continue;
+      gone.set(step.endpoint, ms);
+      state = recordDisruptionEnd(state, step.endpoint, "drained", START + ms + 5_000);
+    }
+  }
+  assert.equal(gone.size, 3, "never below the count");
+  let before = 0;
+  for (const ms of gone.values()) {
+    assert.ok(ms - before >= SCALE_IN_MS, [...gone.values()].join());
+    before = ms;
+  }
 });
