@@ -29,6 +29,13 @@ const MODEL = {
   calibrationSteps: 1_000,
   calibrationMin: 60,
   /** Drift: of the newest forecasts so many outside the 90 % interval (5 % do so once in 10,000 steps); then only these count. */
+  /**
+   * Each end of the interval aims at missing 5 %. When it misses more or less, what it asks of past outcomes moves by this share of the
+   * difference (adaptive conformal inference, Gibbs and Candes 2021), within bounds.
+   */
+  tailRate: 0.01,
+  tailMin: 0.002,
+  tailMax: 0.2,
   driftSteps: 48,
   driftMissesMax: 16,
 } as const;
@@ -86,6 +93,7 @@ export interface LeadModelState {
   readonly scored: readonly number[];
   readonly outcomes: readonly number[];
   readonly misses: readonly number[];
+  readonly tails: readonly [number, number];
   readonly pending: readonly Pending[];
 }
 
@@ -118,6 +126,8 @@ export class LeadModel {
   private scored: number[];
   private outcomes: SortedWindow;
   private misses: number[] = [];
+  /** Shares of past outcomes left outside, below and above. */
+  private tails: [number, number] = [TAIL, TAIL];
   private pending: Pending[] = [];
 
   /** `lead`: steps from the newest observation to the one that is forecast. The history is shared and pushed to by its owner. */
@@ -237,8 +247,9 @@ export class LeadModel {
     const { sorted, length } = this.outcomes;
     if (length < MODEL.calibrationMin) return [quantile(distribution, TAIL), quantile(distribution, 1 - TAIL)];
     const beyond = 1 / (length + 1);
-    const low = quantileOfSorted(sorted, length, Math.max(0, TAIL - beyond));
-    const high = quantileOfSorted(sorted, length, Math.min(1, 1 - TAIL + beyond));
+    const [below, above] = this.tails;
+    const low = quantileOfSorted(sorted, length, Math.max(0, below - beyond));
+    const high = quantileOfSorted(sorted, length, Math.min(1, 1 - above + beyond));
     return [Math.min(median, quantile(distribution, low)), Math.max(median, quantile(distribution, high))];
   }
 
@@ -259,7 +270,12 @@ export class LeadModel {
       if (point !== null) this.residuals[index]?.push(logValue - point);
     });
     this.outcomes.push(placeAmong(pending.mixed, value));
-    this.watchDrift(value < pending.lower || value > pending.upper);
+    const { tailRate, tailMin, tailMax } = MODEL;
+    const [missedLow, missedHigh] = [value < pending.lower, value > pending.upper];
+    const moved = (tail: number, missed: boolean): number =>
+      Math.min(tailMax, Math.max(tailMin, tail + tailRate * (TAIL - (missed ? 1 : 0))));
+    this.tails = [moved(this.tails[0], missedLow), moved(this.tails[1], missedHigh)];
+    this.watchDrift(missedLow || missedHigh);
   }
 
   private watchDrift(isMiss: boolean): void {
@@ -323,6 +339,7 @@ export class LeadModel {
       scored: [...this.scored],
       outcomes: this.outcomes.values(),
       misses: [...this.misses],
+      tails: [...this.tails],
       pending: this.pending,
     };
   }
@@ -334,6 +351,7 @@ export class LeadModel {
     model.scored = [...state.scored];
     model.outcomes = new SortedWindow(MODEL.calibrationSteps, state.outcomes);
     model.misses = [...state.misses];
+    model.tails = [...state.tails];
     model.pending = [...state.pending];
     if (state.fittedAt > 0) model.refit(state.fittedAt);
     else if (history.count > 0) model.fit = { ...model.fit, offset: model.offsetSoFar() };

@@ -11,6 +11,8 @@ export const HISTORY = {
   dipShare: 0.2,
   /** … for so long; a fall that lasts longer is believed. */
   dipHoursMax: 6,
+  /** A value that is bridged changes by no more than this factor a step. */
+  changeMax: 1.25,
   /** Of the smallest usual demand: added before taking logarithms, so that zero has one. */
   offsetShare: 0.1,
 } as const;
@@ -90,13 +92,23 @@ export class SeriesHistory {
     this.count += 1;
   }
 
-  /** What stands in for a missing value: the last one for an hour, then the same time of the day before. */
+  /** What stands in for a missing value: for an hour the last one, going as the day before went; then that day itself. */
   private substitute(): number {
     if (this.count === this.first) return 0;
     const hourSteps = Math.max(1, Math.round(this.stepsPerDay / 24));
     const yesterday = this.count - this.stepsPerDay;
-    const silent = this.stepsSilent(hourSteps);
-    return silent < hourSteps || yesterday < this.oldest ? this.value(this.count - 1) : this.value(yesterday);
+    const last = this.value(this.count - 1);
+    if (yesterday - hourSteps < this.oldest) return last;
+    if (this.stepsSilent(hourSteps) >= hourSteps) return this.value(yesterday);
+    const [before, then] = [this.meanAround(yesterday - 1, hourSteps), this.meanAround(yesterday, hourSteps)];
+    return before > 0 ? last * Math.min(HISTORY.changeMax, Math.max(1 / HISTORY.changeMax, then / before)) : last;
+  }
+
+  private meanAround(number: number, steps: number): number {
+    const from = number - Math.floor(steps / 2);
+    let sum = 0;
+    for (let one = from; one < from + steps; one++) sum += this.value(one);
+    return sum / steps;
   }
 
   private stepsSilent(most: number): number {

@@ -195,8 +195,8 @@ test("a swarm of the first day follows its peers' course, also after a restart",
   assert.equal((await alone.plan("fresh", later))?.basis, "present");
   const hour = async (demand: SwarmDemand) => (await demand.forecast("fresh", later, async () => 3_000_000))?.sessionsP50 ?? 0;
   const [without, withPeers] = [await hour(alone), await hour(new SwarmDemand(store))];
-  // 15.5 sessions more within the hour, of which what is there says nothing.
-  assert.ok(withPeers > without + 4, `${withPeers} against ${without}`);
+  // 15.5 sessions more within the hour, of which what is there says nothing. Peers that were never tried yet count for half.
+  assert.ok(withPeers > without + 2 && withPeers < 118, `${withPeers} against ${without}`);
 });
 
 function pick({ telemetry, saveLoadForecasts, saveLoadOutcomes }: PostgresStore) {

@@ -114,3 +114,16 @@ test("the share that was short is taken at the given mean slack", () => {
   assert.equal(shareShort(demand, new Float64Array(6).fill(7), 0, 1), 0.2);
   assert.equal(shareShort(demand, demand, 0, 0.1), 0);
 });
+
+test("a short gap is bridged along yesterday's course, a long one by yesterday, and neither counts as known", () => {
+  const steps = 288;
+  const history = new SeriesHistory(300);
+  const course = (step: number) => 100 + 50 * Math.sin((step / steps) * 2 * Math.PI);
+  // Twice the size on the third day; nobody measures in its steepest three hours.
+  const third = 2 * steps;
+  for (let step = 0; step < third; step++) history.push(course(step));
+  for (let step = 0; step < 36; step++) history.push(step < 3 ? 2 * course(step) : Number.NaN);
+  assert.ok(Math.abs(history.value(third + 12) / (2 * course(12)) - 1) < 0.03, `${history.value(third + 12)}`);
+  assert.ok(Math.abs(history.value(third + 30) - course(30)) < 1e-9);
+  assert.ok(!history.isKnown(third + 12) && !history.isKnown(third + 30) && history.isKnown(third + 2));
+});
