@@ -41,7 +41,7 @@ interface Validated {
   readonly weights: readonly number[];
   /** Mean absolute error of the weighted forecast at the rolling origins, in units of the series. */
   readonly error: number;
-  /** For each origin, its errors by step ahead. */
+  /** For each origin, its errors by step ahead, as they would have been then. */
   readonly residuals: readonly Float64Array[];
 }
 
@@ -94,12 +94,12 @@ function validate(
   const racers = [...simpleRacers(options), ...regression.racers(index)];
   const origins = originsOf(values.length, options);
   const forecasts = racers.map((racer) => origins.map((now) => racer(values, now)));
-  const errors = forecasts.map((byOrigin) => meanError(values, origins, byOrigin));
-  const weights = weightsOf(errors, scale);
+  const errors = forecasts.map((byOrigin) => origins.map((now, origin) => meanError(values, now, byOrigin[origin])));
+  const weights = weightsOf(errors.map(mean), scale);
   const mixed = origins.map((_, origin) =>
     weighed(
       forecasts.map((one) => one[origin] as Float64Array),
-      weights,
+      weightsWithout(errors, origin, scale) ?? weights,
     ),
   );
   const residuals = origins.map((now, origin) => {
@@ -122,16 +122,21 @@ function originsOf(length: number, { season, horizon }: PanelOptions): number[] 
   return origins;
 }
 
-function meanError(values: Float64Array, origins: readonly number[], forecasts: readonly Float64Array[]): number {
-  let sum = 0;
-  let count = 0;
-  origins.forEach((now, origin) => {
-    forecasts[origin]?.forEach((point, step) => {
-      sum += Math.abs(at(values, now + step) - point);
-      count += 1;
-    });
-  });
-  return count === 0 ? Number.NaN : sum / count;
+function meanError(values: Float64Array, now: number, forecast: Float64Array | undefined): number {
+  return mean(Array.from(forecast ?? [], (point, step) => Math.abs(at(values, now + step) - point)));
+}
+
+function mean(values: readonly number[]): number {
+  return values.length === 0 ? Number.NaN : values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
+/**
+ * The shares that would have been taken at an origin whose outcome, and that of the origins which overlap with it most, is not known. Errors
+ * of shares that were chosen by those same errors would be too small. Undefined when no other origin is left.
+ */
+function weightsWithout(errors: readonly (readonly number[])[], without: number, scale: number): number[] | undefined {
+  const others = errors.map((byOrigin) => mean(byOrigin.filter((_, origin) => Math.abs(origin - without) > 1)));
+  return others.some(Number.isFinite) ? weightsOf(others, scale) : undefined;
 }
 
 function weightsOf(errors: readonly number[], scale: number): number[] {
