@@ -187,7 +187,7 @@ test("a swarm of the first day follows its peers' course, also after a restart",
   await store.saveSpec({ ...specOf(), name: "fresh" });
   // At a quarter of the peer's size, in the two hours before the wave's steepest rise.
   await seed("fresh", STEPS_PER_DAY - 24, STEPS_PER_DAY, undefined, 0.25);
-  const alone = new SwarmDemand({ ...pick(store), specs: async () => [] });
+  const alone = new SwarmDemand({ ...store, specs: async () => [] });
   const later = NOW_MS + DAY_MS + 60_000;
   const plan = await new SwarmDemand(store).plan("fresh", later);
   assert.equal(plan?.basis, "peers");
@@ -198,10 +198,6 @@ test("a swarm of the first day follows its peers' course, also after a restart",
   // 15.5 sessions more within the hour, of which what is there says nothing. Peers that were never tried yet count for half.
   assert.ok(withPeers > without + 2 && withPeers < 118, `${withPeers} against ${without}`);
 });
-
-function pick({ telemetry, saveLoadForecasts, saveLoadOutcomes }: PostgresStore) {
-  return { telemetry, saveLoadForecasts, saveLoadOutcomes };
-}
 
 test("the first word counts, and rows past their retention go", async () => {
   const told = (madeAtMs: number, median: number): ToldForecast => {
