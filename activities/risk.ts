@@ -10,6 +10,7 @@ import { PATH_METRICS, pathRisks } from "../models/path-risk.ts";
 import type { ScoredEndpoint } from "../models/risk.ts";
 import { newsAmong, scoreIntervalMs, type ToldRisk } from "../models/risk-news.ts";
 import type { DemandForecast } from "../models/scale.ts";
+import { greaterDemand, sessionTrend, sumOfSessions } from "../models/session-trend.ts";
 import type { MemberHealth } from "../models/steering.ts";
 import type { SwarmSpec } from "../models/swarm-spec.ts";
 import type { Point } from "../models/trend.ts";
@@ -59,11 +60,7 @@ async function watchRisks(deps: ActivityDeps, models: Models, input: RiskWatchIn
       continue;
     }
     const scores = newsAmong(await scoreAll(deps, models, spec, Date.now()), told, spec.foresight);
-    const demand = demandNews(
-      await models.demand.forecast(swarm, Date.now(), () => measuredLaunchMs(deps.store, swarm)),
-      input.toldDemand,
-      spec,
-    );
+    const demand = demandNews(await demandOf(deps, models.demand, spec), input.toldDemand, spec);
     if (scores.length > 0 || demand !== undefined) {
       await deps.store.saveRiskScores(swarm, scores);
       return { scores, demand };
@@ -71,6 +68,18 @@ async function watchRisks(deps: ActivityDeps, models: Models, input: RiskWatchIn
     await pause(scoreIntervalMs(spec.foresight));
   }
   return { scores: [] };
+}
+
+/** By the course of the days, or by the last minutes, whichever asks for more. */
+async function demandOf(deps: ActivityDeps, demand: SwarmDemand, spec: SwarmSpec): Promise<DemandForecast | undefined> {
+  const { windowMs } = spec.foresight;
+  const nowMs = Date.now();
+  const launchMs = () => measuredLaunchMs(deps.store, spec.name);
+  const window = await deps.telemetry.window(spec.name, { sinceMs: nowMs - windowMs, metrics: ["sessions"] });
+  const points = sumOfSessions(Object.keys(window.endpoints).map((endpoint) => pointsOf(window, endpoint)["sessions"] ?? []));
+  const grows = sessionTrend(points, windowMs, windowMs) !== undefined;
+  const trend = grows ? sessionTrend(points, windowMs, await launchMs()) : undefined;
+  return greaterDemand(await demand.forecast(spec.name, nowMs, launchMs), trend);
 }
 
 /** Another forecast than the one that was told, or one that would grow stale. */

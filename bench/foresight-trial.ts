@@ -1,6 +1,6 @@
 /**
  * One fault that builds up, from its injection to some time after the machine has failed, under one mode of the swarm: who acted when,
- * and what the clients felt.
+ * and what the clients felt. Or nothing at all, for long.
  */
 import { setTimeout as delay } from "node:timers/promises";
 import type { BuildUpKind } from "../lab/lab-client.ts";
@@ -8,15 +8,16 @@ import { awaitAtRest } from "../lab/open-lab.ts";
 import { awaitWhole, sessionsOf } from "../lab/trial.ts";
 import type { SessionState } from "../models/session.ts";
 import { awaitFullService } from "./at-rest.ts";
-import { type AutomaticStep, type Look, lostBetween, type SpanCost, watchSpan } from "./span.ts";
+import { spreadEvenly } from "./even-spread.ts";
+import { type Look, lostBetween, type SpanCost, watchSpan } from "./span.ts";
 import type { BenchLab } from "./with-lab.ts";
 
 /** Reactive: `foresight.mode` of the swarm file is `off`. Foresight: `act`. */
 export type Mode = "reactive" | "foresight";
 
-export interface TrialPlan {
+export interface FaultPlan {
   readonly kind: BuildUpKind;
-  /** Which of the endpoints that hold sessions, 0..1 in the order from the busiest to the idlest. */
+  /** Which of the endpoints, 0..1 in the order of their names. */
   readonly place: number;
   readonly buildUpSeconds: number;
 }
@@ -24,8 +25,8 @@ export interface TrialPlan {
 /** What a span under one mode adds to the figures; a quiet span has no fault. */
 export interface Outcome extends SpanCost {
   readonly mode: Mode;
-  readonly kind: BuildUpKind | "quiet";
-  /** Sessions on the endpoint when the fault began. */
+  readonly kind: BuildUpKind | "session-growth" | "quiet";
+  /** Sessions on the endpoint when the fault began; of growth all that there were. */
   readonly sessionsAtRisk: number;
   /** All of them had left the endpoint before any of them was impaired, or the failure time if that was earlier. */
   readonly actedBeforeImpact: boolean;
@@ -33,10 +34,8 @@ export interface Outcome extends SpanCost {
   readonly actedBeforeFirstLoss: boolean;
   /** From the first automatic step on that endpoint to the stated failure time; negative: after it. Undefined: there was none. */
   readonly leadSeconds: number | undefined;
-  /** Drains, by automation, of endpoints without a fault. */
-  readonly falseActions: number;
-  /** Of these, those on the strength of a prediction. */
-  readonly falsePredictions: number;
+  /** The endpoint that is broken: what automation does to others, it does for nothing. */
+  readonly faulty: string | undefined;
 }
 
 export interface Size {
@@ -46,42 +45,50 @@ export interface Size {
 }
 
 /** Long enough for the reactive way to finish, and the same for both modes, so that machine hours compare. */
-const AFTERMATH_MS = 15_000;
+export const AFTERMATH_MS = 15_000;
 /** What the launches of the trial before leave behind has passed. */
 const REST_MS = 10_000;
+/** A look counts some dozens of packets of each client, so that a single one lost is less than what is called degraded. */
+export const LOOK_MS = 1_000;
+const QUIET_LOOK_MS = 5_000;
 
-export async function playTrial(lab: BenchLab, mode: Mode, plan: TrialPlan, size: Size): Promise<Outcome> {
+export async function playTrial(lab: BenchLab, mode: Mode, plan: FaultPlan, size: Size): Promise<Outcome> {
   const { open, running } = lab;
   await beginFresh(lab, size);
   const endpoint = await endpointAt(lab, plan.place);
   const held = await sessionsOf(open.balancer, endpoint);
   await open.lab.resetTraffic();
   const fault = await open.lab.inject(plan.kind, endpoint, { buildUpSeconds: plan.buildUpSeconds });
-  const failsAtMs = fault.failsAtMs ?? fault.atMs;
-  const seen = new Seen(held, running.spec.thresholds.lossDegraded);
-  const cost = await watchSpan(open, failsAtMs + AFTERMATH_MS, async (look) => {
-    seen.note(look, (await sessionsOf(open.balancer, endpoint)).length);
-  });
-  // Its machine may be gone, and its fault with it.
-  await open.lab.heal(endpoint).catch(() => undefined);
-  const own = cost.steps.filter((step) => step.endpoint === endpoint);
-  return {
-    ...cost,
-    mode,
-    kind: plan.kind,
-    sessionsAtRisk: held.length,
-    actedBeforeImpact: seen.leftAtMs <= Math.min(seen.impairedAtMs, failsAtMs),
-    actedBeforeFirstLoss: seen.leftAtMs <= Math.min(seen.firstLossAtMs, failsAtMs),
-    leadSeconds: own[0] === undefined ? undefined : (failsAtMs - own[0].atMs) / 1_000,
-    ...falseDrains(cost.steps.filter((step) => step.endpoint !== endpoint)),
-  };
+  try {
+    const failsAtMs = fault.failsAtMs ?? fault.atMs;
+    const seen = new Seen(held, running.spec.thresholds.lossDegraded);
+    const cost = await watchSpan(open, {
+      untilMs: failsAtMs + AFTERMATH_MS,
+      lookEveryMs: LOOK_MS,
+      onLook: async (look) => seen.note(look, (await sessionsOf(open.balancer, endpoint)).length),
+    });
+    const [first] = cost.steps.filter((step) => step.endpoint === endpoint);
+    return {
+      ...cost,
+      mode,
+      kind: plan.kind,
+      sessionsAtRisk: held.length,
+      actedBeforeImpact: seen.leftAtMs <= Math.min(seen.impairedAtMs, failsAtMs),
+      actedBeforeFirstLoss: seen.leftAtMs <= Math.min(seen.firstLossAtMs, failsAtMs),
+      leadSeconds: first === undefined ? undefined : (failsAtMs - first.atMs) / 1_000,
+      faulty: endpoint,
+    };
+  } finally {
+    // Its machine may be gone, and its fault with it.
+    await open.lab.heal(endpoint).catch(() => undefined);
+  }
 }
 
-/** Nothing happens: whatever automation drains is drained for nothing. */
+/** Nothing happens: whatever automation does is done for nothing. */
 export async function playQuiet(lab: BenchLab, mode: Mode, seconds: number, size: Size): Promise<Outcome> {
   await beginFresh(lab, size);
   await lab.open.lab.resetTraffic();
-  const cost = await watchSpan(lab.open, Date.now() + seconds * 1_000, async () => undefined);
+  const cost = await watchSpan(lab.open, { untilMs: Date.now() + seconds * 1_000, lookEveryMs: QUIET_LOOK_MS });
   return {
     ...cost,
     mode,
@@ -90,29 +97,26 @@ export async function playQuiet(lab: BenchLab, mode: Mode, seconds: number, size
     actedBeforeImpact: false,
     actedBeforeFirstLoss: false,
     leadSeconds: undefined,
-    ...falseDrains(cost.steps),
+    faulty: undefined,
   };
 }
 
-function falseDrains(onOthers: readonly AutomaticStep[]): Pick<Outcome, "falseActions" | "falsePredictions"> {
-  const drains = onOthers.filter(({ kind }) => kind === "drain");
-  return { falseActions: drains.length, falsePredictions: drains.filter(({ predicted }) => predicted).length };
-}
-
-async function beginFresh({ open, running }: BenchLab, { endpoints, ghosts, sessions }: Size): Promise<void> {
+/** Every endpoint serves at full weight, all hold as many sessions, and nothing has happened for a while. */
+export async function beginFresh({ open, running }: BenchLab, { endpoints, ghosts, sessions }: Size): Promise<void> {
+  const fullService = { weight: running.spec.endpoints.weight, sessions };
   await awaitWhole(open, { count: endpoints, ghosts });
   await awaitAtRest(open);
-  await awaitFullService(open, { weight: running.spec.endpoints.weight, sessions });
+  await awaitFullService(open, fullService);
+  await spreadEvenly(open);
   await delay(REST_MS);
   await awaitWhole(open, { count: endpoints, ghosts });
+  await awaitFullService(open, fullService);
 }
 
 async function endpointAt({ open }: BenchLab, place: number): Promise<string> {
-  const counts = new Map<string, number>();
-  for (const { endpoint } of await open.balancer.sessions()) counts.set(endpoint, (counts.get(endpoint) ?? 0) + 1);
-  const ranked = [...counts].toSorted(([one, many], [other, more]) => more - many || one.localeCompare(other));
-  const [endpoint] = ranked[Math.floor(place * ranked.length)] ?? [];
-  if (endpoint === undefined) throw new Error("no endpoint holds a session");
+  const names = (await open.balancer.health()).map(({ endpoint }) => endpoint).toSorted((a, b) => a.localeCompare(b));
+  const endpoint = names[Math.floor(place * names.length)];
+  if (endpoint === undefined) throw new Error("the balancer has no member");
   return endpoint;
 }
 

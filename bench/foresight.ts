@@ -1,12 +1,15 @@
 /**
- * What foresight is worth: the same faults that build up, on real machines under traffic, once with a swarm that only reacts and once
- * with one that acts on predictions, in turns on one lab. And what it costs: machine hours, and drains for nothing in quiet times.
+ * What foresight is worth: faults that build up on a real WireGuard swarm, each played twice, by a swarm that only reacts and by one that
+ * acts on predictions as well, in one lab and in turns. And what either does when nothing is wrong.
  */
-import { BUILD_UP_KINDS } from "../lab/lab-client.ts";
-import { quantile } from "../lab/measure.ts";
+import { messageOf } from "../models/errors.ts";
+import { LIMITS } from "../models/limits.ts";
 import { seededRandom } from "../models/random.ts";
-import { type Mode, type Outcome, playQuiet, playTrial, type Size, type TrialPlan } from "./foresight-trial.ts";
+import { type ByMode, byMode, inWords, type ModeFigures, ratio } from "./foresight-figures.ts";
+import { type FaultPlan, type Mode, type Outcome, playQuiet, playTrial, type Size } from "./foresight-trial.ts";
+import { type GrowthPlan, playGrowth } from "./growth-trial.ts";
 import { dealer } from "./random.ts";
+import { TRIAL_KINDS, type TrialKind } from "./trial-kinds.ts";
 import { type BenchLab, machine, withLab } from "./with-lab.ts";
 
 export interface ForesightOptions {
@@ -16,36 +19,13 @@ export interface ForesightOptions {
   readonly buildUpSeconds: number;
   /** Of each mode, without a fault. */
   readonly quietSeconds: number;
+  readonly endpoints: number;
+  /** On each endpoint. */
+  readonly sessionsPerEndpoint: number;
+  /** Numbered packets of each session and direction. */
+  readonly packetsPerSecond: number;
+  readonly kinds: readonly [TrialKind, ...TrialKind[]];
   readonly onProgress: (text: string) => void;
-}
-
-export interface ModeFigures {
-  readonly faults: number;
-  /** Summed over the faults. */
-  readonly sessionsAtRisk: number;
-  /**
-   * Faults before whose impact every session had left the endpoint. The impact is the first moment at which a client of that endpoint
-   * loses the share of its packets that the swarm file calls degraded, or the stated failure time, whichever is first.
-   */
-  readonly actedBeforeImpact: number;
-  /** The same with the first lost packet for the impact, whatever lost it. */
-  readonly actedBeforeFirstLoss: number;
-  /** Drains, by automation, of endpoints without a fault. */
-  readonly falseActions: number;
-  /** Of these, those on the strength of a prediction; the others react to what is measured, as they do under both modes. */
-  readonly falsePredictions: number;
-  /** From the first automatic step on the endpoint (drain or less weight) to the stated failure time; of faults that had one. */
-  readonly leadSecondsP50: number | undefined;
-  readonly packetsSent: number;
-  readonly packetsLost: number;
-  /** Packets lost over the rate of packets, summed over clients and directions, halved: what clients were without service. */
-  readonly interruptionSeconds: number;
-  /** Over the sessions at risk: how many are there by the time of a fault is chance. */
-  readonly interruptionSecondsPerSession: number | undefined;
-  readonly tcpBroken: number;
-  /** Machines that ran (not suspended) times hours; of these the balancer's members. Over the spans that were measured. */
-  readonly capacityHours: number;
-  readonly endpointHours: number;
 }
 
 export interface ForesightFigures {
@@ -54,8 +34,10 @@ export interface ForesightFigures {
   readonly trials: number;
   readonly buildUpSeconds: number;
   readonly quietSeconds: number;
+  readonly endpoints: number;
+  readonly sessionsPerEndpoint: number;
   /** With the quiet spans as a kind of their own. */
-  readonly byKind: Readonly<Record<string, Readonly<Record<Mode, ModeFigures>>>>;
+  readonly byKind: Readonly<Record<string, ByMode>>;
   readonly reactive: ModeFigures;
   readonly foresight: ModeFigures;
   /** Foresight over reactive, of each session at risk; undefined where the latter is nothing. */
@@ -64,107 +46,159 @@ export interface ForesightFigures {
   readonly capacityRatio: number | undefined;
   /** Of foresight; drains that react to what is measured are not its own. */
   readonly falsePredictionsIn50EndpointHours: number;
+  /** Spans that could not be measured and were begun again; those that never could be are in neither mode's figures. */
+  readonly repeated: readonly string[];
+  readonly leftOut: readonly string[];
 }
 
-const SIZE: Size & { clients: number; packetsPerSecond: number } = {
-  clients: 6,
-  sessions: 6,
-  endpoints: 3,
-  ghosts: 1,
-  packetsPerSecond: 100,
-};
+/** One plan is a span under each mode. */
+type Plan = FaultPlan | GrowthPlan | { readonly kind: "quiet"; readonly seconds: number };
+
 const MODES: readonly Mode[] = ["reactive", "foresight"];
+/** Client hosts that sessions share; each is a process that sends and counts. */
+const CLIENT_HOSTS = [3, 2, 1] as const;
+/** Enough for its packets to show that the download goes on, and few beside the numbered ones. */
+const TCP_BYTES_PER_SECOND = 5_000;
+/** Growth: what one endpoint carries, as a multiple of what it carries at first, and how far beyond all of it the load grows. */
+const GROWTH = { capacityFactor: 2, beyond: 1.25, endpointsFactor: 2 } as const;
+/** Beside a numbered packet: what the download needs in a second (data, or its acknowledgements), and the probes of an endpoint. */
+const TCP_PACKETS_PER_SECOND = 10;
+const PROBE_PACKETS_PER_SECOND = 20;
 
 export async function benchForesight(options: ForesightOptions): Promise<ForesightFigures> {
-  const { trials, seed, buildUpSeconds, quietSeconds, onProgress } = options;
-  const plans = plansOf(options);
-  return await withLab({ ...SIZE, spec: { foresight: { mode: "off" } }, onProgress }, async (lab) => {
-    const outcomes: Outcome[] = [];
-    const play = async (mode: Mode, what: string, one: () => Promise<Outcome>) => {
-      await setMode(lab, mode);
-      const outcome = await one();
-      outcomes.push(outcome);
-      onProgress(`${what}, ${mode}: ${inWords(outcome)}`);
-      for (const { endpoint, kind, text } of outcome.steps) onProgress(`    ${kind} of ${endpoint}: ${text}`);
-    };
-    for (const mode of quietSeconds > 0 ? MODES : []) await play(mode, "quiet", () => playQuiet(lab, mode, quietSeconds, SIZE));
-    for (const [at, plan] of plans.entries()) {
+  const { trials, seed, buildUpSeconds, quietSeconds, endpoints, sessionsPerEndpoint, packetsPerSecond, onProgress } = options;
+  const size: Size = { endpoints, sessions: endpoints * sessionsPerEndpoint, ghosts: 1 };
+  const outcomes: Outcome[] = [];
+  const repeated: string[] = [];
+  const leftOut: string[] = [];
+  await withLab({ ...labOf(options, size), onProgress }, async (lab) => {
+    for (const [at, plan] of plansOf(options, size).entries()) {
+      const what = plan.kind === "quiet" ? "quiet" : `${at} of ${trials}, ${plan.kind}`;
+      const tellRepeat = (reason: string) => {
+        repeated.push(`${what}: ${reason}`);
+        onProgress(`${what} could not be measured and is begun again: ${reason}`);
+      };
       // Neither mode always comes first.
-      for (const mode of at % 2 === 0 ? MODES : MODES.toReversed())
-        await play(mode, `${at + 1} of ${trials}, ${plan.kind}`, () => playTrial(lab, mode, plan, SIZE));
+      const pair = await playPair(lab, plan, size, {
+        modes: at % 2 === 0 ? MODES : MODES.toReversed(),
+        tellRepeat,
+        onProgress,
+      });
+      if (pair === undefined) leftOut.push(what);
+      else outcomes.push(...pair);
     }
-    const { reactive, foresight } = byMode(outcomes);
-    return {
-      machine: machine(),
-      seed,
-      trials,
-      buildUpSeconds,
-      quietSeconds,
-      byKind: Object.fromEntries(
-        [...BUILD_UP_KINDS, "quiet"].map((kind) => [kind, byMode(outcomes.filter((one) => one.kind === kind))]),
-      ),
-      reactive,
-      foresight,
-      interruptionRatio: ratio(foresight.interruptionSecondsPerSession, reactive.interruptionSecondsPerSession),
-      capacityRatio: ratio(foresight.capacityHours, reactive.capacityHours),
-      falsePredictionsIn50EndpointHours: (foresight.falsePredictions / foresight.endpointHours) * 50,
-    };
   });
+  const { reactive, foresight } = byMode(outcomes, packetsPerSecond);
+  const kinds = [...TRIAL_KINDS, "quiet"].filter((kind) => outcomes.some((one) => one.kind === kind));
+  const ofKind = (kind: string) =>
+    byMode(
+      outcomes.filter((one) => one.kind === kind),
+      packetsPerSecond,
+    );
+  return {
+    machine: machine(),
+    seed,
+    trials,
+    buildUpSeconds,
+    quietSeconds,
+    endpoints,
+    sessionsPerEndpoint,
+    byKind: Object.fromEntries(kinds.map((kind) => [kind, ofKind(kind)])),
+    reactive,
+    foresight,
+    interruptionRatio: ratio(foresight.interruptionSecondsPerSession, reactive.interruptionSecondsPerSession),
+    capacityRatio: ratio(foresight.capacityHours, reactive.capacityHours),
+    falsePredictionsIn50EndpointHours: (ratio(foresight.falsePredictions, foresight.endpointHours) ?? 0) * 50,
+    repeated,
+    leftOut,
+  };
 }
 
-/** Both modes play the same sequence. */
-function plansOf({ trials, seed, buildUpSeconds }: ForesightOptions): readonly TrialPlan[] {
+interface PairOptions {
+  readonly modes: readonly Mode[];
+  readonly tellRepeat: (reason: string) => void;
+  readonly onProgress: (text: string) => void;
+}
+
+/** The same under both modes; undefined when one of them could not be measured, so that neither counts. */
+async function playPair(
+  lab: BenchLab,
+  plan: Plan,
+  size: Size,
+  { modes, tellRepeat, onProgress }: PairOptions,
+): Promise<readonly Outcome[] | undefined> {
+  const pair: Outcome[] = [];
+  for (const mode of modes) {
+    await setMode(lab, mode);
+    const outcome = await attempted(() => play(lab, mode, plan, size), tellRepeat);
+    if (outcome === undefined) return undefined;
+    pair.push(outcome);
+    onProgress(`${plan.kind}, ${mode}: ${inWords(outcome)}`);
+    for (const { endpoint, kind, text } of outcome.steps) onProgress(`    ${kind} of ${endpoint}: ${text}`);
+  }
+  return pair;
+}
+
+/** A busy machine may keep a swarm from coming to rest, or a counter from being read in time: that says nothing of either mode. */
+async function attempted<T>(work: () => Promise<T>, tellRepeat: (reason: string) => void): Promise<T | undefined> {
+  for (let attempt = 1; attempt <= LIMITS.bench.attemptsMax; attempt += 1) {
+    try {
+      return await work();
+    } catch (thrown) {
+      tellRepeat(messageOf(thrown));
+    }
+  }
+  return undefined;
+}
+
+function play(lab: BenchLab, mode: Mode, plan: Plan, size: Size): Promise<Outcome> {
+  if (plan.kind === "quiet") return playQuiet(lab, mode, plan.seconds, size);
+  return plan.kind === "session-growth" ? playGrowth(lab, mode, plan, size) : playTrial(lab, mode, plan, size);
+}
+
+/** Both modes play the same sequence; the quiet comes first. */
+function plansOf({ trials, seed, buildUpSeconds, quietSeconds, kinds }: ForesightOptions, size: Size): readonly Plan[] {
   const random = seededRandom(seed);
-  const deal = dealer(BUILD_UP_KINDS, random);
-  return Array.from({ length: trials }, () => ({ kind: deal(), place: random(), buildUpSeconds }));
+  const deal = dealer(kinds, random);
+  const faults = Array.from({ length: trials }, (): Plan => {
+    const kind = deal();
+    const place = random();
+    return kind === "session-growth"
+      ? { kind, sessions: growthOf(size).sessions, buildUpSeconds }
+      : { kind, place, buildUpSeconds };
+  });
+  return quietSeconds > 0 ? [{ kind: "quiet", seconds: quietSeconds }, ...faults] : faults;
+}
+
+function growthOf({ endpoints, sessions }: Size): { readonly capacitySessions: number; readonly sessions: number } {
+  const capacitySessions = Math.ceil((sessions / endpoints) * GROWTH.capacityFactor);
+  return { capacitySessions, sessions: Math.ceil(endpoints * capacitySessions * GROWTH.beyond) - sessions };
+}
+
+/** Where sessions grow, machines carry no more than is stated of them, and the swarm may grow as well. */
+function labOf({ kinds, trials, packetsPerSecond }: ForesightOptions, size: Size) {
+  const { endpoints, ghosts, sessions } = size;
+  const lab = {
+    endpoints,
+    ghosts,
+    sessions,
+    clients: CLIENT_HOSTS.find((hosts) => sessions % hosts === 0) ?? 1,
+    packetsPerSecond,
+    tcpBytesPerSecond: TCP_BYTES_PER_SECOND,
+    spec: { foresight: { mode: "off" as const } },
+  };
+  if (trials === 0 || !kinds.includes("session-growth")) return lab;
+  const { capacitySessions, sessions: spareSessions } = growthOf(size);
+  return {
+    ...lab,
+    spareSessions,
+    packetAllowancePerSecond: capacitySessions * (packetsPerSecond + TCP_PACKETS_PER_SECOND) + PROBE_PACKETS_PER_SECOND,
+    spec: { ...lab.spec, endpoints: { capacitySessions, countMax: endpoints * GROWTH.endpointsFactor } },
+  };
 }
 
 async function setMode({ open, running }: BenchLab, mode: Mode): Promise<void> {
   const { foresight, ...rest } = running.spec;
   const spec = { ...rest, foresight: { ...foresight, mode: mode === "foresight" ? ("act" as const) : ("off" as const) } };
   await open.temporal.applySwarm({ spec, by: "bench" });
-}
-
-function byMode(outcomes: readonly Outcome[]): Readonly<Record<Mode, ModeFigures>> {
-  const of = (mode: Mode) => figuresOf(outcomes.filter((one) => one.mode === mode));
-  return { reactive: of("reactive"), foresight: of("foresight") };
-}
-
-function figuresOf(outcomes: readonly Outcome[]): ModeFigures {
-  const faults = outcomes.filter(({ kind }) => kind !== "quiet");
-  const sum = (value: (one: Outcome) => number) => outcomes.reduce((total, one) => total + value(one), 0);
-  const count = (is: (one: Outcome) => boolean) => faults.filter(is).length;
-  const leads = faults.flatMap(({ leadSeconds }) => leadSeconds ?? []);
-  const packetsLost = sum((one) => one.packetsLost);
-  const sessionsAtRisk = sum((one) => one.sessionsAtRisk);
-  return {
-    faults: faults.length,
-    sessionsAtRisk,
-    actedBeforeImpact: count((one) => one.actedBeforeImpact),
-    actedBeforeFirstLoss: count((one) => one.actedBeforeFirstLoss),
-    falseActions: sum((one) => one.falseActions),
-    falsePredictions: sum((one) => one.falsePredictions),
-    leadSecondsP50: quantile(leads, 0.5),
-    packetsSent: sum((one) => one.packetsSent),
-    packetsLost,
-    interruptionSeconds: interruptionSeconds(packetsLost),
-    interruptionSecondsPerSession: ratio(interruptionSeconds(packetsLost), sessionsAtRisk),
-    tcpBroken: sum((one) => one.tcpBroken),
-    capacityHours: sum((one) => one.capacityHours),
-    endpointHours: sum((one) => one.endpointHours),
-  };
-}
-
-function interruptionSeconds(packetsLost: number): number {
-  return packetsLost / SIZE.packetsPerSecond / 2;
-}
-
-function ratio(one = 0, other = 0): number | undefined {
-  return other > 0 ? one / other : undefined;
-}
-
-function inWords({ sessionsAtRisk, actedBeforeImpact, leadSeconds, packetsLost, falseActions }: Outcome): string {
-  const lead = leadSeconds === undefined ? "no step on it" : `first step ${leadSeconds.toFixed(1)} s before the failure`;
-  const acted = actedBeforeImpact ? "acted before impact" : "not before impact";
-  return `${sessionsAtRisk} sessions at risk, ${acted}, ${lead}, ${packetsLost} packets lost, ${falseActions} false drains`;
 }

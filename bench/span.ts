@@ -1,17 +1,17 @@
 /**
- * What a span of time cost and needed, seen from outside twice a second: packets the clients lost, machines that ran, endpoints that
- * automation drained or gave less weight, and when.
+ * What a span of time cost and needed, seen from outside: packets the clients lost, machines that ran, endpoints that automation
+ * drained, gave less weight, ejected or added, and when.
  */
 import { setTimeout as delay } from "node:timers/promises";
 import type { AuditRow } from "../drivers/ports.ts";
 import type { ClientTraffic, LabTraffic } from "../lab/lab-client.ts";
 import { type Felt, felt } from "../lab/measure.ts";
 import type { OpenLab } from "../lab/open-lab.ts";
-import { settledTraffic } from "../lab/trial.ts";
+import { lastEventSeq, settledTraffic } from "../lab/trial.ts";
+import { runIdOf } from "../models/decision.ts";
 import { FAILS_WITHIN } from "../models/foresight.ts";
 import { LIMITS } from "../models/limits.ts";
-
-const SAMPLE_MS = 500;
+import type { MemberHealth } from "../models/steering.ts";
 
 export interface SpanCost extends Felt {
   /** Machines that run (not suspended) times hours, and of these the members of the balancer. */
@@ -21,10 +21,10 @@ export interface SpanCost extends Felt {
   readonly steps: readonly AutomaticStep[];
 }
 
-/** Automation takes an endpoint out of service, or part of its load away. */
+/** Automation takes an endpoint out of service or part of its load away, or brings another one. */
 export interface AutomaticStep {
   readonly endpoint: string;
-  readonly kind: "drain" | "less-weight";
+  readonly kind: "drain" | "less-weight" | "ejection" | "more-endpoints";
   /** Unix milliseconds. */
   readonly atMs: number;
   /** Its reason is what is expected, not what is measured. */
@@ -38,15 +38,24 @@ export interface Look {
   readonly atMs: number;
   readonly before: LabTraffic;
   readonly after: LabTraffic;
+  readonly members: readonly MemberHealth[];
 }
 
-/** Watches until `untilMs` (Unix milliseconds). The counters begin at zero with it. */
-export async function watchSpan(open: OpenLab, untilMs: number, onLook: (look: Look) => Promise<void>): Promise<SpanCost> {
-  const firstSeq = await lastAuditSeq(open);
+export interface SpanOptions {
+  /** Unix milliseconds. */
+  readonly untilMs: number;
+  readonly lookEveryMs: number;
+  readonly onLook?: (look: Look) => Promise<void>;
+}
+
+/** Watches until the time is up. The counters begin at zero with it. */
+export async function watchSpan(open: OpenLab, { untilMs, lookEveryMs, onLook }: SpanOptions): Promise<SpanCost> {
+  const firstSeq = (await auditRows(open, 0)).at(-1)?.seq ?? 0;
+  const firstEvent = await lastEventSeq(open.balancer);
   let before = await open.lab.traffic();
   let [capacityMs, endpointMs, lastMs] = [0, 0, Date.now()];
   while (Date.now() < untilMs) {
-    await delay(Math.min(SAMPLE_MS, Math.max(1, untilMs - Date.now())));
+    await delay(Math.min(lookEveryMs, Math.max(1, untilMs - Date.now())));
     const [machines, members, traffic] = await Promise.all([
       open.hypervisor.list(open.swarm),
       open.balancer.health(),
@@ -57,13 +66,17 @@ export async function watchSpan(open: OpenLab, untilMs: number, onLook: (look: L
     capacityMs += running.size * (nowMs - lastMs);
     endpointMs += members.filter(({ endpoint }) => running.has(endpoint)).length * (nowMs - lastMs);
     lastMs = nowMs;
-    await onLook({ atMs: nowMs, before, after: traffic });
+    await onLook?.({ atMs: nowMs, before, after: traffic, members });
     before = traffic;
   }
   const cost = felt(await settledTraffic(open.lab));
-  const rows = await open.store.auditTrail({ swarm: open.swarm, afterSeq: firstSeq, limit: LIMITS.story.newsRowsMax });
-  const steps = rows.flatMap((row) => stepOf(row) ?? []);
-  return { ...cost, capacityHours: capacityMs / MS_PER_HOUR, endpointHours: endpointMs / MS_PER_HOUR, steps };
+  const steps = [...(await auditRows(open, firstSeq)).flatMap(stepsOf), ...(await ejections(open, firstEvent))];
+  return {
+    ...cost,
+    capacityHours: capacityMs / MS_PER_HOUR,
+    endpointHours: endpointMs / MS_PER_HOUR,
+    steps: steps.toSorted((one, other) => one.atMs - other.atMs),
+  };
 }
 
 /** Packets that the client lost of those sent between two looks, both directions together, and their share. */
@@ -78,19 +91,45 @@ export function lostBetween({ before, after }: Look, publicKey: string): { lost:
 
 const MS_PER_HOUR = 3_600_000;
 
-async function lastAuditSeq(open: OpenLab): Promise<number> {
-  return (await open.store.auditTrail({ swarm: open.swarm, limit: 1 })).at(-1)?.seq ?? 0;
+/** All of them after this one, however many. */
+async function auditRows({ store, swarm }: OpenLab, afterSeq: number): Promise<readonly AuditRow[]> {
+  const limit = LIMITS.story.newsRowsMax;
+  const rows: AuditRow[] = [];
+  for (;;) {
+    const next = await store.auditTrail({ swarm, afterSeq: rows.at(-1)?.seq ?? afterSeq, limit });
+    rows.push(...next);
+    if (next.length < limit) return rows;
+  }
 }
 
 /** A weight that a replacement gets after it has joined, or that is raised again, is no such step. */
-function stepOf({ action, endpoint, atMs, text, details, workflowId = "" }: AuditRow): AutomaticStep | undefined {
-  if (endpoint === undefined) return undefined;
-  const predicted = text.includes(FAILS_WITHIN);
-  if (action === "drain") return { endpoint, kind: "drain", atMs, predicted, text };
+export function stepsOf(row: AuditRow): readonly AutomaticStep[] {
+  const { action, endpoint, atMs, text, details, swarm, workflowId = "" } = row;
+  if (endpoint === undefined) return [];
+  const step = (kind: AutomaticStep["kind"]) => [{ endpoint, kind, atMs, predicted: text.includes(FAILS_WITHIN), text }];
+  if (action === "drain") return step("drain");
+  if (workflowId === runIdOf(swarm, "add", undefined) && OBTAINED.includes(action)) return step("more-endpoints");
   const weight = (details as { weight?: unknown }).weight;
   const isLess =
     action === "set weight" && workflowId.startsWith("swarm/") && typeof weight === "number" && weight < FULL_WEIGHT;
-  return isLess ? { endpoint, kind: "less-weight", atMs, predicted, text } : undefined;
+  return isLess ? step("less-weight") : [];
+}
+
+/** How a machine is obtained, as the audit trail calls it. */
+const OBTAINED = ["launch a machine", "wake the ghost"];
+
+async function ejections({ balancer }: OpenLab, afterSeq: number): Promise<readonly AutomaticStep[]> {
+  const steps: AutomaticStep[] = [];
+  let after = afterSeq;
+  for (;;) {
+    const events = await balancer.events({ after, waitMs: 0 });
+    const last = events.at(-1);
+    if (last === undefined) return steps;
+    after = last.seq;
+    for (const { kind, endpoint, atMs, text } of events)
+      if (kind === "ejected" && endpoint !== undefined)
+        steps.push({ endpoint, kind: "ejection", atMs, predicted: false, text });
+  }
 }
 
 const FULL_WEIGHT = 100;

@@ -16,6 +16,9 @@ export interface BenchLabOptions {
   readonly endpoints: number;
   readonly ghosts: number;
   readonly packetsPerSecond: number;
+  readonly tcpBytesPerSecond?: number;
+  readonly spareSessions?: number;
+  readonly packetAllowancePerSecond?: number;
   readonly spec: SpecOverrides;
   readonly onProgress: (text: string) => void;
 }

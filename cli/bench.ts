@@ -1,6 +1,22 @@
 /** `foreshift bench`: measures what Foreshift promises, on a lab of its own, and prints JSON. */
 import { type Command, InvalidArgumentError } from "commander";
+import { TRIAL_KINDS, type TrialKind } from "../bench/trial-kinds.ts";
 import { LIMITS } from "../models/limits.ts";
+
+interface ForesightArguments {
+  readonly trials: number;
+  readonly seed: number;
+  readonly buildUp: number;
+  readonly quiet: number;
+  readonly endpoints: number;
+  readonly sessions: number;
+  readonly pps: number;
+  readonly kinds: readonly [TrialKind, ...TrialKind[]];
+}
+
+/** A ghost and a replacement find room beside them. */
+const ENDPOINTS_MAX = LIMITS.lab.endpointsMax - 4;
+const SESSIONS_PER_ENDPOINT_MAX = 20;
 
 export function register(program: Command): void {
   const bench = program.command("bench").description("measure what Foreshift promises");
@@ -45,14 +61,24 @@ export function register(program: Command): void {
     .option(
       "--build-up <seconds>",
       "from a fault's beginning to the machine's failure",
-      buildUp,
+      within(LIMITS.bench.buildUpSecondsMin, LIMITS.lab.faultSecondsMax),
       LIMITS.lab.buildUpSecondsDefault,
     )
     .option("--quiet <seconds>", "without a fault, under each of the two", whole, 60)
-    .action(async (options: { trials: number; seed: number; buildUp: number; quiet: number }) => {
+    .option("--endpoints <n>", "endpoints that serve", within(2, ENDPOINTS_MAX), 3)
+    .option("--sessions <n>", "sessions on each endpoint", within(1, SESSIONS_PER_ENDPOINT_MAX), 2)
+    .option(
+      "--pps <n>",
+      "numbered packets a second, for each session and direction",
+      within(1, LIMITS.lab.packetsPerSecondMax),
+      50,
+    )
+    .option("--kinds <list>", `of ${TRIAL_KINDS.join(",")}`, trialKinds, TRIAL_KINDS)
+    .action(async (options: ForesightArguments) => {
       const { benchForesight } = await import("../bench/foresight.ts");
-      const { trials, seed, buildUp: buildUpSeconds, quiet: quietSeconds } = options;
-      show(await benchForesight({ trials, seed, buildUpSeconds, quietSeconds, onProgress }));
+      const { trials, seed, buildUp: buildUpSeconds, quiet: quietSeconds, endpoints, sessions, pps, kinds } = options;
+      const sizes = { endpoints, sessionsPerEndpoint: sessions, packetsPerSecond: pps };
+      show(await benchForesight({ trials, seed, buildUpSeconds, quietSeconds, ...sizes, kinds, onProgress }));
     });
 }
 
@@ -70,9 +96,20 @@ function whole(text: string): number {
   throw new InvalidArgumentError(`Expected a whole number from 0 to ${LIMITS.bench.countMax}.`);
 }
 
-function buildUp(text: string): number {
-  const { buildUpSecondsMin: min } = LIMITS.bench;
-  const value = whole(text);
-  if (value >= min && value <= LIMITS.lab.faultSecondsMax) return value;
-  throw new InvalidArgumentError(`Expected a whole number from ${min} to ${LIMITS.lab.faultSecondsMax}.`);
+function within(min: number, max: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (Number.isInteger(value) && value >= min && value <= max) return value;
+    throw new InvalidArgumentError(`Expected a whole number from ${min} to ${max}.`);
+  };
+}
+
+function trialKinds(text: string): readonly [TrialKind, ...TrialKind[]] {
+  const [first, ...others] = text.split(",").map((name) => {
+    const kind = TRIAL_KINDS.find((known) => known === name.trim());
+    if (kind === undefined) throw new InvalidArgumentError(`Expected some of ${TRIAL_KINDS.join(", ")}, with commas between.`);
+    return kind;
+  });
+  if (first === undefined) throw new InvalidArgumentError("Expected at least one kind.");
+  return [first, ...others];
 }

@@ -31,7 +31,7 @@ export function register(program: Command): void {
       100,
     )
     .option("--foreground", "stay in the foreground until Ctrl-C")
-    .option("--story", "tell the default story: brownout, crash, freeze")
+    .option("--story", "tell the default story: a leak foreseen, brownout, crash, freeze")
     .option("--once", "end after the story; exit code 0 only if every promise held")
     .action(async (options: LabUpOptions, command: Command) => {
       process.exitCode = await labUp({ ...options, json: wantsJson(command) });

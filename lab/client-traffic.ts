@@ -9,7 +9,14 @@ import { DOWNLOAD_PORT, SERVER_INNER, STREAM_PORT_BASE } from "./addresses.ts";
 import { matchesPattern } from "./pattern.ts";
 import { type Received, ReceivedStream } from "./received-stream.ts";
 import { decodePacket, encodePacket, SentStream } from "./sent-stream.ts";
-import { answerParent, mapSessions, type Sent, type TcpCounters, type TrafficConfig } from "./traffic-protocol.ts";
+import {
+  answerParent,
+  mapSessions,
+  type Sent,
+  type TcpCounters,
+  type TrafficConfig,
+  type TrafficSession,
+} from "./traffic-protocol.ts";
 
 const SEND_TICK_MS = 5;
 const CONNECT_TIMEOUT_MS = 2_000;
@@ -82,14 +89,14 @@ class Download {
 interface Session {
   readonly sent: SentStream | undefined;
   readonly received: ReceivedStream;
-  readonly download: Download | undefined;
+  download: Download | undefined;
   readonly send: (sequence: number) => void;
 }
 
 // What is measured is the path, not this process's wait for its turn.
 takeDataPathPriority();
 const config = JSON.parse(process.argv[2] ?? "{}") as TrafficConfig;
-const sessions = new Map(config.sessions.map(({ index, innerAddress }, at) => [index, openSession(index, innerAddress, at)]));
+const sessions = new Map(config.sessions.map((session, at) => [session.index, openSession(session, at)]));
 
 setInterval(() => {
   const nowMs = performance.now();
@@ -107,9 +114,10 @@ answerParent({
     });
     return null;
   },
+  forget: () => null,
 });
 
-function openSession(index: number, innerAddress: string, at: number): Session {
+function openSession({ index, innerAddress, beginsAfterMs = 0 }: TrafficSession, at: number): Session {
   const socket = createSocket("udp4");
   const received = new ReceivedStream(performance.now());
   socket.on("message", (bytes) => {
@@ -119,15 +127,21 @@ function openSession(index: number, innerAddress: string, at: number): Session {
   socket.bind(0, innerAddress);
   const intervalMs = 1_000 / config.packetsPerSecond;
   // Sessions take turns within the interval, so that they do not all send at once.
-  const firstMs = performance.now() + (intervalMs * at) / config.sessions.length;
-  return {
+  const firstMs = performance.now() + beginsAfterMs + (intervalMs * at) / config.sessions.length;
+  const session: Session = {
     sent: config.packetsPerSecond === 0 ? undefined : new SentStream({ intervalMs, firstMs }),
     received,
-    download: config.tcpBytesPerSecond === 0 ? undefined : new Download(innerAddress),
+    download: undefined,
     // An error means that the packet was not sent; it counts as sent, and so as lost.
     send: (sequence) =>
       socket.send(encodePacket({ session: index, sequence }), STREAM_PORT_BASE + index, SERVER_INNER, () => undefined),
   };
+  const beginDownload = () => {
+    session.download = new Download(innerAddress);
+  };
+  // Its first packet is what makes WireGuard shake hands.
+  if (config.tcpBytesPerSecond > 0) setTimeout(beginDownload, beginsAfterMs);
+  return session;
 }
 
 function table<T>(value: (session: Session) => T): Record<number, T> {

@@ -55,6 +55,8 @@ export interface ClientsOptions {
   readonly swarmPublicKey: string;
   /** Sessions in all, and how many share a host. */
   readonly sessions: number;
+  /** Sessions beside these, all on one more host, that send nothing until somebody has them join. */
+  readonly spareSessions?: number;
   readonly sessionsPerHost: number;
   /** Share of the hosts, 0..1, that reach the VIP by IPv6. */
   readonly ipv6Share: number;
@@ -63,6 +65,7 @@ export interface ClientsOptions {
 export class Clients {
   readonly #options: ClientsOptions;
   readonly #entries: readonly Entry[];
+  readonly #spare: Entry | undefined;
 
   constructor(options: ClientsOptions) {
     this.#options = options;
@@ -73,20 +76,39 @@ export class Clients {
       const count = Math.min(options.sessionsPerHost, options.sessions - first);
       return makeEntry(at + 1, first, count, at >= hosts - onIpv6 ? 6 : 4);
     });
+    const { spareSessions = 0, sessions } = options;
+    this.#spare = spareSessions > 0 ? makeEntry(hosts + 1, sessions, spareSessions, 4) : undefined;
   }
 
   get list(): readonly Client[] {
     return this.#entries.map((entry) => entry.client);
   }
 
+  /** The host of the sessions that may join later. */
+  get spare(): Client | undefined {
+    return this.#spare?.client;
+  }
+
+  /** The clients' WireGuard knows of no session any more; the next packet begins one. */
+  async forgetSessions({ name, sessions, family }: Client): Promise<void> {
+    const { swarmPublicKey } = this.#options;
+    const lines = sessions.flatMap(({ device }) => [
+      `wg set ${device} peer ${swarmPublicKey} remove`,
+      `wg set ${device} peer ${swarmPublicKey} endpoint ${this.#endpoint(family)} allowed-ips ${INNER.servers}`,
+    ]);
+    await runScript(lines.join("\n"), name);
+  }
+
   /** Makes the hosts, and brings WireGuard up on them. */
   async build(): Promise<void> {
-    checkInotify(this.#options.sessions);
-    const hosts = this.#entries.map((entry) => entry.client.name);
+    const { sessions, spareSessions = 0 } = this.#options;
+    checkInotify(sessions + spareSessions);
+    const entries = [...this.#entries, ...(this.#spare === undefined ? [] : [this.#spare])];
+    const hosts = entries.map((entry) => entry.client.name);
     await addNamespaces(hosts);
     await ipBatch(hosts.map((host) => `link add ${host} netns edge type veth peer name eth0 netns ${host}`));
     await ipBatch(
-      this.#entries.flatMap(({ client }) => {
+      entries.flatMap(({ client }) => {
         const gateway = clientOuter(client.number, 1);
         return [
           `addr add ${gateway.v4}/24 dev ${client.name}`,
@@ -96,7 +118,7 @@ export class Clients {
       }),
       "edge",
     );
-    for (const entry of this.#entries) await this.#bringUp(entry);
+    for (const entry of entries) await this.#bringUp(entry);
   }
 
   /** Gives a client another outer address and other source ports, as when it changes networks. */
@@ -157,14 +179,17 @@ wg setconf ${device} /dev/stdin <<'END'\n${this.#config(keys[k], client)}\nEND`,
   }
 
   #config(keys: KeyPair | undefined, client: Client): string {
-    const { vip, swarmPublicKey } = this.#options;
-    const endpoint = client.family === 6 && vip.v6 !== undefined ? `[${vip.v6}]:${vip.port}` : `${vip.v4}:${vip.port}`;
     return `[Interface]
 PrivateKey = ${keys?.privateKey ?? ""}
 [Peer]
-PublicKey = ${swarmPublicKey}
-Endpoint = ${endpoint}
+PublicKey = ${this.#options.swarmPublicKey}
+Endpoint = ${this.#endpoint(client.family)}
 AllowedIPs = ${INNER.servers}`;
+  }
+
+  #endpoint(family: 4 | 6): string {
+    const { vip } = this.#options;
+    return family === 6 && vip.v6 !== undefined ? `[${vip.v6}]:${vip.port}` : `${vip.v4}:${vip.port}`;
   }
 }
 

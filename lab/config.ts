@@ -19,6 +19,10 @@ export const LabConfig = z.strictObject({
   /** Client hosts, and WireGuard sessions on each. */
   clients: z.number().int().min(1).max(CLIENT_HOSTS_MAX),
   sessionsPerClient: z.number().int().min(1).max(SESSIONS_PER_HOST_MAX).default(1),
+  /** Sessions that send nothing until they are asked to join (`POST /v1/growth`). */
+  spareSessions: z.number().int().min(0).max(SESSIONS_PER_HOST_MAX).default(0),
+  /** Packets a second that a machine takes from clients, and as many from servers; more are dropped. Absent: as many as it can. */
+  packetAllowancePerSecond: z.number().int().min(1).optional(),
   /** Machines that are launched at start; 0 leaves it to whoever applies the swarm file. */
   endpoints: z.number().int().min(0).max(LIMITS.lab.endpointsMax).default(0),
   ghosts: z.number().int().min(0).max(LIMITS.lab.endpointsMax).default(0),

@@ -17,6 +17,7 @@ import { removeCgroups } from "./cgroups.ts";
 import { Clients } from "./clients.ts";
 import { LabConfig } from "./config.ts";
 import { Faults } from "./faults.ts";
+import { Growth } from "./growth.ts";
 import { Journal } from "./journal.ts";
 import { KeptProcess } from "./kept-process.ts";
 import { Machines } from "./machines.ts";
@@ -58,10 +59,11 @@ await runWorker("lab", async (log) => {
   const faults = new Faults({ machines, vip: config.vip, feed, log });
   await bootFirst(config, machines);
   const traffic = startTraffic(config, clients, log);
+  const growth = new Growth({ clients, traffic, machines, swarm: config.swarm, log });
   const served = await serve({
     socketPath: config.socketPath,
     log,
-    routes: (app) => labRoutes(app, { config, clients, machines, faults, traffic, journal }),
+    routes: (app) => labRoutes(app, { config, clients, machines, faults, growth, traffic, journal }),
   });
   log.info({ event: "lab-up", tookMs: Math.round(performance.now() - startedAtMs), clients: clients.list.length });
   return async () => {
@@ -81,6 +83,7 @@ async function buildClients(config: LabConfig): Promise<Clients> {
     swarmPublicKey: config.swarmPublicKey,
     sessions: config.clients * config.sessionsPerClient,
     sessionsPerHost: config.sessionsPerClient,
+    spareSessions: config.spareSessions,
     ipv6Share: config.ipv6ClientShare,
   });
   await clients.build();
@@ -95,7 +98,8 @@ function startReflex(config: LabConfig): KeptProcess | undefined {
 
 function startTraffic(config: LabConfig, clients: Clients, log: Logger): Traffic {
   const { packetsPerSecond, tcpBytesPerSecond, logDir } = config;
-  return new Traffic({ clients: clients.list, packetsPerSecond, tcpBytesPerSecond, logDir, log });
+  const spare = clients.spare === undefined ? [] : [clients.spare];
+  return new Traffic({ clients: clients.list, spare, packetsPerSecond, tcpBytesPerSecond, logDir, log });
 }
 
 /** The machines that the configuration asks for; the keys name this start of the lab, whose machines are all new. */

@@ -62,6 +62,12 @@ export interface LabTraffic {
   readonly clients: readonly ClientTraffic[];
 }
 
+/** Sessions that join one after the other. */
+export interface GrowthBegun {
+  /** Unix milliseconds at which each of them begins, the first first. */
+  readonly beginsAtMs: readonly number[];
+}
+
 export interface LabDescription {
   readonly vip: { readonly v4: string; readonly v6?: string; readonly port: number };
   readonly peers: readonly Peer[];
@@ -98,6 +104,16 @@ export class LabClient {
 
   faults(): Promise<readonly Fault[]> {
     return this.#http.get("/v1/faults", read);
+  }
+
+  /** So many sessions more, evenly over the time, from a host of their own; they stay until `shrink`. */
+  grow(request: { sessions: number; seconds: number }): Promise<GrowthBegun> {
+    return this.#http.post("/v1/growth", { ...change, body: request });
+  }
+
+  /** The sessions that came by `grow` are gone, at once and everywhere. */
+  async shrink(): Promise<void> {
+    await this.#http.delete("/v1/growth", change);
   }
 
   /** The client changes its outer address and source port. */

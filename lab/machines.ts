@@ -22,6 +22,7 @@ import { writePrivateFile } from "./files.ts";
 import type { Action, Journal } from "./journal.ts";
 import { KeptProcess } from "./kept-process.ts";
 import { processesOf, signalHost } from "./namespace.ts";
+import { setPacketAllowance } from "./packet-allowance.ts";
 import { addMachine, bringLinksUp, removeMachine, TUNNEL } from "./topology.ts";
 
 const AGENT = fileURLToPath(new URL("../workers/agent.ts", import.meta.url));
@@ -153,7 +154,9 @@ export class Machines {
     const number = Number(name.slice("ep-".length));
     let agent: KeptProcess | undefined;
     try {
-      await addMachine(name, number, this.#options.config.vip);
+      const { vip, packetAllowancePerSecond } = this.#options.config;
+      await addMachine(name, number, vip);
+      if (packetAllowancePerSecond !== undefined) await setPacketAllowance(name, packetAllowancePerSecond);
       agent = await this.#startAgent(name, zone);
       await this.#untilTunnelUp(name);
       const entry: Entry = { name, number, zone, createdAtMs: Date.now(), state: "running", agent };

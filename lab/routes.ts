@@ -6,9 +6,10 @@ import { z } from "zod";
 import { LIMITS } from "../models/limits.ts";
 import { parseInput } from "../models/parse.ts";
 import { EndpointName, SwarmName } from "../models/steering.ts";
-import type { Clients } from "./clients.ts";
+import { type Clients, SESSIONS_PER_HOST_MAX } from "./clients.ts";
 import type { LabConfig } from "./config.ts";
 import type { Faults } from "./faults.ts";
+import type { Growth } from "./growth.ts";
 import type { Journal } from "./journal.ts";
 import { FAULT_KINDS, type LabDescription } from "./lab-client.ts";
 import type { Machines } from "./machines.ts";
@@ -19,6 +20,7 @@ export interface LabParts {
   readonly clients: Clients;
   readonly machines: Machines;
   readonly faults: Faults;
+  readonly growth: Growth;
   readonly traffic: Traffic;
   readonly journal: Journal;
 }
@@ -37,6 +39,7 @@ const Injection = z.strictObject({
 export function labRoutes(app: FastifyInstance, parts: LabParts): void {
   hypervisorRoutes(app, parts.machines);
   faultRoutes(app, parts.faults);
+  growthRoutes(app, parts.growth);
   trafficRoutes(app, parts);
   app.get("/v1/journal", () => parts.journal.entries);
 }
@@ -75,10 +78,24 @@ function faultRoutes(app: FastifyInstance, faults: Faults): void {
   });
 }
 
+function growthRoutes(app: FastifyInstance, growth: Growth): void {
+  const Request = z.strictObject({
+    sessions: z.number().int().positive().max(SESSIONS_PER_HOST_MAX),
+    seconds: z.number().nonnegative().max(LIMITS.lab.faultSecondsMax),
+  });
+  app.post("/v1/growth", (request) => growth.begin(parseInput(Request, request.body, "body")));
+  app.delete("/v1/growth", async (_, reply) => {
+    await growth.end();
+    return reply.code(204).send();
+  });
+}
+
 function trafficRoutes(app: FastifyInstance, { config, clients, traffic }: LabParts): void {
   app.get("/v1/lab", (): LabDescription => {
     const { v4, v6, port } = config.vip;
-    const peers = clients.list.flatMap(({ sessions }) => sessions.map(({ peer }) => peer));
+    const peers = [...clients.list, ...(clients.spare === undefined ? [] : [clients.spare])].flatMap(({ sessions }) =>
+      sessions.map(({ peer }) => peer),
+    );
     return { vip: { v4, ...(v6 === undefined ? {} : { v6 }), port }, peers };
   });
   app.get("/v1/traffic", () => traffic.report());

@@ -42,6 +42,13 @@ answerParent({
     mapSessions(base, (first, index) => required(index).received.reset(first, performance.now()));
     return null;
   },
+  forget: ({ sessions: gone }) => {
+    for (const index of gone) {
+      required(index).socket.close();
+      sessions.set(index, openSession(index));
+    }
+    return null;
+  },
 });
 
 function openSession(index: number): Session {

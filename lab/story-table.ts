@@ -11,6 +11,7 @@ const COLUMNS: readonly { readonly title: string; readonly of: (chapter: Chapter
   { title: "TCP broken", of: ({ tcpBroken }) => String(tcpBroken) },
   { title: "detected", of: ({ detectMs }) => milliseconds(detectMs) },
   { title: "recovered", of: ({ recoverMs }) => milliseconds(recoverMs) },
+  { title: "ahead of failure", of: ({ aheadMs }) => milliseconds(aheadMs) },
 ];
 
 /** Lines of the table, of the promises, and of where to read every step. */

@@ -1,6 +1,6 @@
 /**
- * The lab's default story: steady, a brownout, a crash, and a freeze while the crashed one recovers. Ends with what the clients
- * felt, and whether Foreshift kept what it promises.
+ * The lab's default story: steady, a machine that is seen to run out of memory, a brownout, a crash, and a freeze while the crashed one
+ * recovers. Ends with what the clients felt, and whether Foreshift kept what it promises.
  */
 import { LIMITS } from "../models/limits.ts";
 import type { SwarmSpec } from "../models/swarm-spec.ts";
@@ -24,6 +24,8 @@ export interface Chapter extends Felt {
   readonly sessionsMoved: number;
   readonly detectMs: number | undefined;
   readonly recoverMs: number | undefined;
+  /** From the end of the move to the moment at which the machine would have failed; of a fault that was foreseen. */
+  readonly aheadMs?: number | undefined;
 }
 
 export interface Promised {
@@ -52,6 +54,8 @@ export async function tellStory(options: StoryOptions): Promise<StoryResult> {
   const { around, spec, narrator } = options;
   const want = spec.endpoints;
   const steady = await tellSteady(options);
+  const foreseen = await tellForeseen(options);
+  await awaitWhole(around, want);
   const brownout = await tellBrownout(options);
   await awaitWhole(around, want);
   narrator.say("story", `${want.count} endpoints serve and ${want.ghosts} waits; now one crashes`);
@@ -60,8 +64,14 @@ export async function tellStory(options: StoryOptions): Promise<StoryResult> {
   const freeze = await tellLoss(options, "freeze", "all its processes stopped", [crash.endpoint ?? ""]);
   await awaitWhole(around, want);
   narrator.say("story", "the swarm is whole again");
-  const chapters = [steady, brownout, crash, freeze];
-  const promises = [...plannedPromises(steady), ...plannedPromises(brownout), ...lossPromises(crash), ...lossPromises(freeze)];
+  const chapters = [steady, foreseen, brownout, crash, freeze];
+  const promises = [
+    ...plannedPromises(steady),
+    ...foreseenPromises(foreseen),
+    ...plannedPromises(brownout),
+    ...lossPromises(crash),
+    ...lossPromises(freeze),
+  ];
   return { chapters, promises, held: promises.every(({ held }) => held) };
 }
 
@@ -88,6 +98,37 @@ async function tellSteady({ around, narrator, packetsPerSecond }: StoryOptions):
     sessionsMoved: 0,
     detectMs: undefined,
     recoverMs: undefined,
+    ...felt(traffic),
+  };
+}
+
+/** Until it has left or failed, whichever is first. */
+async function tellForeseen({ around, narrator }: StoryOptions): Promise<Chapter> {
+  const endpoint = await busiestEndpoint(around.balancer);
+  const sessions = await sessionsOf(around.balancer, endpoint);
+  await around.lab.resetTraffic();
+  const fault = await around.lab.inject("memory-leak", endpoint);
+  const failsAtMs = fault.failsAtMs ?? fault.atMs;
+  const inSeconds = Math.round((failsAtMs - Date.now()) / 1_000);
+  narrator.say(
+    "story",
+    `a process leaks memory on ${endpoint}, which holds ${sessions.length} sessions: all is well, but in ${inSeconds} s there is none left`,
+  );
+  const leftAtMs = await until(
+    async () => ((await sessionsOf(around.balancer, endpoint)).length === 0 ? Date.now() : undefined),
+    { what: `the sessions of ${endpoint} elsewhere`, timeoutMs: LIMITS.story.phaseTimeoutMs },
+  );
+  await awaitGone(around, endpoint);
+  const traffic = await settledTraffic(around.lab);
+  const aheadMs = failsAtMs - leftAtMs;
+  narrator.say("story", `its sessions had left ${Math.round(aheadMs / 1_000)} s before it would have failed`);
+  return {
+    title: "leak foreseen",
+    endpoint,
+    sessionsMoved: sessions.length,
+    detectMs: undefined,
+    recoverMs: undefined,
+    aheadMs,
     ...felt(traffic),
   };
 }
@@ -129,6 +170,12 @@ async function tellLoss(
   );
   const { sessions, ...rest } = trial;
   return { title: kind, sessionsMoved: sessions, ...rest };
+}
+
+function foreseenPromises(chapter: Chapter): readonly Promised[] {
+  const { title, aheadMs = Number.NEGATIVE_INFINITY } = chapter;
+  const figure = `${(aheadMs / 1_000).toFixed(1)} s before`;
+  return [...plannedPromises(chapter), { promise: `${title}: moved before it failed`, held: aheadMs > 0, figure }];
 }
 
 function plannedPromises(chapter: Chapter): readonly Promised[] {

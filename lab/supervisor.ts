@@ -37,6 +37,12 @@ export interface LabOptions {
   readonly ghosts: number;
   /** Numbered packets a second, for each client and direction. */
   readonly packetsPerSecond: number;
+  /** Of each session's download; unless stated as much as a few can have. */
+  readonly tcpBytesPerSecond?: number;
+  /** Sessions beside these, which join when they are asked to. */
+  readonly spareSessions?: number;
+  /** Packets a second and direction that a machine takes; as many as it can unless stated. */
+  readonly packetAllowancePerSecond?: number;
   readonly paths: Paths;
   readonly spec?: SpecOverrides;
   readonly onProgress: (text: string) => void;
@@ -189,7 +195,9 @@ class Lab implements RunningLab {
 
   /** The process that holds the fleet's namespaces; it starts the reflex, and machines when it is asked to. */
   async #runFleet(key: Provisioned): Promise<void> {
-    const { paths, clients, sessions, packetsPerSecond } = this.#options;
+    const { paths, clients, sessions, packetsPerSecond, spareSessions, packetAllowancePerSecond } = this.#options;
+    const tcpBytesPerSecond =
+      this.#options.tcpBytesPerSecond ?? Math.min(TCP_BYTES_PER_SECOND, Math.ceil(TCP_BYTES_PER_SECOND_IN_ALL / sessions));
     const { sockets } = this.connection;
     const reflexConfigFile = await this.#writeConfig("reflex", {
       socketPath: sockets.reflex,
@@ -207,7 +215,9 @@ class Lab implements RunningLab {
       sessionsPerClient: Math.ceil(sessions / clients),
       ipv6ClientShare: IPV6_CLIENT_SHARE,
       packetsPerSecond,
-      tcpBytesPerSecond: Math.min(TCP_BYTES_PER_SECOND, Math.ceil(TCP_BYTES_PER_SECOND_IN_ALL / sessions)),
+      tcpBytesPerSecond,
+      ...(spareSessions === undefined ? {} : { spareSessions }),
+      ...(packetAllowancePerSecond === undefined ? {} : { packetAllowancePerSecond }),
       reflexConfigFile,
       socketPath: sockets.hypervisor,
       agentSocketDir: join(paths.run, "agents"),

@@ -23,17 +23,27 @@ export type Question =
   | { readonly kind: "received"; readonly upTo: BySession<number> }
   | { readonly kind: "tcp" }
   /** Receivers count from these numbers on, each for the sessions named. */
-  | { readonly kind: "reset"; readonly base: BySession<number> };
+  | { readonly kind: "reset"; readonly base: BySession<number> }
+  /** These sessions' clients are gone: nothing is sent to them, and what comes is counted from the first packet again. */
+  | { readonly kind: "forget"; readonly sessions: readonly number[] };
 
 export interface Answers {
   readonly sent: BySession<Sent>;
   readonly received: BySession<Received>;
   readonly tcp: BySession<TcpCounters>;
   readonly reset: null;
+  readonly forget: null;
+}
+
+export interface TrafficSession {
+  readonly index: number;
+  readonly innerAddress: string;
+  /** After the start of its process; at once unless stated. */
+  readonly beginsAfterMs?: number | undefined;
 }
 
 export interface TrafficConfig {
-  readonly sessions: readonly { readonly index: number; readonly innerAddress: string }[];
+  readonly sessions: readonly TrafficSession[];
   readonly packetsPerSecond: number;
   readonly tcpBytesPerSecond: number;
 }

@@ -2,6 +2,7 @@
  * The lab's traffic as a whole: starts the server's and the clients' processes, and puts what senders and receivers know together.
  */
 import type { ChildProcess } from "node:child_process";
+import { once } from "node:events";
 import { closeSync, openSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -13,13 +14,23 @@ import type { ClientTraffic, LabTraffic, PacketCounters } from "./lab-client.ts"
 import { spawnIn } from "./namespace.ts";
 import type { Received } from "./received-stream.ts";
 import { SAMPLE_MS } from "./sent-stream.ts";
-import { type Answers, type BySession, mapSessions, type Question, type Sent, type TrafficConfig } from "./traffic-protocol.ts";
+import {
+  type Answers,
+  type BySession,
+  mapSessions,
+  type Question,
+  type Sent,
+  type TrafficConfig,
+  type TrafficSession,
+} from "./traffic-protocol.ts";
 
 const SERVER = fileURLToPath(new URL("./server.ts", import.meta.url));
 const CLIENT = fileURLToPath(new URL("./client-traffic.ts", import.meta.url));
 
 export interface TrafficOptions {
   readonly clients: readonly Client[];
+  /** Clients that may join later. */
+  readonly spare: readonly Client[];
   readonly packetsPerSecond: number;
   readonly tcpBytesPerSecond: number;
   readonly logDir: string;
@@ -30,27 +41,33 @@ export interface TrafficOptions {
 const SENT_UNCERTAIN_MS = LIMITS.lab.trafficSettleMs + 2 * SAMPLE_MS;
 
 export class Traffic {
-  readonly #clients: readonly Client[];
+  readonly #options: TrafficOptions;
   readonly #server: TrafficProcess;
-  readonly #senders: readonly TrafficProcess[];
+  readonly #senders: Map<Client, TrafficProcess>;
   /** First packet that counts, by session. */
   #base: { up: BySession<number>; down: BySession<number> };
   #sinceMs = Date.now();
 
   constructor(options: TrafficOptions) {
-    const { packetsPerSecond, tcpBytesPerSecond, logDir, log } = options;
-    const config = (clients: readonly Client[]): TrafficConfig => ({
-      sessions: clients.flatMap(({ sessions }) => sessions.map(({ index, innerAddress }) => ({ index, innerAddress }))),
-      packetsPerSecond,
-      tcpBytesPerSecond,
-    });
-    const logFile = join(logDir, "traffic.log");
-    this.#clients = options.clients;
-    this.#server = new TrafficProcess({ host: "server", file: SERVER, config: config(options.clients), logFile, log });
-    this.#senders = options.clients.map(
-      (client) => new TrafficProcess({ host: client.name, file: CLIENT, config: config([client]), logFile, log }),
-    );
+    this.#options = options;
+    this.#server = this.#start("server", SERVER, [...options.clients, ...options.spare].flatMap(sessionsOf));
+    this.#senders = new Map(options.clients.map((client) => [client, this.#start(client.name, CLIENT, sessionsOf(client))]));
     this.#base = { up: {}, down: {} };
+  }
+
+  /** A spare client joins; each of these sessions of it sends its first packet when its time has come. */
+  join(client: Client, sessions: readonly TrafficSession[]): void {
+    this.#senders.set(client, this.#start(client.name, CLIENT, sessions));
+  }
+
+  /** Its sessions send no more, and nothing is sent to them. */
+  async leave(client: Client): Promise<void> {
+    const sender = this.#senders.get(client);
+    if (sender === undefined) return;
+    this.#senders.delete(client);
+    await sender.stop();
+    await this.#server.ask({ kind: "forget", sessions: client.sessions.map(({ index }) => index) });
+    this.#base = { up: without(this.#base.up, client), down: without(this.#base.down, client) };
   }
 
   async report(): Promise<LabTraffic> {
@@ -66,7 +83,7 @@ export class Traffic {
       this.#askClients((client) => ({ kind: "received", upTo: ofClient(downTo, client) })),
       this.#askClients(() => ({ kind: "tcp" })),
     ]);
-    const clients = this.#clients.flatMap(({ name, sessions }) =>
+    const clients = [...this.#senders.keys()].flatMap(({ name, sessions }) =>
       sessions.map(({ index, innerAddress, peer }): ClientTraffic => {
         return {
           client: name,
@@ -96,11 +113,16 @@ export class Traffic {
     return await Promise.all([this.#askClients(() => ({ kind: "sent" as const })), this.#server.ask({ kind: "sent" })]);
   }
 
+  #start(host: string, file: string, sessions: readonly TrafficSession[]): TrafficProcess {
+    const { packetsPerSecond, tcpBytesPerSecond, logDir, log } = this.#options;
+    const config = { sessions, packetsPerSecond, tcpBytesPerSecond };
+    return new TrafficProcess({ host, file, config, logFile: join(logDir, "traffic.log"), log });
+  }
+
   async #askClients<K extends Question["kind"]>(
     question: (client: Client) => Extract<Question, { kind: K }>,
   ): Promise<NonNullable<Answers[K]>> {
-    const asked = this.#clients.map(async (client, at) => await this.#senders[at]?.ask(question(client)));
-    const answers = await Promise.all(asked);
+    const answers = await Promise.all([...this.#senders].map(([client, sender]) => sender.ask(question(client))));
     return Object.assign({}, ...answers);
   }
 }
@@ -126,6 +148,7 @@ class TrafficProcess {
     });
     this.#child.once("error", (error) => this.#end(error.message));
     this.#child.once("exit", (code, signal) => {
+      if (this.#ended !== undefined) return;
       // It ends by itself with this process alone. It is not begun anew: what it had counted is gone, and figures would hide that.
       const detail = `it ended with ${signal ?? `status ${code}`}; start the lab anew to count again`;
       options.log.error({ event: "traffic-ended", host: options.host, detail });
@@ -149,6 +172,14 @@ class TrafficProcess {
     }
   }
 
+  async stop(): Promise<void> {
+    this.#end("it was ended");
+    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
+    const ended = once(this.#child, "exit");
+    this.#child.kill("SIGKILL");
+    await ended;
+  }
+
   #end(detail: string): void {
     this.#ended ??= detail;
     for (const { reject } of this.#waiting.values()) reject(this.#failure(detail));
@@ -158,6 +189,15 @@ class TrafficProcess {
   #failure(detail: string): ForeshiftError {
     return new ForeshiftError("NOT_READY", { value: `the traffic of ${this.#host}`, detail });
   }
+}
+
+function sessionsOf({ sessions }: Client): readonly TrafficSession[] {
+  return sessions.map(({ index, innerAddress }) => ({ index, innerAddress }));
+}
+
+function without(table: BySession<number>, { sessions }: Client): BySession<number> {
+  const gone = new Set(sessions.map(({ index }) => String(index)));
+  return Object.fromEntries(Object.entries(table).filter(([index]) => !gone.has(index)));
 }
 
 function ofClient<T>(table: BySession<T>, client: Client): BySession<T> {

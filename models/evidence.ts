@@ -43,6 +43,7 @@ const ANSWER_CRITICAL_MS = 500;
 /** Where users feel it: what the swarm file calls degraded for loss and delay, and critical for the machine's resources. */
 const WATCHED: readonly Watched[] = [
   { series: "innerLossShare", resource: "loss", label: "loss through the tunnel", unit: "share", threshold: lossLevel },
+  { series: "carriedLossShare", resource: "loss", label: "loss of what clients are sent", unit: "share", threshold: lossLevel },
   {
     series: "pathLossShare:balancer",
     resource: "loss",

@@ -41,6 +41,9 @@ export const LIMITS = {
     tidyIntervalMs: 1_000,
     /** What the kernel holds is read and compared this often. */
     verifyIntervalMs: 30_000,
+    /** The packets sent to each member are counted this often; a count that takes longer to read is left out. */
+    countIntervalMs: 1_000,
+    countTookMsMax: 60,
     /**
      * A pin that an ejection made, or that is no longer desired, is kept until what was learned of the client before has expired
      * (sessionTimeoutMs) and a session's next handshake (180 s at most) was seen.
@@ -197,7 +200,7 @@ export const LIMITS = {
     clientsMax: 64,
     sessionsMax: 1_000,
     packetsPerSecondMax: 1_000,
-    endpointsMax: 16,
+    endpointsMax: 24,
     commandTimeoutMs: 20_000,
     bootTimeoutMs: 30_000,
     stopTimeoutMs: 5_000,
@@ -400,6 +403,8 @@ export const LIMITS = {
   },
   bench: {
     countMax: 1_000_000,
+    /** A span that could not be measured is begun again, this often in all. */
+    attemptsMax: 3,
     /** In less time nobody could act. */
     buildUpSecondsMin: 5,
   },

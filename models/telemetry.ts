@@ -73,6 +73,8 @@ export const METRICS = {
   innerRttMsP75: roundTripMs,
   innerRttMsMax: roundTripMs,
   innerLossShare: share,
+  /** Of the packets that the router sent to the endpoint for its clients, those that never came to its tunnel. */
+  carriedLossShare: share,
   outerRttMsP50: roundTripMs,
   outerLossShare: share,
   tunnelUp: { unit: "share", min: 0, max: 1 },

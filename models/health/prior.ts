@@ -16,6 +16,7 @@ const MATERIAL: Readonly<Record<string, number>> = {
 /** By name, where the unit's is too coarse. */
 const MATERIAL_OF: Readonly<Record<string, number>> = {
   innerLossShare: 0.02,
+  carriedLossShare: 0.01,
   outerLossShare: 0.02,
   /** One lost probe of those that are kept says nothing. */
   pathLossShare: 1.5 / LIMITS.paths.probesKept,
@@ -51,6 +52,7 @@ const RANGES: Readonly<Record<string, readonly [low: number, high: number]>> = {
   memoryPressureShare: [0, 0.1],
   memoryFullPressureShare: [0, 0.05],
   innerLossShare: [0, 0.05],
+  carriedLossShare: [0, 0.05],
   outerLossShare: [0, 0.05],
   pathLossShare: [0, 0.05],
   tunnelUp: [1, 1],

@@ -22,10 +22,11 @@ function traffic(countedToMs: number, up: PacketCounters, down: PacketCounters):
 
 test("packets lost between two looks are those of the later one less those of the earlier, in both directions", () => {
   const before = traffic(1_000, counters(100, 1), counters(100, 0));
+  const seen = { atMs: 2_600, members: [] };
   const after = traffic(1_500, counters(150, 2), counters(150, 4));
-  assert.deepEqual(lostBetween({ atMs: 2_600, before, after }, "one"), { lost: 5, share: 0.05 });
-  assert.deepEqual(lostBetween({ atMs: 2_600, before, after: before }, "one"), { lost: 0, share: 0 });
-  assert.deepEqual(lostBetween({ atMs: 2_600, before, after }, "somebody else"), { lost: 0, share: 0 });
+  assert.deepEqual(lostBetween({ ...seen, before, after }, "one"), { lost: 5, share: 0.05 });
+  assert.deepEqual(lostBetween({ ...seen, before, after: before }, "one"), { lost: 0, share: 0 });
+  assert.deepEqual(lostBetween({ ...seen, before, after }, "somebody else"), { lost: 0, share: 0 });
 });
 
 test("the same seed deals the same cards, each equally often when all are dealt", () => {

@@ -120,6 +120,7 @@ export class Agent {
     let toldReflexAtMs = 0;
     while (!this.#stop.signal.aborted) {
       const changed = await this.#look();
+      this.#reporter.countPackets();
       const now = Date.now();
       if (changed || now - toldReflexAtMs >= LIMITS.agent.sessionsRepeatMs) {
         toldReflexAtMs = now;

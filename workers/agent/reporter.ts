@@ -7,6 +7,7 @@ import { LIMITS } from "../../models/limits.ts";
 import type { Heartbeat } from "../../models/observation.ts";
 import type { SessionState } from "../../models/session.ts";
 import { EndpointName } from "../../models/steering.ts";
+import { CarriedLoss, packetsTaken } from "./carried-loss.ts";
 import { ClockOffset } from "./clock-offset.ts";
 import type { AgentConfig } from "./config.ts";
 import { PathProber, type PathTarget } from "./path-prober.ts";
@@ -31,7 +32,11 @@ const ProbeAnswer = z.object({
   rttMsMax: round,
 });
 /** What the balancer answers to a set of sessions: its own probes of this endpoint, where it has some. */
-export const BalancerAnswer = z.object({ probes: z.object({ inner: ProbeAnswer, outer: ProbeAnswer }).optional() });
+export const BalancerAnswer = z.object({
+  probes: z.object({ inner: ProbeAnswer, outer: ProbeAnswer }).optional(),
+  /** Packets that the router has sent to this endpoint so far. */
+  sentHere: z.object({ packets: z.number().nonnegative(), atMs: moment }).optional(),
+});
 export type BalancerAnswer = z.infer<typeof BalancerAnswer>;
 
 /** The label of the way to the balancer; no endpoint has this name in a lab, and in a fleet it would be a confusing one. */
@@ -44,6 +49,7 @@ export class Reporter {
   readonly #vitals: VitalsReader;
   readonly #clock = new ClockOffset();
   readonly #paths = new PathProber();
+  readonly #carried = new CarriedLoss();
   readonly #startedAtMs = Date.now();
   #heartbeats = 0;
   #balancer: { readonly atMs: number; readonly gauges: Readonly<Record<string, number>> } | undefined;
@@ -64,12 +70,19 @@ export class Reporter {
     this.#vitals.read();
   }
 
-  balancerAnswered({ probes }: BalancerAnswer): void {
+  balancerAnswered({ probes, sentHere }: BalancerAnswer): void {
+    if (sentHere !== undefined) this.#carried.sent(sentHere);
     if (probes === undefined) return;
     this.#balancer = {
       atMs: performance.now(),
       gauges: { ...probed("inner", probes.inner), ...probed("outer", probes.outer) },
     };
+  }
+
+  /** Asked often, so that the router's count meets one of about the same moment. */
+  countPackets(): void {
+    const packets = packetsTaken(this.#config.device);
+    this.#carried.took(packets === undefined ? undefined : { packets, atMs: Date.now() });
   }
 
   async send(now: { tunnelUp: boolean; sessions: readonly SessionState[] }): Promise<void> {
@@ -94,6 +107,7 @@ export class Reporter {
     const monotonicMs = performance.now();
     const { vitals, gauges, counters } = this.#vitals.read();
     const atMs = Date.now();
+    const carriedLossShare = this.#carried.share();
     const fresh = this.#balancer !== undefined && monotonicMs - this.#balancer.atMs <= LIMITS.agent.balancerWordMsMax;
     return {
       swarm,
@@ -111,6 +125,7 @@ export class Reporter {
           ...this.tunnel.gauges(sessions, atMs),
           ...this.#clock.gauges(),
           ...this.#paths.gauges(),
+          ...(carriedLossShare === undefined ? {} : { carriedLossShare }),
           ...(fresh ? this.#balancer?.gauges : {}),
         },
         counters: { ...counters, ...this.tunnel.counters(sessions) },

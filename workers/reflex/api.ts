@@ -24,7 +24,7 @@ export function reflexRoutes(app: FastifyInstance, reflex: Reflex): void {
   app.put("/v1/endpoints/:endpoint/sessions", (request) => {
     const { endpoint } = parseInput(SessionsParams, request.params, "path");
     reflex.putSessions(endpoint, parseInput(SessionsBody, request.body, "body"));
-    return { ok: true, probes: reflex.probesOf(endpoint) };
+    return { ok: true, probes: reflex.probesOf(endpoint), sentHere: reflex.sentTo(endpoint) };
   });
   app.get("/v1/events", async (request) => {
     const { after, waitMs } = parseInput(EventsQuery, request.query, "query");

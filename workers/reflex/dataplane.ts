@@ -133,6 +133,15 @@ export class Dataplane {
   counters(): Promise<ReadonlyMap<string, number>> {
     return this.#steering.counters();
   }
+
+  /** Packets that the router has sent to each member so far, by its mark. */
+  async returned(): Promise<ReadonlyMap<number, number>> {
+    const counts = [...(await this.#return.counters())].flatMap(([name, packets]) => {
+      const mark = /^way_(\d+)$/.exec(name)?.[1];
+      return mark === undefined ? [] : [[Number(mark), packets] as const];
+    });
+    return new Map(counts);
+  }
 }
 
 /** `address:port` or `[address]:port` as nftables writes it; undefined when it is neither. */

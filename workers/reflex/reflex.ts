@@ -41,6 +41,7 @@ export class Reflex {
   #key: KeyPair | undefined;
   #applying: Promise<unknown> = Promise.resolve();
   #timers: NodeJS.Timeout[] = [];
+  #returned: { readonly atMs: number; readonly packets: ReadonlyMap<number, number> } | undefined;
   #tidying = false;
 
   constructor(config: ReflexConfig, log: Logger) {
@@ -85,6 +86,7 @@ export class Reflex {
     this.#timers = [
       setInterval(() => this.#tidy(), LIMITS.reflex.tidyIntervalMs),
       setInterval(() => this.#verify(), LIMITS.reflex.verifyIntervalMs),
+      setInterval(() => this.#inBackground("count", () => this.#countReturned()), LIMITS.reflex.countIntervalMs),
     ];
   }
 
@@ -138,6 +140,12 @@ export class Reflex {
     if (prober === undefined) return undefined;
     const nowMs = Date.now();
     return { inner: prober.inner(nowMs), outer: prober.outer(nowMs) };
+  }
+
+  /** Packets that the router has sent to the endpoint, and when they were counted (Unix milliseconds); undefined before the first count. */
+  sentTo(endpoint: string): { readonly packets: number; readonly atMs: number } | undefined {
+    const packets = this.#returned?.packets.get(this.slotOf(endpoint) ?? -1);
+    return packets === undefined || this.#returned === undefined ? undefined : { packets, atMs: this.#returned.atMs };
   }
 
   sessions(): readonly SessionState[] {
@@ -317,6 +325,15 @@ export class Reflex {
         this.#tidying = false;
       }
     });
+  }
+
+  /** A count that took long to read is of no certain moment, and is left out. */
+  async #countReturned(): Promise<void> {
+    if (this.#state.desired === undefined) return;
+    const beganAtMs = Date.now();
+    const packets = await this.#plane.returned();
+    const tookMs = Date.now() - beganAtMs;
+    if (tookMs <= LIMITS.reflex.countTookMsMax) this.#returned = { atMs: beganAtMs + tookMs / 2, packets };
   }
 
   #verify(): void {

@@ -1,0 +1,79 @@
+// Where the swarm's sessions are heading: seen while they grow, and not where they only come and go.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import { greaterDemand, sessionTrend, sumOfSessions } from "../../models/session-trend.ts";
+import { holds } from "../support/property.ts";
+
+const WINDOW_MS = 60_000;
+const points = (value: (second: number) => number, seconds = 60) =>
+  Array.from({ length: seconds }, (_, second) => ({ atMs: second * 1_000, value: value(second) }));
+
+test("a steady growth is continued to the moment at which a machine would serve", () => {
+  const trend = sessionTrend(
+    points((second) => 6 + Math.floor(second / 5)),
+    WINDOW_MS,
+    20_000,
+  );
+  assert.ok(trend !== undefined);
+  assert.equal(trend.atMs, 59_000);
+  assert.equal(trend.horizonMs, 20_000);
+  // One in five seconds: 17 at the end, 21 twenty seconds later.
+  assert.ok(Math.abs(trend.sessionsP50 - 21) <= 1, `${trend.sessionsP50}`);
+  assert.ok(trend.sessionsUpper >= trend.sessionsP50 && trend.sessionsUpper < 25, `${trend.sessionsUpper}`);
+  assert.match(trend.text, /grow by 12(\.\d)? a minute/);
+});
+
+test("a rush that began a moment ago is seen in the latest past", () => {
+  const trend = sessionTrend(
+    points((second) => (second < 45 ? 6 : 6 + (second - 45))),
+    WINDOW_MS,
+    10_000,
+  );
+  assert.ok(trend !== undefined && trend.sessionsP50 > 22, `${trend?.sessionsP50}`);
+});
+
+test("nothing is foreseen of sessions that stand still, come and go, or fall", () => {
+  for (const value of [() => 6, (second: number) => 6 + (second % 2), (second: number) => 66 - second])
+    assert.equal(sessionTrend(points(value), WINDOW_MS, 20_000), undefined);
+  assert.equal(sessionTrend([], WINDOW_MS, 20_000), undefined);
+});
+
+test("less is never foreseen than there is, and no number that is none", (context) => {
+  holds(
+    context,
+    fc.property(fc.array(fc.integer({ min: 0, max: 500 }), { maxLength: 60 }), (values) => {
+      const series = values.map((value, second) => ({ atMs: second * 1_000, value }));
+      const trend = sessionTrend(series, WINDOW_MS, 30_000);
+      if (trend === undefined) return;
+      assert.ok(trend.sessionsP50 >= (values.at(-1) ?? 0));
+      assert.ok(Number.isFinite(trend.sessionsUpper) && trend.sessionsUpper >= trend.sessionsP50);
+    }),
+    300,
+  );
+});
+
+test("sessions that move from one endpoint to another, which came meanwhile, are no growth", () => {
+  const leaving = points((second) => Math.max(0, 10 - Math.max(0, second - 30)), 42);
+  const coming = points((second) => Math.min(10, Math.max(0, second - 30))).filter(({ atMs }) => atMs >= 30_000);
+  const sum = sumOfSessions([leaving, coming]);
+  assert.deepEqual(new Set(sum.map(({ value }) => value)), new Set([10]));
+  assert.equal(sessionTrend(sum, WINDOW_MS, 20_000), undefined);
+});
+
+test("an endpoint that is silent for a moment keeps what it said, one that is gone does not", () => {
+  const steady = points(() => 5);
+  const gap = points(() => 3).filter(({ atMs }) => atMs < 20_000 || (atMs >= 22_000 && atMs < 40_000));
+  const sum = sumOfSessions([steady, gap]);
+  assert.equal(sum.find(({ atMs }) => atMs === 21_000)?.value, 8);
+  assert.equal(sum.at(-1)?.value, 5);
+});
+
+test("of two forecasts the one that asks for more counts, as of the newer moment", () => {
+  const days = { atMs: 1_000, horizonMs: 600_000, sessionsP50: 8, sessionsUpper: 10, text: "days" };
+  const minutes = { atMs: 2_000, horizonMs: 20_000, sessionsP50: 11, sessionsUpper: 12, text: "minutes" };
+  assert.deepEqual(greaterDemand(days, minutes), minutes);
+  assert.deepEqual(greaterDemand({ ...days, sessionsUpper: 20 }, minutes), { ...days, sessionsUpper: 20, atMs: 2_000 });
+  assert.deepEqual(greaterDemand(days, undefined), days);
+  assert.equal(greaterDemand(undefined, undefined), undefined);
+});
