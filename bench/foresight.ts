@@ -59,8 +59,11 @@ const MODES: readonly Mode[] = ["reactive", "foresight"];
 const CLIENT_HOSTS = [3, 2, 1] as const;
 /** Enough for its packets to show that the download goes on, and few beside the numbered ones. */
 const TCP_BYTES_PER_SECOND = 5_000;
-/** Growth: what one endpoint carries, as a multiple of what it carries at first, and how far beyond all of it the load grows. */
-const GROWTH = { capacityFactor: 2, beyond: 1.25, endpointsFactor: 2 } as const;
+/**
+ * A rush: what one endpoint carries as a multiple of what it carries at first, how far beyond all of that the load grows, and in which
+ * share of a fault's build-up. In all of the build-up a swarm that adds an endpoint at 80 % of its capacity has time enough.
+ */
+const GROWTH = { capacityFactor: 2, beyond: 1.5, endpointsFactor: 2, buildUpShare: 0.5 } as const;
 /** Beside a numbered packet: what the download needs in a second (data, or its acknowledgements), and the probes of an endpoint. */
 const TCP_PACKETS_PER_SECOND = 10;
 const PROBE_PACKETS_PER_SECOND = 20;
@@ -164,7 +167,7 @@ function plansOf({ trials, seed, buildUpSeconds, quietSeconds, kinds }: Foresigh
     const kind = deal();
     const place = random();
     return kind === "session-growth"
-      ? { kind, sessions: growthOf(size).sessions, buildUpSeconds }
+      ? { kind, sessions: growthOf(size).sessions, buildUpSeconds: buildUpSeconds * GROWTH.buildUpShare }
       : { kind, place, buildUpSeconds };
   });
   return quietSeconds > 0 ? [{ kind: "quiet", seconds: quietSeconds }, ...faults] : faults;
@@ -175,7 +178,10 @@ function growthOf({ endpoints, sessions }: Size): { readonly capacitySessions: n
   return { capacitySessions, sessions: Math.ceil(endpoints * capacitySessions * GROWTH.beyond) - sessions };
 }
 
-/** Where sessions grow, machines carry no more than is stated of them, and the swarm may grow as well. */
+/**
+ * Where sessions grow, machines carry no more than is stated of them, and the swarm may grow as well. New sessions go to whoever has the
+ * fewest: with so few of them the chance of a hash would fill one endpoint while the others are half empty, as no fleet's does.
+ */
 function labOf({ kinds, trials, packetsPerSecond }: ForesightOptions, size: Size) {
   const { endpoints, ghosts, sessions } = size;
   const lab = {
@@ -193,7 +199,11 @@ function labOf({ kinds, trials, packetsPerSecond }: ForesightOptions, size: Size
     ...lab,
     spareSessions,
     packetAllowancePerSecond: capacitySessions * (packetsPerSecond + TCP_PACKETS_PER_SECOND) + PROBE_PACKETS_PER_SECOND,
-    spec: { ...lab.spec, endpoints: { capacitySessions, countMax: endpoints * GROWTH.endpointsFactor } },
+    spec: {
+      ...lab.spec,
+      algorithm: "least-connections" as const,
+      endpoints: { capacitySessions, countMax: endpoints * GROWTH.endpointsFactor },
+    },
   };
 }
 

@@ -71,7 +71,7 @@ export function register(program: Command): void {
       "--pps <n>",
       "numbered packets a second, for each session and direction",
       within(1, LIMITS.lab.packetsPerSecondMax),
-      50,
+      40,
     )
     .option("--kinds <list>", `of ${TRIAL_KINDS.join(",")}`, trialKinds, TRIAL_KINDS)
     .action(async (options: ForesightArguments) => {

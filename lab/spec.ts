@@ -17,6 +17,7 @@ export interface LabSize {
 
 /** Numbers of the policy that a benchmark or a test wants otherwise. */
 export interface SpecOverrides {
+  readonly algorithm?: SwarmSpec["algorithm"];
   readonly endpoints?: Partial<Pick<SwarmSpec["endpoints"], "countMax" | "capacitySessions">>;
   readonly budget?: Partial<Budget>;
   readonly thresholds?: Partial<Thresholds>;
@@ -40,7 +41,7 @@ export function labSpec(
     kind: "Swarm",
     name: LAB_SWARM,
     vip: LAB_VIP,
-    algorithm: "consistent-hash",
+    algorithm: overrides.algorithm ?? "consistent-hash",
     endpoints: { count: size.endpoints, ghosts: size.ghosts, capacitySessions: 400, ...overrides.endpoints },
     key,
     budget: {

@@ -4,7 +4,7 @@
  */
 import { LIMITS } from "./limits.ts";
 import type { EndpointObservation, Observation } from "./observation.ts";
-import { isServing, medianRttMs, type Reading, read } from "./signals.ts";
+import { isServing, type Reading, read, roundTrips } from "./signals.ts";
 import type { SwarmSpec } from "./swarm-spec.ts";
 import { type EndpointRecord, restartSignal, type SwarmState } from "./swarm-state.ts";
 
@@ -20,7 +20,7 @@ export function believe(state: SwarmState, observation: Observation, now: number
   const seen = new Map(observation.endpoints.map((one) => [one.endpoint, one]));
   const held = new Map(state.endpoints.map((record) => [record.endpoint, record]));
   const names = [...new Set([...seen.keys(), ...held.keys()])].sort();
-  const medianMs = medianRttMs(observation);
+  const peers = roundTrips(observation);
   const beliefs: Belief[] = [];
   for (const name of names) {
     const before = held.get(name);
@@ -35,7 +35,7 @@ export function believe(state: SwarmState, observation: Observation, now: number
       continue;
     }
     if (!isEndpoint(one, before, observation)) continue;
-    const reading = read(one, before, state.spec.thresholds, medianMs);
+    const reading = read(one, before, state.spec.thresholds, peers);
     beliefs.push({
       record: update(before ?? firstRecord(one, state.spec, now), one, reading, state.spec, now),
       seen: one,

@@ -241,6 +241,8 @@ export const LIMITS = {
     probesMin: 5,
     /** A healthy endpoint is not doubted for fewer missed probes than this, whatever share they are. */
     lossMissesMin: 2,
+    /** An endpoint is slow when it is slower than the median by so many spreads of the members' round trips (and by the file's bounds). */
+    rttSpreads: 6,
     /** A subject is paged for again only when its cause has been gone, and this time has passed. */
     pageRepeatMs: 600_000,
     /** A launched machine that is not seen healthy after this long is taken for failed. */

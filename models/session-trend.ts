@@ -7,9 +7,8 @@ import { type Point, trendOf } from "./trend.ts";
 
 /** A line is continued for at most so many times the span it was drawn through (as in trend.ts). */
 const EXTRAPOLATION_MAX = 3;
-/** Spans of the past that growth is looked for in, as shares of the window: a sudden rush needs a short one, a slow one a long one. */
-const SPAN_SHARES = [1 / 4, 1 / 2, 1];
-
+/** Of the window, the latest past that growth has to show in: what grew once and has stopped is no growth. */
+const SPAN_SHARE = 1 / 3;
 /** What an endpoint said last holds for so long; then it is gone, and so are its sessions, or others have them. */
 const WORD_HOLDS_MS = 3_000;
 
@@ -31,25 +30,21 @@ export function sumOfSessions(series: readonly (readonly Point[])[]): readonly P
 
 /**
  * Sessions of the swarm `leadMs` from the newest point, the time in which a machine that is asked for at once would serve. Undefined
- * unless they grow significantly. `windowMs`: the past that counts.
+ * unless they grow significantly. `windowMs`: how far ahead predictions look, and the measure of the past that counts.
  */
 export function sessionTrend(points: readonly Point[], windowMs: number, leadMs: number): DemandForecast | undefined {
   const last = points.at(-1);
   if (last === undefined) return undefined;
-  const trends = SPAN_SHARES.flatMap(
-    (share) => trendOf(points.filter(({ atMs }) => atMs > last.atMs - windowMs * share)) ?? [],
-  );
-  // Growth that only the latest past shows is growth all the same; of several spans the surest.
-  const [steepest] = trends.filter(({ slopeLow }) => slopeLow > 0).toSorted((one, other) => other.slopeLow - one.slopeLow);
-  if (steepest === undefined) return undefined;
-  const aheadMs = Math.min(leadMs, windowMs, steepest.spanMs * EXTRAPOLATION_MAX);
-  const at = (slope: number) => Math.max(last.value, steepest.level + slope * aheadMs);
-  const perMinute = Number((steepest.slope * 60_000).toFixed(1));
+  const trend = trendOf(points.filter(({ atMs }) => atMs > last.atMs - windowMs * SPAN_SHARE));
+  if (trend === undefined || !(trend.slopeLow > 0)) return undefined;
+  const aheadMs = Math.min(leadMs, windowMs, trend.spanMs * EXTRAPOLATION_MAX);
+  const at = (slope: number) => Math.max(last.value, trend.level + slope * aheadMs);
+  const perMinute = Number((trend.slope * 60_000).toFixed(1));
   return {
     atMs: last.atMs,
     horizonMs: aheadMs,
-    sessionsP50: at(steepest.slope),
-    sessionsUpper: at(steepest.slopeHigh),
+    sessionsP50: at(trend.slope),
+    sessionsUpper: at(trend.slopeHigh),
     text: `they grow by ${perMinute} a minute`,
   };
 }

@@ -17,14 +17,33 @@ export interface Reading {
   readonly text: string;
 }
 
-/** The lower median of the members' round trips, which each of them is held against; undefined before any answer. */
-export function medianRttMs(observation: Observation): number | undefined {
+/** What each member's round trip is held against. */
+export interface RoundTrips {
+  /** The lower median of the members'. */
+  readonly medianMs: number;
+  /**
+   * How far apart they are anyway: their median absolute deviation, scaled to the standard deviation of a normal distribution. Where
+   * everybody is slow, as on a machine that many share, they are far apart as well, and nobody stands out for being the slowest.
+   */
+  readonly spreadMs: number;
+}
+
+/** Undefined before any answer. */
+export function roundTrips(observation: Observation): RoundTrips | undefined {
   const trips = observation.endpoints
     .filter((one) => isServing(one) && one.innerProbes >= LIMITS.plan.probesMin)
     .map((one) => one.innerRttMsP75)
-    .filter((trip) => trip !== undefined && trip !== null)
-    .sort((a, b) => a - b);
-  return trips[Math.floor((trips.length - 1) / 2)];
+    .filter((trip) => trip !== undefined && trip !== null);
+  const medianMs = lowerMedian(trips);
+  if (medianMs === undefined) return undefined;
+  return { medianMs, spreadMs: MAD_SCALE * (lowerMedian(trips.map((trip) => Math.abs(trip - medianMs))) ?? 0) };
+}
+
+/** Of a normal distribution: standard deviation over median absolute deviation. */
+const MAD_SCALE = 1.4826;
+
+function lowerMedian(values: readonly number[]): number | undefined {
+  return values.toSorted((a, b) => a - b)[Math.floor((values.length - 1) / 2)];
 }
 
 /** A running member that the balancer sends clients to. */
@@ -42,13 +61,13 @@ export function read(
   one: EndpointObservation,
   record: EndpointRecord | undefined,
   thresholds: Thresholds,
-  medianMs: number | undefined,
+  peers: RoundTrips | undefined,
 ): Reading {
   if (one.machine === "gone") return { signal: "critical", severity: 1, cause: "machine-gone", text: "its machine is gone" };
   if (one.ejected) return { signal: "critical", severity: 1, cause: "ejected", text: "the reflex has ejected it" };
   const before = record?.signal ?? "healthy";
   const readings = [...readLoss(one, before, record?.lossAtOnset ?? 0, thresholds), ...readTunnel(one)];
-  readings.push(...readCpu(one, before, thresholds), ...readRtt(one, before, thresholds, medianMs));
+  readings.push(...readCpu(one, before, thresholds), ...readRtt(one, before, thresholds, peers));
   const worst = readings.reduce<Reading | undefined>(
     (held, next) => (held && rank(held) >= rank(next) ? held : next),
     undefined,
@@ -122,14 +141,16 @@ function readRtt(
   one: EndpointObservation,
   before: Signal,
   { rttFactor, rttExcessMsMin }: Thresholds,
-  medianMs: number | undefined,
+  peers: RoundTrips | undefined,
 ): Reading[] {
   const trip = one.innerRttMsP75 ?? undefined;
-  if (trip === undefined || medianMs === undefined || one.innerProbes < LIMITS.plan.probesMin) return [];
+  if (trip === undefined || peers === undefined || one.innerProbes < LIMITS.plan.probesMin) return [];
+  const { medianMs, spreadMs } = peers;
   const on = before !== "healthy";
-  if (trip <= medianMs || !reaches(trip, medianMs * rttFactor, on) || !reaches(trip - medianMs, rttExcessMsMin, on)) return [];
-  const severity = share(trip, medianMs * rttFactor, medianMs * rttFactor * 3 + rttExcessMsMin);
-  const bound = `degraded from ${rttFactor} times the swarm's median of ${milliseconds(medianMs)} and ${rttExcessMsMin} ms above it`;
+  const excessMs = Math.max(rttExcessMsMin, LIMITS.plan.rttSpreads * spreadMs);
+  if (trip <= medianMs || !reaches(trip, medianMs * rttFactor, on) || !reaches(trip - medianMs, excessMs, on)) return [];
+  const severity = share(trip, medianMs * rttFactor, medianMs * rttFactor * 3 + excessMs);
+  const bound = `degraded from ${rttFactor} times the swarm's median of ${milliseconds(medianMs)} and ${milliseconds(excessMs)} above it`;
   return [{ signal: "degraded", severity, cause: "rtt", text: `round trip's upper quartile ${milliseconds(trip)} (${bound})` }];
 }
 

@@ -17,11 +17,20 @@ import { runIn, steerAllTo } from "../support/static-steering.ts";
 
 /** Odd, so that the leaking process of this test is told from any other. */
 const MEMORY_BYTES = 320 * 1024 * 1024 + 1;
+/** Twice of what the two clients need, and a little; the spare ones need as much again, and more. */
+const PACKETS_PER_SECOND = 600;
+const SPARE_SESSIONS = 5;
 let daemon: LabDaemon;
 let lab: LabClient;
 
 before(async () => {
-  daemon = await startLabDaemon({ clients: 2, endpoints: 1, memoryBytes: MEMORY_BYTES });
+  daemon = await startLabDaemon({
+    clients: 2,
+    endpoints: 1,
+    memoryBytes: MEMORY_BYTES,
+    spareSessions: SPARE_SESSIONS,
+    packetAllowancePerSecond: PACKETS_PER_SECOND,
+  });
   lab = new LabClient(daemon.socketPath);
   const hypervisor = netnsHypervisor({ socketPath: daemon.socketPath });
   const [machine] = await hypervisor.list("lab");
@@ -83,7 +92,7 @@ function roundTripMs(): number {
   return Number(/= [\d.]+\/([\d.]+)\//.exec(text)?.[1]);
 }
 
-async function status(): Promise<{ tunnelUp: boolean } | undefined> {
+async function status(): Promise<{ tunnelUp: boolean; sessions: number } | undefined> {
   const agent = agentClient({ socketPath: daemon.agentSocket("ep-1"), timeoutMs: 300 });
   try {
     return await agent.status().catch(() => undefined);
@@ -162,6 +171,28 @@ test("an incident is announced for the machine's zone, then the machine stands s
   assert.ok((await lossShare(500)) > 0.95);
   await healed();
   assert.deepEqual(await feed(), []);
+});
+
+test("sessions join one after the other until the machine drops what exceeds its allowance, and leave without a trace", async () => {
+  const { beginsAtMs } = await lab.grow({ sessions: SPARE_SESSIONS, seconds: 4 });
+  assert.equal(beginsAtMs.length, SPARE_SESSIONS);
+  await assert.rejects(lab.grow({ sessions: 1, seconds: 1 }), (error: ForeshiftError) => error.code === "INVALID_FIELD");
+  await delay((beginsAtMs[1] ?? 0) - Date.now() + 200);
+  assert.ok((await lossShare(300)) < 0.02, "so many it can carry");
+  await delay((beginsAtMs.at(-1) ?? 0) - Date.now() + 2_000);
+  assert.equal((await lab.traffic()).clients.length, 2 + SPARE_SESSIONS);
+  const loss = await lossShare(1_000);
+  assert.ok(loss > 0.05 && loss < 0.6, `${loss} is lost`);
+  assert.equal((await status())?.sessions, 2 + SPARE_SESSIONS);
+  await lab.shrink();
+  await untilFlowing();
+  assert.equal((await lab.traffic()).clients.length, 2);
+  await eventually("the sessions are gone", async () => (await status())?.sessions === 2 || undefined, 5_000);
+  // Again from the beginning, as if they had never been.
+  const again = await lab.grow({ sessions: 1, seconds: 0 });
+  await delay((again.beginsAtMs[0] ?? 0) - Date.now() + 1_500);
+  assert.equal((await status())?.sessions, 3);
+  await lab.shrink();
 });
 
 test("only those that build up take a time for it, and a machine's end ends its fault", async () => {

@@ -229,6 +229,15 @@ describe("what must not lead to a move", () => {
     assert.deepEqual(kinds(during(settled(5), seeing(5, all), START, 60_000)), []);
   });
 
+  test("a round trip that is the longest where all are long and apart, unless it stands out from these too", () => {
+    const busy = (longest: number) =>
+      Object.fromEntries([8, 17, 22, 31, longest].map((trip, at) => [`ep-${at + 1}`, { innerRttMsP75: trip }]));
+    assert.deepEqual(kinds(during(settled(5), seeing(5, busy(70)), START, 60_000)), []);
+    const calm = Object.fromEntries([2, 2.3, 2.1, 2.2, 70].map((trip, at) => [`ep-${at + 1}`, { innerRttMsP75: trip }]));
+    assert.ok(kinds(during(settled(5), seeing(5, calm), START, 60_000)).includes("drain-and-replace"));
+    assert.ok(kinds(during(settled(5), seeing(5, busy(400)), START, 60_000)).includes("drain-and-replace"));
+  });
+
   test("loss for all: frozen, paged once", () => {
     const all = Object.fromEntries([1, 2, 3, 4, 5].map((number) => [`ep-${number}`, { innerLoss: 0.4 }]));
     const made = during(settled(5), seeing(5, all), START, 60_000);

@@ -33,6 +33,17 @@ test("a rush that began a moment ago is seen in the latest past", () => {
   assert.ok(trend !== undefined && trend.sessionsP50 > 22, `${trend?.sessionsP50}`);
 });
 
+test("what has stopped growing is not continued", () => {
+  assert.equal(
+    sessionTrend(
+      points((second) => Math.min(12, second)),
+      WINDOW_MS,
+      20_000,
+    ),
+    undefined,
+  );
+});
+
 test("nothing is foreseen of sessions that stand still, come and go, or fall", () => {
   for (const value of [() => 6, (second: number) => 6 + (second % 2), (second: number) => 66 - second])
     assert.equal(sessionTrend(points(value), WINDOW_MS, 20_000), undefined);
