@@ -11,13 +11,16 @@ import { LIMITS } from "../models/limits.ts";
 import type { SessionState } from "../models/session.ts";
 import type { SteeringState } from "../models/steering.ts";
 
-export interface Move {
-  readonly session: SessionState;
+export interface Move<S> {
+  readonly session: S;
   readonly to: string;
 }
 
 /** Which sessions go where so that the counts differ by one at most; as few as can be. */
-export function evenMoves(sessions: readonly SessionState[], endpoints: readonly string[]): readonly Move[] {
+export function evenMoves<S extends Pick<SessionState, "endpoint">>(
+  sessions: readonly S[],
+  endpoints: readonly string[],
+): readonly Move<S>[] {
   const held = new Map(endpoints.map((endpoint) => [endpoint, sessions.filter((session) => session.endpoint === endpoint)]));
   const homeless = sessions.filter(({ endpoint }) => !held.has(endpoint));
   // The first of those that hold the most keep the odd ones.

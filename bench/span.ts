@@ -102,8 +102,10 @@ async function auditRows({ store, swarm }: OpenLab, afterSeq: number): Promise<r
   }
 }
 
+type StepRow = Pick<AuditRow, "action" | "endpoint" | "atMs" | "text" | "details" | "swarm" | "workflowId">;
+
 /** A weight that a replacement gets after it has joined, or that is raised again, is no such step. */
-export function stepsOf(row: AuditRow): readonly AutomaticStep[] {
+export function stepsOf(row: StepRow): readonly AutomaticStep[] {
   const { action, endpoint, atMs, text, details, swarm, workflowId = "" } = row;
   if (endpoint === undefined) return [];
   const step = (kind: AutomaticStep["kind"]) => [{ endpoint, kind, atMs, predicted: text.includes(FAILS_WITHIN), text }];

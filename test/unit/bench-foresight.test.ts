@@ -7,10 +7,8 @@ import { byMode, figuresOf } from "../../bench/foresight-figures.ts";
 import type { Outcome } from "../../bench/foresight-trial.ts";
 import { dealer } from "../../bench/random.ts";
 import { type AutomaticStep, lostBetween, stepsOf } from "../../bench/span.ts";
-import type { AuditRow } from "../../drivers/ports.ts";
 import type { LabTraffic, PacketCounters } from "../../lab/lab-client.ts";
 import { seededRandom } from "../../models/random.ts";
-import type { SessionState } from "../../models/session.ts";
 import { holds } from "../support/property.ts";
 
 function counters(sent: number, lost: number): PacketCounters {
@@ -92,10 +90,8 @@ test("interruption is packets lost over their rate, and quiet spans are no fault
 });
 
 test("steps are told from the audit trail: drains, weights that the swarm lowers, machines it adds", () => {
-  const row = (action: string, workflowId: string, details: object = {}) =>
-    stepsOf({ swarm: "lab", endpoint: "ep-1", atMs: 5, action, text: "…", details, workflowId } as unknown as AuditRow).map(
-      ({ kind }) => kind,
-    );
+  const row = (action: string, workflowId: string, details: Record<string, number> = {}) =>
+    stepsOf({ swarm: "lab", endpoint: "ep-1", atMs: 5, action, text: "…", details, workflowId }).map(({ kind }) => kind);
   assert.deepEqual(row("drain", "drain/lab/ep-1"), ["drain"]);
   assert.deepEqual(row("set weight", "swarm/lab", { weight: 40 }), ["less-weight"]);
   assert.deepEqual(row("set weight", "swarm/lab", { weight: 100 }), []);
@@ -110,7 +106,7 @@ test("moves make the spread even, and no more of them than it takes", (context) 
     context,
     fc.property(sessions, fc.integer({ min: 1, max: 5 }), (holders, count) => {
       const endpoints = Array.from({ length: count }, (_, at) => `ep-${at}`);
-      const present = holders.map((at, key) => ({ publicKey: `${key}`, endpoint: `ep-${at}` }) as unknown as SessionState);
+      const present = holders.map((at, key) => ({ publicKey: `${key}`, endpoint: `ep-${at}` }));
       const moves = evenMoves(present, endpoints);
       const after = new Map(present.map(({ publicKey, endpoint }) => [publicKey, endpoint]));
       for (const { session, to } of moves) after.set(session.publicKey, to);
