@@ -43,7 +43,7 @@ export const LIMITS = {
     verifyIntervalMs: 30_000,
     /** The packets sent to each member are counted this often; a count that takes longer to read is left out. */
     countIntervalMs: 1_000,
-    countTookMsMax: 60,
+    countTookMsMax: 150,
     /**
      * A pin that an ejection made, or that is no longer desired, is kept until what was learned of the client before has expired
      * (sessionTimeoutMs) and a session's next handshake (180 s at most) was seen.
