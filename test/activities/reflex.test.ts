@@ -103,6 +103,20 @@ if (insideNamespace(import.meta.url)) {
       assert.equal((probes?.inner.answered ?? 0) > 0, known);
     }
     for (const client of lab.clients.list) assert.equal((await stream(client, 20, 10)).answered, 20);
+    const sentTo = async (endpoint: string) =>
+      (
+        await http.put<{ sentHere?: { packets: number; atMs: number } }>(`/v1/endpoints/${endpoint}/sessions`, {
+          ...CALL,
+          body: [],
+        })
+      ).sentHere;
+    const first = await eventually("the router's packets are counted", () => sentTo("ep-1"));
+    const later = await eventually("more of them", async () => {
+      const now = await sentTo("ep-1");
+      return now !== undefined && now.packets > first.packets ? now : undefined;
+    });
+    assert.ok(later.atMs > first.atMs);
+    assert.equal(await sentTo("nobody"), undefined);
     const sessions = await eventually("all sessions are known", async () => {
       const known = await reflex.sessions();
       return known.length === clients.size && known;
