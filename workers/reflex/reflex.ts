@@ -43,6 +43,7 @@ export class Reflex {
   #timers: NodeJS.Timeout[] = [];
   #returned: { readonly atMs: number; readonly packets: ReadonlyMap<number, number> } | undefined;
   #tidying = false;
+  #counting = false;
 
   constructor(config: ReflexConfig, log: Logger) {
     this.#config = config;
@@ -329,11 +330,16 @@ export class Reflex {
 
   /** A count that took long to read is of no certain moment, and is left out. */
   async #countReturned(): Promise<void> {
-    if (this.#state.desired === undefined) return;
-    const beganAtMs = Date.now();
-    const packets = await this.#plane.returned();
-    const tookMs = Date.now() - beganAtMs;
-    if (tookMs <= LIMITS.reflex.countTookMsMax) this.#returned = { atMs: beganAtMs + tookMs / 2, packets };
+    if (this.#state.desired === undefined || this.#counting) return;
+    this.#counting = true;
+    try {
+      const beganAtMs = Date.now();
+      const packets = await this.#plane.returned();
+      const tookMs = Date.now() - beganAtMs;
+      if (tookMs <= LIMITS.reflex.countTookMsMax) this.#returned = { atMs: beganAtMs + tookMs / 2, packets };
+    } finally {
+      this.#counting = false;
+    }
   }
 
   #verify(): void {
