@@ -8,7 +8,7 @@ import { join } from "node:path";
 import type { Logger } from "pino";
 import type { Operation } from "../../drivers/ports.ts";
 import { type KeyPair, keyPairOf } from "../../drivers/tunnel/wireguard-probe-crypto.ts";
-import { ForeshiftError } from "../../models/errors.ts";
+import { ForeshiftError, messageOf } from "../../models/errors.ts";
 import { LIMITS } from "../../models/limits.ts";
 import type { SessionState } from "../../models/session.ts";
 import type { Member, MemberHealth, ProbeStats, ReflexEvent, SteeringState } from "../../models/steering.ts";
@@ -87,7 +87,7 @@ export class Reflex {
     this.#timers = [
       setInterval(() => this.#tidy(), LIMITS.reflex.tidyIntervalMs),
       setInterval(() => this.#verify(), LIMITS.reflex.verifyIntervalMs),
-      setInterval(() => this.#inBackground("count", () => this.#countReturned()), LIMITS.reflex.countIntervalMs),
+      setInterval(() => void this.#countReturned(), LIMITS.reflex.countIntervalMs),
     ];
   }
 
@@ -337,6 +337,8 @@ export class Reflex {
       const packets = await this.#plane.returned();
       const tookMs = Date.now() - beganAtMs;
       if (tookMs <= LIMITS.reflex.countTookMsMax) this.#returned = { atMs: beganAtMs + tookMs / 2, packets };
+    } catch (thrown) {
+      this.#log.warn({ event: "packets-not-counted", detail: messageOf(thrown) });
     } finally {
       this.#counting = false;
     }
