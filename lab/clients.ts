@@ -89,14 +89,19 @@ export class Clients {
     return this.#spare?.client;
   }
 
-  /** The clients' WireGuard knows of no session any more; the next packet begins one. */
-  async forgetSessions({ name, sessions, family }: Client): Promise<void> {
-    const { swarmPublicKey } = this.#options;
-    const lines = sessions.flatMap(({ device }) => [
-      `wg set ${device} peer ${swarmPublicKey} remove`,
-      `wg set ${device} peer ${swarmPublicKey} endpoint ${this.#endpoint(family)} allowed-ips ${INNER.servers}`,
-    ]);
-    await runScript(lines.join("\n"), name);
+  /** The spare host's tunnels come up. Until then, and after `lowerSpare`, they know of no session and send nothing, whoever asks. */
+  async raiseSpare(): Promise<void> {
+    if (this.#spare === undefined) return;
+    await ipBatch(upAndRoutes(this.#spare.client), this.#spare.client.name);
+  }
+
+  async lowerSpare(): Promise<void> {
+    if (this.#spare === undefined) return;
+    const { name, sessions } = this.#spare.client;
+    await ipBatch(
+      sessions.map(({ device }) => `link set ${device} down`),
+      name,
+    );
   }
 
   /** Makes the hosts, and brings WireGuard up on them. */
@@ -119,6 +124,7 @@ export class Clients {
       "edge",
     );
     for (const entry of entries) await this.#bringUp(entry);
+    await this.lowerSpare();
   }
 
   /** Gives a client another outer address and other source ports, as when it changes networks. */
@@ -166,16 +172,11 @@ wg setconf ${device} /dev/stdin <<'END'\n${this.#config(keys[k], client)}\nEND`,
     await ipBatch(
       client.sessions.flatMap(({ device, innerAddress }, k) => [
         `addr add ${innerAddress}/32 dev ${device}`,
-        `link set ${device} mtu 1420 up`,
         `rule add from ${innerAddress} lookup ${SESSION_TABLE_BASE + k}`,
-        `route add ${INNER.servers} dev ${device} src ${innerAddress} table ${SESSION_TABLE_BASE + k}`,
       ]),
       client.name,
     );
-    // Programs that bind to no address take the first session.
-    const [first] = client.sessions;
-    if (first !== undefined)
-      await ipBatch([`route add ${INNER.servers} dev ${first.device} src ${first.innerAddress}`], client.name);
+    await ipBatch(upAndRoutes(client), client.name);
   }
 
   #config(keys: KeyPair | undefined, client: Client): string {
@@ -218,6 +219,17 @@ function makeEntry(number: number, firstIndex: number, count: number, family: 4 
     return { peer: { publicKey, innerAddresses: [innerAddress] }, innerAddress, device: `wg${k}`, index: firstIndex + k };
   });
   return { client: { name: `client-${number}`, number, family, sessions }, keys, address: FIRST_ADDRESS };
+}
+
+/** The tunnels, and the routes that go when they go down. Programs that bind to no address take the first session. */
+function upAndRoutes({ sessions }: Client): string[] {
+  const [first] = sessions;
+  const byDefault = first === undefined ? [] : [`route replace ${INNER.servers} dev ${first.device} src ${first.innerAddress}`];
+  const each = sessions.flatMap(({ device, innerAddress }, k) => [
+    `link set ${device} mtu 1420 up`,
+    `route replace ${INNER.servers} dev ${device} src ${innerAddress} table ${SESSION_TABLE_BASE + k}`,
+  ]);
+  return [...each, ...byDefault];
 }
 
 function addressesOf(outer: { v4: string; v6: string }): string[] {

@@ -26,7 +26,7 @@ export class Growth {
   }
 
   /** INVALID_FIELD when there are not so many spare sessions, or they have joined already. */
-  begin({ sessions, seconds }: { sessions: number; seconds: number }): GrowthBegun {
+  async begin({ sessions, seconds }: { sessions: number; seconds: number }): Promise<GrowthBegun> {
     const { clients, traffic, log } = this.#parts;
     const { spare } = clients;
     const joining = spare?.sessions.slice(0, sessions) ?? [];
@@ -38,6 +38,7 @@ export class Growth {
     if (spare === undefined || detail !== undefined)
       throw new ForeshiftError("INVALID_FIELD", { field: "sessions", value: sessions, detail: detail ?? "there are none" });
     this.#isUnderWay = true;
+    await clients.raiseSpare();
     const beginsAfterMs = (at: number) => (seconds * 1_000 * (at + 1)) / sessions;
     traffic.join(
       spare,
@@ -53,8 +54,9 @@ export class Growth {
     const { clients, traffic, log } = this.#parts;
     const { spare } = clients;
     if (spare === undefined || !this.#isUnderWay) return;
+    // First, so that what the ending processes still have to say begins no session anew.
+    await clients.lowerSpare();
     await traffic.leave(spare);
-    await clients.forgetSessions(spare);
     await this.#retire(spare.sessions.map(({ peer }) => peer.publicKey));
     this.#isUnderWay = false;
     log.info({ event: "growth-ended" });
