@@ -11,7 +11,7 @@ import type { ScoredEndpoint } from "../models/risk.ts";
 import { newsAmong, scoreIntervalMs, type ToldRisk } from "../models/risk-news.ts";
 import type { DemandForecast } from "../models/scale.ts";
 import { greaterDemand, sessionTrend, sumOfSessions } from "../models/session-trend.ts";
-import type { MemberHealth } from "../models/steering.ts";
+import { roundTripsOf } from "../models/signals.ts";
 import type { SwarmSpec } from "../models/swarm-spec.ts";
 import type { Point } from "../models/trend.ts";
 import { SwarmDemand } from "./demand.ts";
@@ -111,7 +111,7 @@ export async function scoreAll(
     deps.store.outsideEvents({ activeAtMs: nowMs, aheadMs: windowMs }),
     learned.risks(spec.name, windowMs, nowMs),
   ]);
-  const medianRttMs = medianOf(all);
+  const trips = roundTripsOf(all.flatMap(({ inner }) => inner.rttMsP75 ?? []));
   const odd = health.observe(window);
   const members = all
     .filter((member) => !member.ejected && !member.draining && member.weight > 0)
@@ -127,7 +127,8 @@ export async function scoreAll(
       atMs: nowMs,
       sessions,
       series: pointsOf(window, endpoint),
-      medianRttMs,
+      medianRttMs: trips?.medianMs,
+      rttSpreadMs: trips?.spreadMs,
       outside: outsideRisk(events, place, nowMs, windowMs),
       anomaly: odd.get(endpoint),
       learned: model.risks.get(endpoint),
@@ -145,9 +146,4 @@ function pointsOf(window: TelemetryWindow, endpoint: string): Readonly<Record<st
       values.flatMap((value, step) => (value === null ? [] : [{ atMs: window.fromMs + step * window.stepMs, value }])),
     ]),
   );
-}
-
-function medianOf(members: readonly MemberHealth[]): number | undefined {
-  const trips = members.flatMap(({ inner }) => inner.rttMsP75 ?? []).sort((a, b) => a - b);
-  return trips[Math.floor((trips.length - 1) / 2)];
 }

@@ -3,6 +3,7 @@
  * outside, and what a trained model says, once there is one. Each piece of evidence carries its sentence.
  */
 import type { LearnedRisk } from "./failure/fleet-model.ts";
+import { LIMITS } from "./limits.ts";
 import type { OutsideRisk } from "./outside-events.ts";
 import { anyOf, type Estimate, highest, NO_RISK, orderly, type RiskScore, type RiskTerm } from "./risk.ts";
 import type { SwarmSpec } from "./swarm-spec.ts";
@@ -17,6 +18,8 @@ export interface Evidence {
   readonly series: Readonly<Record<string, readonly Point[]>>;
   /** Of the swarm: the middle of its members' round trips; undefined before any answer. */
   readonly medianRttMs: number | undefined;
+  /** How far apart they are anyway (signals.ts); taken for nothing unless stated. */
+  readonly rttSpreadMs?: number | undefined;
   readonly outside: OutsideRisk;
   /** From the health monitor: how odd its metrics are, 0..1, and in what; undefined where nothing is odd. */
   readonly anomaly?: { readonly severity: number; readonly text: string } | undefined;
@@ -30,7 +33,7 @@ interface Watched {
   readonly resource: "loss" | "delay" | "cpu" | "memory";
   readonly label: string;
   readonly unit: "share" | "ms";
-  readonly threshold: (spec: SwarmSpec, medianRttMs: number | undefined) => number | undefined;
+  readonly threshold: (spec: SwarmSpec, medianRttMs: number | undefined, rttSpreadMs?: number) => number | undefined;
 }
 
 /** A machine with less memory than this left kills processes. */
@@ -157,7 +160,7 @@ interface Finding {
 }
 
 function watchedTerm(watched: Watched, evidence: Evidence, spec: SwarmSpec): Finding | undefined {
-  const threshold = watched.threshold(spec, evidence.medianRttMs);
+  const threshold = watched.threshold(spec, evidence.medianRttMs, evidence.rttSpreadMs);
   const points = evidence.series[watched.series];
   if (threshold === undefined || points === undefined) return undefined;
   const found = surestCrossing(points, threshold, spec.foresight.windowMs, evidence.atMs);
@@ -251,9 +254,11 @@ export function lossLevel({ thresholds }: SwarmSpec): number {
   return thresholds.lossDegraded;
 }
 
-export function delayLevel({ thresholds }: SwarmSpec, medianRttMs: number | undefined): number | undefined {
+/** As reaction has it: where all are slow and far apart, nobody stands out for being the slowest. */
+export function delayLevel({ thresholds }: SwarmSpec, medianRttMs: number | undefined, rttSpreadMs = 0): number | undefined {
   if (medianRttMs === undefined) return undefined;
-  return Math.max(medianRttMs * thresholds.rttFactor, medianRttMs + thresholds.rttExcessMsMin);
+  const excessMs = Math.max(thresholds.rttExcessMsMin, LIMITS.plan.rttSpreads * rttSpreadMs);
+  return Math.max(medianRttMs * thresholds.rttFactor, medianRttMs + excessMs);
 }
 
 function shown(value: number, unit: "share" | "ms"): string {

@@ -34,6 +34,11 @@ export function roundTrips(observation: Observation): RoundTrips | undefined {
     .filter((one) => isServing(one) && one.innerProbes >= LIMITS.plan.probesMin)
     .map((one) => one.innerRttMsP75)
     .filter((trip) => trip !== undefined && trip !== null);
+  return roundTripsOf(trips);
+}
+
+/** Milliseconds; undefined of none. */
+export function roundTripsOf(trips: readonly number[]): RoundTrips | undefined {
   const medianMs = lowerMedian(trips);
   if (medianMs === undefined) return undefined;
   return { medianMs, spreadMs: MAD_SCALE * (lowerMedian(trips.map((trip) => Math.abs(trip - medianMs))) ?? 0) };

@@ -95,6 +95,14 @@ describe("a score", () => {
     assert.equal(score.carriesSignal, true);
   });
 
+  test("takes no delay for one on its way while all are as far apart", () => {
+    const rising = { innerRttMsP75: series((ago) => 9 - 0.06 * ago) };
+    const alone = scoreEvidence(evidenceOf({ series: rising, medianRttMs: 2 }), SPEC);
+    const among = scoreEvidence(evidenceOf({ series: rising, medianRttMs: 2, rttSpreadMs: 3 }), SPEC);
+    assert.ok(alone.failure.value > 0.7, `${alone.failure.value}`);
+    assert.ok(among.failure.value < 0.1, `${among.failure.value}`);
+  });
+
   test("counts rising loss from its first traces", () => {
     const innerLossShare = series((ago) => Math.max(0, 0.012 * (1 - ago / 40)));
     assert.ok(scoreEvidence(evidenceOf({ series: { innerLossShare } }), SPEC).failure.value > 0.7);
