@@ -3,6 +3,7 @@
  * seed; afterwards the swarm must be whole, no step executed twice, no living session lost and nothing left over.
  */
 import { NO_RETRY, UnixHttpClient } from "../drivers/http-unix.ts";
+import { dialer } from "../drivers/identity/dial.ts";
 import { until } from "../lab/await.ts";
 import { quantile } from "../lab/measure.ts";
 import { awaitAtRest } from "../lab/open-lab.ts";
@@ -145,10 +146,12 @@ async function stepsTwice({ open, running }: BenchLab): Promise<number> {
   const agents = (await open.hypervisor.list(LAB_SWARM))
     .filter(({ state }) => state === "running")
     .map(({ link }) => link.agent);
-  const journals = [running.connection.sockets.reflex, running.connection.sockets.hypervisor, ...agents];
+  const { reflex, hypervisor } = running.connection.sockets;
+  const dial = open.identity === undefined ? {} : { dial: dialer(open.identity, { expects: () => true }) };
+  const journals = [{ socketPath: hypervisor }, ...[reflex, ...agents].map((socketPath) => ({ socketPath, ...dial }))];
   let twice = 0;
-  for (const socketPath of journals) {
-    const client = new UnixHttpClient({ socketPath, name: "journal" });
+  for (const journal of journals) {
+    const client = new UnixHttpClient({ ...journal, name: "journal" });
     const entries = await client.get<readonly { executions: number }[]>("/v1/journal", {
       timeoutMs: LIMITS.http.requestTimeoutMs,
       retry: NO_RETRY,

@@ -1,8 +1,10 @@
 /**
- * JSON over HTTP on a unix socket: how Foreshift's processes ask each other. Every call states its timeout and its retry policy.
+ * JSON over HTTP on a unix socket, or over TCP once both ends are authenticated: how Foreshift's processes ask each other. Every call
+ * states its timeout and its retry policy.
  */
 import { setTimeout as delay } from "node:timers/promises";
-import { type Dispatcher, Pool } from "undici";
+import type { TLSSocket } from "node:tls";
+import { type buildConnector, type Dispatcher, Pool } from "undici";
 import type { z } from "zod";
 import { ForeshiftError, messageOf } from "../models/errors.ts";
 import { LIMITS } from "../models/limits.ts";
@@ -47,19 +49,22 @@ export interface StreamOptions {
   readonly signal: AbortSignal;
 }
 
+/** Opens a connection whose both ends are authenticated (drivers/identity/dial.ts). */
+export type Dial = (where: string) => Promise<TLSSocket>;
+
 type Method = "GET" | "PUT" | "POST" | "DELETE";
 
-/** One keep-alive pool to one unix socket. `name` is what error messages call the process behind it, e.g. `reflex`. */
+/** One keep-alive pool to one socket; with `dial`, `socketPath` may be `host:port`. `name` is what error messages call the process behind it, e.g. `reflex`. */
 export class UnixHttpClient {
   readonly socketPath: string;
   readonly name: string;
   readonly #pool: Pool;
 
-  constructor(options: { socketPath: string; name: string }) {
-    this.socketPath = options.socketPath;
-    this.name = options.name;
+  constructor({ socketPath, name, dial }: { socketPath: string; name: string; dial?: Dial }) {
+    this.socketPath = socketPath;
+    this.name = name;
     this.#pool = new Pool("http://localhost", {
-      socketPath: options.socketPath,
+      ...(dial === undefined ? { socketPath } : { connect: connector(dial, socketPath) }),
       connections: http.connectionsMax,
       pipelining: 1,
       keepAliveTimeout: http.clientKeepAliveMs,
@@ -189,6 +194,15 @@ export class UnixHttpClient {
             : messageOf(thrown);
     return new ForeshiftError("UNREACHABLE", { field: this.name, value: this.socketPath, detail }, { cause: thrown });
   }
+}
+
+function connector(dial: Dial, where: string): buildConnector.connector {
+  return (_, callback) => {
+    dial(where).then(
+      (socket) => callback(null, socket),
+      (thrown: unknown) => callback(thrown instanceof Error ? thrown : new Error(messageOf(thrown)), null),
+    );
+  };
 }
 
 function errorCode(thrown: unknown): string | undefined {

@@ -2,6 +2,7 @@
  * Configuration of the lab's process, as the supervisor writes it.
  */
 import { z } from "zod";
+import { IdentityConfig } from "../drivers/identity/config.ts";
 import { VaultConfig } from "../drivers/vault/config.ts";
 import { LIMITS } from "../models/limits.ts";
 import { PublicKey, SecretRef } from "../models/session.ts";
@@ -37,6 +38,8 @@ export const LabConfig = z.strictObject({
   collectorSocket: path,
   /** How this process reaches Vault, to give each machine's agent a login of its own; the agents reach it the same way. */
   vault: VaultConfig,
+  /** Folder of this process's certificate; with it the agents, too, speak with certificates only. */
+  identity: IdentityConfig.optional(),
   /** Configuration of `workers/reflex.ts`, which is kept running beside the balancer; absent: none is started. */
   reflexConfigFile: path.optional(),
   /** Of each machine. */

@@ -6,11 +6,14 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Logger } from "pino";
+import type { ProcessIdentity } from "../drivers/identity/process-identity.ts";
 import { raiseSession } from "../drivers/priority.ts";
-import { openVault } from "../drivers/vault/vault.ts";
+import { openVault, type Vault } from "../drivers/vault/vault.ts";
+import { processIdentity } from "../models/identity.ts";
 import { REGION_DEFAULT } from "../models/outside-events.ts";
 import { readConfig } from "../workers/config.ts";
 import { serve } from "../workers/http-server.ts";
+import { identify } from "../workers/identify.ts";
 import { keepToken } from "../workers/keep-token.ts";
 import { runWorker } from "../workers/run-worker.ts";
 import { removeCgroups } from "./cgroups.ts";
@@ -48,10 +51,12 @@ await runWorker("lab", async (log) => {
   const vault = openVault(config.vault);
   const keeping = new AbortController();
   const kept = keepToken(vault, log, keeping.signal);
+  const identity = await ownIdentity(config, vault, log);
   const machines: Machines = new Machines({
     config,
     journal,
     appRoles: vault.appRoles,
+    identity,
     log,
     onGone: (name) => faults.gone(name),
     onRepaired: (name) => faults.repaired(name),
@@ -72,10 +77,16 @@ await runWorker("lab", async (log) => {
     await endMachines(config, machines, log);
     journal.close();
     keeping.abort();
-    await kept;
+    await Promise.all([kept, identity?.close()]);
     await vault.close();
   };
 });
+
+async function ownIdentity(config: LabConfig, { pki }: Vault, log: Logger): Promise<ProcessIdentity | undefined> {
+  const { identity, collectorSocket: collector } = config;
+  if (identity === undefined) return undefined;
+  return await identify({ uri: processIdentity("hypervisor"), config: identity, pki, collector, log });
+}
 
 async function buildClients(config: LabConfig): Promise<Clients> {
   const clients = new Clients({

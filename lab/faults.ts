@@ -2,7 +2,6 @@
  * Faults that one can inject into a machine by name, and take back. One fault a machine at a time.
  */
 import type { Logger } from "pino";
-import { agentClient } from "../drivers/tunnel/agent-client.ts";
 import { ForeshiftError, messageOf } from "../models/errors.ts";
 import { LIMITS } from "../models/limits.ts";
 import { Brownout } from "./build-up/brownout.ts";
@@ -151,7 +150,7 @@ export class Faults {
   };
 
   async #askToRecover(endpoint: string): Promise<void> {
-    const agent = agentClient({ socketPath: this.#options.machines.agentSocket(endpoint) });
+    const agent = this.#options.machines.agent(endpoint);
     try {
       await agent.recover({ operation: `lab/heal/${endpoint}/${Date.now()}` });
     } finally {

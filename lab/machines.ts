@@ -7,6 +7,8 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import type { Logger } from "pino";
+import { dialAgent } from "../drivers/identity/dial.ts";
+import type { ProcessIdentity } from "../drivers/identity/process-identity.ts";
 import type { Machine } from "../drivers/ports.ts";
 import { agentClient } from "../drivers/tunnel/agent-client.ts";
 import type { AppRoles } from "../drivers/vault/approles.ts";
@@ -44,6 +46,8 @@ export interface MachinesOptions {
   readonly journal: Journal;
   /** Gives each agent a login of its own. */
   readonly appRoles: AppRoles;
+  /** Undefined where agents are reached without certificates. */
+  readonly identity: ProcessIdentity | undefined;
   readonly log: Logger;
   /** Told before a machine's processes end, and once it was repaired: faults are the business of faults.ts. */
   readonly onGone: (name: string) => Promise<void>;
@@ -131,6 +135,13 @@ export class Machines {
     return join(this.#options.config.agentSocketDir, `${name}.sock`);
   }
 
+  /** A client of the machine's agent, to be closed. */
+  agent(name: string, timeoutMs?: number): ReturnType<typeof agentClient> {
+    const { identity } = this.#options;
+    const dial = identity === undefined ? undefined : dialAgent(identity, name);
+    return agentClient({ socketPath: this.agentSocket(name), dial, ...(timeoutMs === undefined ? {} : { timeoutMs }) });
+  }
+
   numberOf(name: string): number {
     return this.#entry(name).number;
   }
@@ -199,6 +210,7 @@ export class Machines {
         vault: { ...config.vault, auth: { method: "approle", credentialsFile } },
         keySecret: config.keySecret,
         stateDir,
+        ...(config.identity === undefined ? {} : { identity: { ...config.identity, dir: join(stateDir, "identity") } }),
         place: { zone },
         memoryBytes: config.memoryBytes,
         probes: { address: links.up.near, balancer: links.lb.far },
@@ -213,7 +225,7 @@ export class Machines {
   }
 
   async #untilTunnelUp(name: string): Promise<void> {
-    const agent = agentClient({ socketPath: this.agentSocket(name), timeoutMs: LIMITS.http.connectTimeoutMs });
+    const agent = this.agent(name, LIMITS.http.connectTimeoutMs);
     try {
       await until(async () => ((await agent.status()).tunnelUp ? true : undefined), {
         what: name,

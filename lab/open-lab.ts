@@ -3,6 +3,8 @@
  */
 import { reflexClient } from "../drivers/balancer/reflex-client.ts";
 import { netnsHypervisor } from "../drivers/hypervisor/netns.ts";
+import { dialProcess } from "../drivers/identity/dial.ts";
+import type { ProcessIdentity } from "../drivers/identity/process-identity.ts";
 import type { Store } from "../drivers/ports.ts";
 import { openStore } from "../drivers/store/store.ts";
 import { openTemporal, type Temporal } from "../drivers/temporal-client.ts";
@@ -13,6 +15,7 @@ import { counted } from "../models/words.ts";
 import type { Connection } from "../setup/connection.ts";
 import { until } from "./await.ts";
 import { LabClient } from "./lab-client.ts";
+import { operatorIdentity } from "./operator.ts";
 import { LAB_SWARM } from "./spec.ts";
 import { awaitWhole, type Surroundings } from "./trial.ts";
 
@@ -20,13 +23,17 @@ export interface OpenLab extends Surroundings {
   readonly connection: Connection;
   readonly store: Store;
   readonly temporal: Temporal;
+  /** Who the one is that has opened it; undefined where processes ask for no certificate. */
+  readonly identity: ProcessIdentity | undefined;
   /** Waits until the balancer holds an outlier policy like that. */
   awaitOutlier(holds: (outlier: OutlierPolicy) => boolean): Promise<void>;
   close(): Promise<void>;
 }
 
 export async function openLab(connection: Connection): Promise<OpenLab> {
-  const balancer = reflexClient({ socketPath: connection.sockets.reflex });
+  const identity = await operatorIdentity(connection);
+  const dial = identity === undefined ? undefined : dialProcess(identity, "reflex");
+  const balancer = reflexClient({ socketPath: connection.sockets.reflex, dial });
   const hypervisor = netnsHypervisor({ socketPath: connection.sockets.hypervisor });
   const store = openStore({ databaseUrl: connection.databaseUrl });
   const lab = new LabClient(connection.sockets.hypervisor);
@@ -49,8 +56,16 @@ export async function openLab(connection: Connection): Promise<OpenLab> {
         { what, timeoutMs: LIMITS.lab.swarmReadyTimeoutMs },
       );
     },
+    identity,
     close: async () => {
-      await Promise.allSettled([balancer.close(), hypervisor.close(), store.close(), lab.close(), temporal.close()]);
+      await Promise.allSettled([
+        identity?.close(),
+        balancer.close(),
+        hypervisor.close(),
+        store.close(),
+        lab.close(),
+        temporal.close(),
+      ]);
     },
   };
 }

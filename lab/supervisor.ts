@@ -64,7 +64,13 @@ const TCP_BYTES_PER_SECOND_IN_ALL = 600_000;
 const IPV6_CLIENT_SHARE = 1 / 3;
 
 /** Those that log in by themselves. */
-const SUPERVISED_PROCESSES = ["hypervisor"] as const satisfies readonly VaultProcess[];
+const SUPERVISED_PROCESSES = [
+  "hypervisor",
+  "collector",
+  "control",
+  "reflex",
+  "operator",
+] as const satisfies readonly VaultProcess[];
 
 const OUTSIDE_EVENTS = "outside-events.json";
 /** What is announced in the lab comes true within a minute. */
@@ -190,7 +196,11 @@ class Lab implements RunningLab {
   async #runCollector(databaseUrl: string): Promise<void> {
     const outsideEvents = { name: LAB_SWARM, file: this.#file(OUTSIDE_EVENTS), pollMs: OUTSIDE_EVENTS_POLL_MS };
     await writePrivateFile(outsideEvents.file, "[]\n");
-    await this.#runWorker("collector", { socketPath: this.connection.sockets.collector, databaseUrl, outsideEvents });
+    await this.#runWorker("collector", {
+      socketPath: this.connection.sockets.collector,
+      databaseUrl,
+      outsideEvents,
+    });
   }
 
   /** The process that holds the fleet's namespaces; it starts the reflex, and machines when it is asked to. */
@@ -201,6 +211,7 @@ class Lab implements RunningLab {
     const { sockets } = this.connection;
     const reflexConfigFile = await this.#writeConfig("reflex", {
       socketPath: sockets.reflex,
+      collectorSocket: sockets.collector,
       stateDir: this.#reflexDir,
       edgeDevice: "edge",
       serverDevice: "server",

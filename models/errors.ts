@@ -165,6 +165,30 @@ export const ERRORS = {
     retryable: false,
     httpStatus: 400,
   },
+  CRL_REFUSED: {
+    message: "The revocation list is refused: {detail}",
+    remedy: "The one held before stays in use. Look at what serves the list; `foreshift doctor` names the sources.",
+    retryable: false,
+    httpStatus: 400,
+  },
+  NOT_YOURS: {
+    message: "{value} may not {detail}",
+    remedy: "Each process speaks for itself alone. If this one should, give it the certificate of that name.",
+    retryable: false,
+    httpStatus: 403,
+  },
+  HEARTBEAT_REFUSED: {
+    message: "The heartbeat of {value} is refused: {detail}",
+    remedy: "The next one is taken if it is right. If it lasts, somebody replays heartbeats, or the endpoint's clock jumps.",
+    retryable: false,
+    httpStatus: 409,
+  },
+  TOO_MANY: {
+    message: "{value} asks too much: {detail}",
+    remedy: "Ask less often. What is counted per sender does not touch the others.",
+    retryable: true,
+    httpStatus: 429,
+  },
   INTERNAL: {
     message: "Foreshift failed unexpectedly: {detail}",
     remedy: "This is a defect. Run again with FORESHIFT_DEBUG=1 and report what it prints.",

@@ -11,4 +11,36 @@ export const IDENTITY_LIMITS = {
   secretIdUses: 5,
   /** A secret-id on its way must be opened within this. */
   wrapTtlMs: 600_000,
+  /** Of a process's certificate, when its configuration says nothing; renewed when this share has passed. */
+  certificateTtlMs: 86_400_000,
+  certificateTtlMsMin: 5_000,
+  renewAtShare: 2 / 3,
+  renewRetryFirstMs: 1_000,
+  renewRetryLongestMs: 60_000,
+  crlBytesMax: 4 * 1024 * 1024,
+  crlEntriesMax: 100_000,
+  /** How often the collector looks for a newer list in Vault, and how long it lets others wait for one. */
+  crlPollMs: 500,
+  crlWaitMsMax: 20_000,
+  /** Between two looks of the others in Vault, while the collector does not answer. */
+  crlVaultPollMs: 5_000,
+  crlRetryFirstMs: 200,
+  crlRetryLongestMs: 5_000,
+  /** A list is made anew when this share of its life has passed. */
+  crlRenewAtShare: 1 / 3,
+  handshakeTimeoutMs: 3_000,
+  /** Connections over TCP whose handshake is under way; the oldest gives way to a newer one. */
+  handshakesPendingMax: 256,
+  connectionsMax: 4_096,
+  /** Of one certificate's owner. */
+  connectionsPerPeerMax: 32,
+} as const;
+
+/** What one endpoint may send. */
+export const HEARTBEAT_LIMITS = {
+  /** A heartbeat with every gauge and counter there is has under 20 kB. */
+  bytesMax: 64 * 1024,
+  /** One a second is sent; a burst after a silence, and no more. */
+  perSecondMax: 5,
+  burstMax: 20,
 } as const;

@@ -14,6 +14,8 @@ export const Connection = z.strictObject({
   /** Of Temporal's Web UI; absent when it is not known. */
   temporalUi: z.string().optional(),
   databaseUrl: z.string().min(1),
+  /** Certificate of the person at the command line, for processes that ask for one; absent where none does. */
+  identityDir: z.string().optional(),
   sockets: z.strictObject({
     reflex: z.string(),
     hypervisor: z.string(),
@@ -52,6 +54,7 @@ export async function connection(): Promise<Connection> {
     temporalNamespace: process.env.TEMPORAL_NAMESPACE ?? written?.temporalNamespace ?? "default",
     ...(written?.temporalUi === undefined ? {} : { temporalUi: written.temporalUi }),
     databaseUrl,
+    ...(written?.identityDir === undefined ? {} : { identityDir: written.identityDir }),
     sockets: written?.sockets ?? localSockets(run),
   };
 }

@@ -2,19 +2,24 @@
  * An HTTP server on a unix socket that only its owner can reach: what every local API of Foreshift is served with.
  */
 import { chmod, lstat, mkdir, unlink } from "node:fs/promises";
-import { connect } from "node:net";
+import { connect, type Server } from "node:net";
 import { dirname } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import fastify, { type FastifyInstance } from "fastify";
 import type { Logger } from "pino";
+import { addressOf } from "../drivers/identity/dial.ts";
 import { ForeshiftError, messageOf } from "../models/errors.ts";
 import { LIMITS } from "../models/limits.ts";
+import { type Door, type Gate, tlsGate } from "./tls-gate.ts";
 
 const { http } = LIMITS;
 
 export interface ServeOptions {
+  /** Path of a unix socket; with a door it may be `host:port`. */
   readonly socketPath: string;
   readonly log: Logger;
+  /** Who may come in; absent: whoever can reach the unix socket, which is its owner. */
+  readonly door?: Door | undefined;
   /** Registers the routes; bodies are checked there with `parseInput(Schema, request.body, "body")` of models/parse.ts. */
   readonly routes: (app: FastifyInstance) => void | Promise<void>;
 }
@@ -30,14 +35,32 @@ export interface Served {
  * is refused with SOCKET_IN_USE. A ForeshiftError thrown by a handler becomes its status and ErrorBody.
  */
 export async function serve(options: ServeOptions): Promise<Served> {
-  const { socketPath, log } = options;
+  const { socketPath, log, door } = options;
+  const address = addressOf(socketPath);
+  if ("host" in address && door === undefined) {
+    const detail = "without certificates an API is served on a unix socket only; configure `identity`";
+    throw new ForeshiftError("INVALID_FIELD", { field: "socketPath", value: socketPath, detail });
+  }
+  if ("path" in address) await prepareSocket(socketPath);
+
+  const app = makeApp(log);
+  await options.routes(app);
+  await app.ready();
+  const gate = door === undefined ? undefined : tlsGate(door, app.server);
+  await listenPrivately(gate?.server ?? app.server, address);
+  return { socketPath, close: () => closeWithin(app, gate, http.closeGraceMs) };
+}
+
+async function prepareSocket(socketPath: string): Promise<void> {
   if (Buffer.byteLength(socketPath) > http.socketPathBytesMax) {
     const detail = `a unix socket's path may have ${http.socketPathBytesMax} bytes; choose a shorter folder`;
     throw new ForeshiftError("INVALID_FIELD", { field: "socketPath", value: socketPath, detail });
   }
   await mkdir(dirname(socketPath), { recursive: true, mode: 0o700 });
   await removeIfStale(socketPath);
+}
 
+function makeApp(log: Logger): FastifyInstance {
   const app = fastify({
     bodyLimit: http.bodyBytesMax,
     forceCloseConnections: "idle",
@@ -62,21 +85,24 @@ export async function serve(options: ServeOptions): Promise<Served> {
       detail: "there is no such route",
     });
   });
-  await options.routes(app);
-  await app.ready();
-  await listenPrivately(app, socketPath);
-  return { socketPath, close: () => closeWithin(app, http.closeGraceMs) };
+  return app;
 }
 
 /** The socket is made with no rights for others, so that there is no moment at which they could connect. */
-async function listenPrivately(app: FastifyInstance, socketPath: string): Promise<void> {
+async function listenPrivately(server: Server, address: ReturnType<typeof addressOf>): Promise<void> {
   const before = process.umask(0o177);
   try {
-    await app.listen({ path: socketPath });
+    await new Promise<void>((resolve, reject) => {
+      server.once("error", reject);
+      server.listen(address, () => {
+        server.off("error", reject);
+        resolve();
+      });
+    });
   } finally {
     process.umask(before);
   }
-  await chmod(socketPath, 0o600);
+  if ("path" in address) await chmod(address.path, 0o600);
 }
 
 async function removeIfStale(socketPath: string): Promise<void> {
@@ -106,13 +132,21 @@ function probe(socketPath: string): Promise<"absent" | "stale" | "listening"> {
   });
 }
 
-async function closeWithin(app: FastifyInstance, graceMs: number): Promise<void> {
+async function closeWithin(app: FastifyInstance, gate: Gate | undefined, graceMs: number): Promise<void> {
   const stop = new AbortController();
   const grace = delay(graceMs, undefined, { signal: stop.signal }).then(
-    () => app.server.closeAllConnections(),
+    () => {
+      app.server.closeAllConnections();
+      gate?.dropAll();
+    },
     () => undefined,
   );
+  const server = gate?.server ?? app.server;
+  const closed = new Promise<void>((resolve) => (server.listening ? server.close(() => resolve()) : resolve()));
+  // From here on an answer ends its connection.
   await app.close();
+  app.server.closeIdleConnections();
+  await closed;
   stop.abort();
   await grace;
 }

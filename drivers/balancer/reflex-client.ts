@@ -3,18 +3,20 @@ import { z } from "zod";
 import { LIMITS } from "../../models/limits.ts";
 import { SessionState } from "../../models/session.ts";
 import { type MemberHealth, type ReflexEvent, SteeringState } from "../../models/steering.ts";
-import { NO_RETRY, RETRY_IDEMPOTENT, UnixHttpClient } from "../http-unix.ts";
+import { type Dial, NO_RETRY, RETRY_IDEMPOTENT, UnixHttpClient } from "../http-unix.ts";
 import type { Balancer } from "../ports.ts";
 
 export interface ReflexClientOptions {
   readonly socketPath: string;
+  readonly dial?: Dial | undefined;
   /** For each attempt. */
   readonly timeoutMs?: number;
 }
 
 /** Changes carry operation keys and are asked again when no answer came; a long poll is not. */
 export function reflexClient(options: ReflexClientOptions): Balancer & { close(): Promise<void> } {
-  const http = new UnixHttpClient({ socketPath: options.socketPath, name: "reflex" });
+  const { socketPath, dial } = options;
+  const http = new UnixHttpClient({ socketPath, name: "reflex", ...(dial === undefined ? {} : { dial }) });
   const timeoutMs = options.timeoutMs ?? LIMITS.http.requestTimeoutMs;
   const call = { timeoutMs, retry: RETRY_IDEMPOTENT };
   return {

@@ -5,7 +5,7 @@
 import { LIMITS } from "../../models/limits.ts";
 import type { Heartbeat } from "../../models/observation.ts";
 import type { SessionState } from "../../models/session.ts";
-import { RETRY_IDEMPOTENT, UnixHttpClient } from "../http-unix.ts";
+import { type Dial, RETRY_IDEMPOTENT, UnixHttpClient } from "../http-unix.ts";
 import type { Telemetry } from "../ports.ts";
 
 /** Milliseconds from an endpoint's observation of a session to its handling in the collector. */
@@ -25,8 +25,8 @@ export interface CollectorClient extends Telemetry {
   close(): Promise<void>;
 }
 
-export function collectorClient(options: { socketPath: string }): CollectorClient {
-  const http = new UnixHttpClient({ socketPath: options.socketPath, name: "collector" });
+export function collectorClient({ socketPath, dial }: { socketPath: string; dial?: Dial | undefined }): CollectorClient {
+  const http = new UnixHttpClient({ socketPath, name: "collector", ...(dial === undefined ? {} : { dial }) });
   const call = { timeoutMs: LIMITS.http.requestTimeoutMs, retry: RETRY_IDEMPOTENT };
   return {
     telemetry: (swarm) => http.get(`/v1/telemetry?swarm=${encodeURIComponent(swarm)}`, call),

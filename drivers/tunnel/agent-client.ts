@@ -4,7 +4,7 @@
 import { z } from "zod";
 import { LIMITS } from "../../models/limits.ts";
 import { type Peer, SessionState } from "../../models/session.ts";
-import { RETRY_IDEMPOTENT, UnixHttpClient } from "../http-unix.ts";
+import { type Dial, RETRY_IDEMPOTENT, UnixHttpClient } from "../http-unix.ts";
 import type { AgentStatus, EndpointAgent } from "../ports.ts";
 
 const AgentStatusAnswer: z.ZodType<AgentStatus> = z.object({
@@ -17,13 +17,15 @@ const AgentStatusAnswer: z.ZodType<AgentStatus> = z.object({
 
 export interface AgentClientOptions {
   readonly socketPath: string;
+  readonly dial?: Dial | undefined;
   /** For each attempt; the reflex, which is in a hurry, asks for less than the workflows. */
   readonly timeoutMs?: number;
 }
 
 /** Every call is retried when it got no answer: changes carry operation keys. */
 export function agentClient(options: AgentClientOptions): EndpointAgent & { close(): Promise<void> } {
-  const http = new UnixHttpClient({ socketPath: options.socketPath, name: "agent" });
+  const { socketPath, dial } = options;
+  const http = new UnixHttpClient({ socketPath, name: "agent", ...(dial === undefined ? {} : { dial }) });
   const call = { timeoutMs: options.timeoutMs ?? LIMITS.agent.requestTimeoutMs, retry: RETRY_IDEMPOTENT };
   const post = async (action: string, body: object) => {
     await http.post(`/v1/${action}`, { ...call, body });

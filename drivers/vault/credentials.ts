@@ -2,10 +2,10 @@
  * A process's AppRole on disk: one file, mode 0600. Delivered with a secret-id that is wrapped, so that whoever opens it first is the
  * only one who does; the process unwraps it and keeps the secret-id in its place, a fresh one after each login.
  */
-import { randomBytes } from "node:crypto";
-import { open, readFile, rename, rm, stat } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import { z } from "zod";
 import { ForeshiftError, messageOf } from "../../models/errors.ts";
+import { writePrivately } from "../private-file.ts";
 
 const text = z.string().min(1);
 /** The AppRole's mount and its name. */
@@ -30,20 +30,7 @@ export async function readCredentials(file: string): Promise<Credentials> {
   }
 }
 
-/** Replaced as a whole and on the disk before it returns: the old secret-id is of no use once the new one is. */
+/** On the disk before it returns: the old secret-id is of no use once the new one is. */
 export async function writeCredentials(file: string, credentials: Credentials): Promise<void> {
-  const temporary = `${file}.${randomBytes(4).toString("hex")}`;
-  try {
-    const handle = await open(temporary, "wx", 0o600);
-    try {
-      await handle.writeFile(`${JSON.stringify(credentials)}\n`);
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-    await rename(temporary, file);
-  } catch (thrown) {
-    await rm(temporary, { force: true });
-    throw new ForeshiftError("DISK", { value: file, detail: messageOf(thrown) });
-  }
+  await writePrivately(file, `${JSON.stringify(credentials)}\n`);
 }

@@ -17,7 +17,8 @@ export interface IssuedCertificate {
   readonly root: string;
   /** Hex, upper case, as `X509Certificate.serialNumber` prints it. */
   readonly serial: string;
-  readonly notBeforeMs: number;
+  /** When it was had; it begins a little earlier, for clocks that are behind. */
+  readonly issuedAtMs: number;
   readonly notAfterMs: number;
 }
 
@@ -55,7 +56,7 @@ export function openPki(session: VaultSession, mounts: { readonly pki: string; r
         chain: data.ca_chain.filter((pem) => !isSelfSigned(pem)).join("\n"),
         root: await certificateOf(mounts.pkiRoot, "ca"),
         serial: parsed.serialNumber,
-        notBeforeMs: Date.parse(parsed.validFrom),
+        issuedAtMs: Date.now(),
         notAfterMs: Date.parse(parsed.validTo),
       };
     },

@@ -11,6 +11,7 @@ import { listen } from "../../drivers/store/listener.ts";
 import { openStore, type PostgresStore } from "../../drivers/store/store.ts";
 import { TELEMETRY_CHANNEL } from "../../drivers/store/telemetry.ts";
 import { followTelemetryNews } from "../../drivers/store/telemetry-news.ts";
+import type { ForeshiftError } from "../../models/errors.ts";
 import type { Heartbeat } from "../../models/observation.ts";
 import { eventually } from "../support/eventually.ts";
 import { awaitApi, startWorker, type WorkerProcess } from "../support/process.ts";
@@ -83,7 +84,9 @@ test("what is wrong with heartbeats is counted by kind and is in no series", asy
     beat("ep-1", 9, startedAtMs, { udpInErrors: 900, nobodyKnows: 1 }),
     beat("ep-1", 10, startedAtMs, { udpInErrors: null }),
   ];
-  for (const one of sent) await send(one);
+  const refused: string[] = [];
+  for (const one of sent) await send(one).catch((thrown: ForeshiftError) => refused.push(thrown.code));
+  assert.deepEqual(refused, ["HEARTBEAT_REFUSED"]);
   const kinds = ["duplicate", "reset", "gap", "unknown", "impossible", "late"];
   assert.deepEqual(await Promise.all(kinds.map(faults)), [1, 1, 1, 1, 1, 0]);
   const { endpoints, stepMs, fromMs, untilMs } = await client.window("lab", {

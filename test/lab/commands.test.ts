@@ -1,16 +1,18 @@
 /** The commands as a person types them against a lab that runs: drain, stop and resume, apply, audit; real WireGuard throughout. */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { reflexClient } from "../../drivers/balancer/reflex-client.ts";
+import { dialProcess } from "../../drivers/identity/dial.ts";
 import { LabClient } from "../../lab/lab-client.ts";
 import { felt } from "../../lab/measure.ts";
+import { operatorIdentity } from "../../lab/operator.ts";
 import { busiestEndpoint, sessionsOf, settledTraffic } from "../../lab/trial.ts";
 import type { DrainFinished, SwarmStatus } from "../../models/swarm-messages.ts";
-import { localSockets } from "../../setup/connection.ts";
+import { Connection, connectionFile, localSockets } from "../../setup/connection.ts";
 import { paths } from "../../setup/paths.ts";
 
 const MAIN = join(import.meta.dirname, "..", "..", "cli", "main.ts");
@@ -56,7 +58,10 @@ describe("the commands against a running lab", () => {
 
   it("drains an endpoint onto the others; their clients notice nothing", async () => {
     const sockets = localSockets(paths(env).run);
-    const balancer = reflexClient({ socketPath: sockets.reflex });
+    const written = Connection.parse(JSON.parse(await readFile(connectionFile(home), "utf8")));
+    const identity = await operatorIdentity(written);
+    const dial = identity === undefined ? undefined : dialProcess(identity, "reflex");
+    const balancer = reflexClient({ socketPath: sockets.reflex, dial });
     const lab = new LabClient(sockets.hypervisor);
     try {
       const endpoint = await busiestEndpoint(balancer);
@@ -80,7 +85,7 @@ describe("the commands against a running lab", () => {
       for (const action of ["drain", "pin sessions", "retire sessions", "terminate the machine"])
         assert.ok(actions.includes(action), `${action} is not in ${actions.join()}`);
     } finally {
-      await Promise.all([balancer.close(), lab.close()]);
+      await Promise.all([balancer.close(), lab.close(), identity?.close()]);
     }
   });
 

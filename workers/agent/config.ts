@@ -2,6 +2,7 @@
  * Configuration of the agent; paths and references only, no secret.
  */
 import { z } from "zod";
+import { IdentityConfig } from "../../drivers/identity/config.ts";
 import { VaultConfig } from "../../drivers/vault/config.ts";
 import { PlaceLabel } from "../../models/outside-events.ts";
 import { SecretRef } from "../../models/session.ts";
@@ -24,6 +25,8 @@ export const AgentConfig = z.strictObject({
   reflexSocket: z.string().min(1),
   collectorSocket: z.string().min(1),
   vault: VaultConfig,
+  /** Mutual TLS with balancer, collector and control plane; absent: unix sockets that their owner alone can reach. */
+  identity: IdentityConfig.optional(),
   /** The swarm's static key; field `privateKey`. */
   keySecret: SecretRef,
   stateDir: z.string().min(1),

@@ -2,17 +2,20 @@
  * The collector's local API: heartbeats and session deltas in, sessions and telemetry out.
  */
 import { PassThrough } from "node:stream";
-import type { FastifyInstance } from "fastify";
+import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { z } from "zod";
 import type { PostgresStore } from "../../drivers/store/store.ts";
+import type { Identity } from "../../models/identity.ts";
 import { LIMITS } from "../../models/limits.ts";
-import { PlaceLabel } from "../../models/outside-events.ts";
+import { HEARTBEAT_LIMITS, IDENTITY_LIMITS } from "../../models/limits-identity.ts";
 import { parseInput } from "../../models/parse.ts";
 import { PublicKey, SessionState } from "../../models/session.ts";
 import { shadowOf } from "../../models/shadow.ts";
 import { EndpointName, SwarmName } from "../../models/steering.ts";
-import { TelemetrySample } from "../../models/telemetry.ts";
 import { METRICS_TYPE, type MetricFamily, one, textOf } from "../prometheus.ts";
+import { type DoorCounts, demand } from "../tls-gate.ts";
+import type { CrlPublisher } from "./crl.ts";
+import { type Intake, isOf } from "./intake.ts";
 import type { Lag } from "./lag.ts";
 import type { OutsideFeed } from "./outside-feed.ts";
 import type { Rollups } from "./rollups.ts";
@@ -20,27 +23,6 @@ import type { SessionHub } from "./session-hub.ts";
 import type { Shadows } from "./shadows.ts";
 import type { Telemetry } from "./telemetry.ts";
 
-const count = z.number().int().nonnegative();
-const share = z.number().min(0).max(1).optional();
-const HeartbeatBody = z.strictObject({
-  swarm: SwarmName,
-  endpoint: EndpointName,
-  atMs: count,
-  sequence: count,
-  startedAtMs: count,
-  cpuShare: share,
-  cpuPressure: share,
-  memoryShare: share,
-  tunnelUp: z.boolean(),
-  sessions: count,
-  rxBytes: count,
-  txBytes: count,
-  rxDrops: count,
-  txDrops: count,
-  sample: TelemetrySample.optional(),
-  place: z.strictObject({ region: PlaceLabel.optional(), zone: PlaceLabel.optional() }).optional(),
-  probeAddress: z.union([z.ipv4(), z.ipv6()]).optional(),
-});
 const deltasMax = LIMITS.collector.sessionDeltasPerRequestMax;
 const SessionsBody = z.strictObject({
   swarm: SwarmName,
@@ -56,6 +38,10 @@ const WindowQuery = z.object({
   /** Names with commas between. */
   metric: z.string().min(1).optional(),
 });
+const CrlQuery = z.object({
+  after: z.coerce.bigint().nonnegative().optional(),
+  waitMs: z.coerce.number().int().min(0).max(IDENTITY_LIMITS.crlWaitMsMax).default(0),
+});
 const StreamQuery = z.object({ swarm: SwarmName, after: z.coerce.number().int().nonnegative().default(0) });
 
 export interface CollectorParts {
@@ -66,38 +52,84 @@ export interface CollectorParts {
   readonly hub: SessionHub;
   readonly shadows: Shadows;
   readonly lag: Lag;
+  readonly intake: Intake;
+  /** Undefined without certificates. */
+  readonly guard: { readonly crl: CrlPublisher; readonly door: DoorCounts } | undefined;
 }
 
+/** What reads of all endpoints: the control plane and the people's tools. */
+const isReader = (peer: Identity) => peer.kind === "process";
+
 export function collectorRoutes(app: FastifyInstance, parts: CollectorParts): void {
-  const { store, telemetry, hub, lag, shadows } = parts;
-  app.post("/v1/heartbeats", (request, reply) => {
-    const { cpuShare, cpuPressure, memoryShare, ...rest } = parseInput(HeartbeatBody, request.body, "body");
-    const receivedAtMs = Date.now();
-    telemetry.take({ ...rest, cpuShare, cpuPressure, memoryShare }, receivedAtMs);
-    const peers = telemetry.peersFor(rest.swarm, rest.endpoint, receivedAtMs);
-    return reply.code(202).send({ ok: true, receivedAtMs, peers, answeredAtMs: Date.now() });
-  });
+  const { store, hub, shadows } = parts;
+  heartbeatRoute(app, parts);
+  readRoutes(app, parts);
+  crlRoutes(app, parts);
   app.post("/v1/sessions", async (request) => {
     const deltas = parseInput(SessionsBody, request.body, "body");
+    demand(request, `send sessions of ${deltas.endpoint} (${deltas.swarm})`, (peer) => isOf(peer, deltas));
     const candidates = shadows.candidates(deltas.swarm, Date.now());
     return { taken: await store.applyDeltas(deltas, (publicKey, holder) => shadowOf(publicKey, holder, candidates)) };
   });
-  app.get("/v1/sessions", (request) => store.sessions(parseInput(SwarmQuery, request.query, "query").swarm));
   app.get("/v1/sessions/stream", async (request, reply) => {
     const { swarm, after } = parseInput(StreamQuery, request.query, "query");
+    demand(request, `follow the sessions of ${swarm}`, (peer) => isReader(peer) || peer.swarm === swarm);
     const out = new PassThrough();
     await hub.subscribe(swarm, after, out);
     return reply.type("application/x-ndjson").send(out);
   });
-  app.get("/v1/telemetry", (request) => telemetry.latest(parseInput(SwarmQuery, request.query, "query").swarm));
-  app.get("/v1/telemetry/:swarm", (request) => {
+}
+
+function heartbeatRoute(app: FastifyInstance, { intake, telemetry }: CollectorParts): void {
+  app.route({
+    method: "POST",
+    url: "/v1/heartbeats",
+    bodyLimit: HEARTBEAT_LIMITS.bytesMax,
+    onRequest: async (request) => intake.admit(request, Date.now()),
+    errorHandler: (thrown) => {
+      intake.unreadable(thrown);
+      throw thrown;
+    },
+    handler: async (request, reply) => {
+      const receivedAtMs = Date.now();
+      const { swarm, endpoint } = intake.take(request, receivedAtMs);
+      const peers = telemetry.peersFor(swarm, endpoint, receivedAtMs);
+      return reply.code(202).send({ ok: true, receivedAtMs, peers, answeredAtMs: Date.now() });
+    },
+  });
+}
+
+/** The list is signed and meant for everybody; who may come in may have it. */
+function crlRoutes(app: FastifyInstance, { guard }: CollectorParts): void {
+  if (guard === undefined) return;
+  app.get("/v1/crl", async (request, reply) => {
+    const { after, waitMs } = parseInput(CrlQuery, request.query, "query");
+    const crl = await guard.crl.newerThan(after, waitMs);
+    return crl === undefined ? reply.code(204).send() : { crl };
+  });
+  app.post("/v1/crl/refresh", async (request) => {
+    demand(request, "have the revocation list read anew", isReader);
+    return { number: await guard.crl.refresh() };
+  });
+}
+
+function readRoutes(app: FastifyInstance, parts: CollectorParts): void {
+  const { store, telemetry, lag } = parts;
+  const read = (url: string, handler: (request: FastifyRequest, reply: FastifyReply) => unknown) =>
+    app.get(url, (request, reply) => {
+      demand(request, `read ${url}`, isReader);
+      return handler(request, reply);
+    });
+  read("/v1/sessions", (request) => store.sessions(parseInput(SwarmQuery, request.query, "query").swarm));
+  read("/v1/telemetry", (request) => telemetry.latest(parseInput(SwarmQuery, request.query, "query").swarm));
+  read("/v1/telemetry/:swarm", (request) => {
     const { swarm } = parseInput(WindowParams, request.params, "path");
     const { sinceMs, endpoint, metric } = parseInput(WindowQuery, request.query, "query");
     return telemetry.window.read(swarm, { sinceMs, endpoint, metrics: metric?.split(",") }, Date.now());
   });
-  app.get("/v1/outside-events", () => store.outsideEvents({ activeAtMs: Date.now() }));
-  app.get("/v1/lag", () => lag.summary());
-  app.get("/metrics", (_request, reply) => reply.type(METRICS_TYPE).send(metricsText(parts)));
+  read("/v1/outside-events", () => store.outsideEvents({ activeAtMs: Date.now() }));
+  read("/v1/lag", () => lag.summary());
+  read("/metrics", (_request, reply) => reply.type(METRICS_TYPE).send(metricsText(parts)));
 }
 
 function metricsText(parts: CollectorParts): string {
@@ -114,7 +146,7 @@ function metricsText(parts: CollectorParts): string {
   return textOf(lines);
 }
 
-function telemetryLines({ telemetry, rollups, feed }: CollectorParts): MetricFamily[] {
+function telemetryLines({ telemetry, rollups, feed, intake, guard }: CollectorParts): MetricFamily[] {
   const { received, written, dropped, queued, restarts, faults } = telemetry.counts();
   const rolled = Object.entries(rollups.counts());
   const outside = feed?.counts();
@@ -129,6 +161,17 @@ function telemetryLines({ telemetry, rollups, feed }: CollectorParts): MetricFam
       kind: "counter",
       values: Object.entries(faults).map(([kind, value]) => [`{kind="${kind}"}`, value]),
     },
+    {
+      name: "foreshift_heartbeats_refused_total",
+      kind: "counter",
+      values: [...intake.refused].map(([kind, value]) => [`{why="${kind}"}`, value]),
+    },
+    {
+      name: "foreshift_connections_refused_total",
+      kind: "counter",
+      values: [...(guard?.door.refused ?? [])].map(([kind, value]) => [`{why="${kind}"}`, value]),
+    },
+    one("foreshift_connections", "gauge", guard?.door.open),
     one("foreshift_telemetry_series", "gauge", telemetry.window.size),
     one("foreshift_telemetry_values_refused_total", "counter", telemetry.window.refused),
     {

@@ -5,14 +5,20 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Logger } from "pino";
 import { z } from "zod";
+import { IdentityConfig } from "../../drivers/identity/config.ts";
 import { listen } from "../../drivers/store/listener.ts";
 import { migrate } from "../../drivers/store/migrate.ts";
 import { SESSIONS_CHANNEL } from "../../drivers/store/sessions.ts";
 import { openStore, type PostgresStore } from "../../drivers/store/store.ts";
+import { VaultConfig } from "../../drivers/vault/config.ts";
 import { messageOf } from "../../models/errors.ts";
 import { LIMITS } from "../../models/limits.ts";
 import { type Served, serve } from "../http-server.ts";
+import { secure } from "../identify.ts";
+import { DoorCounts } from "../tls-gate.ts";
 import { type CollectorParts, collectorRoutes } from "./api.ts";
+import { CrlPublisher } from "./crl.ts";
+import { Intake } from "./intake.ts";
 import { Lag } from "./lag.ts";
 import { OutsideFeed, OutsideFeedConfig } from "./outside-feed.ts";
 import { Rollups } from "./rollups.ts";
@@ -21,10 +27,14 @@ import { Shadows } from "./shadows.ts";
 import { Telemetry } from "./telemetry.ts";
 
 export const CollectorConfig = z.strictObject({
+  /** Path of a unix socket, or, with `identity`, `host:port`. */
   socketPath: z.string().min(1),
   databaseUrl: z.string().min(1),
   /** Where outside events are read (docs/operations.md); absent: nowhere. */
   outsideEvents: OutsideFeedConfig.optional(),
+  /** Mutual TLS with certificates that Vault signs; absent: a unix socket that its owner alone can reach. */
+  identity: IdentityConfig.optional(),
+  vault: VaultConfig.optional(),
 });
 export type CollectorConfig = z.infer<typeof CollectorConfig>;
 
@@ -32,6 +42,7 @@ const Notice = z.object({ swarm: z.string(), version: z.number() });
 
 /** Answers once it serves; the answer ends it. */
 export async function startCollector(config: CollectorConfig, log: Logger): Promise<() => Promise<void>> {
+  const guarded = await guard(config, log);
   const store = openStore(config);
   const lag = new Lag();
   const telemetry = new Telemetry({ store, log });
@@ -40,12 +51,19 @@ export async function startCollector(config: CollectorConfig, log: Logger): Prom
   const rollups = new Rollups({ window: telemetry.window, store, log, nowMs: Date.now() });
   const feed = config.outsideEvents === undefined ? undefined : outsideFeed(config.outsideEvents, store, telemetry, log);
   const shadows = new Shadows({ store, telemetry, log });
-  const parts: CollectorParts = { store, telemetry, rollups, feed, hub, lag, shadows };
-  const served: Served = await serve({ socketPath: config.socketPath, log, routes: (app) => collectorRoutes(app, parts) });
+  const intake = new Intake(telemetry);
+  const parts: CollectorParts = { store, telemetry, rollups, feed, hub, lag, shadows, intake, guard: guarded?.guard };
+  const served: Served = await serve({
+    socketPath: config.socketPath,
+    log,
+    door: guarded?.door,
+    routes: (app) => collectorRoutes(app, parts),
+  });
   const keepAlive = setInterval(() => hub.keepAlive(), LIMITS.collector.streamKeepAliveMs);
   const loops = [
     migrateThenWork({ config, store, telemetry, rollups, feed, hub, log, signal: stop.signal }),
     nameShadows(shadows, stop.signal),
+    guarded === undefined ? Promise.resolve() : guarded.guard.crl.keepFromEnding(stop.signal),
   ];
   return async () => {
     clearInterval(keepAlive);
@@ -56,7 +74,18 @@ export async function startCollector(config: CollectorConfig, log: Logger): Prom
     await telemetry.close();
     await rollups.close(Date.now());
     await store.close();
+    await guarded?.close();
   };
+}
+
+/** Everybody of ours may come in; what each may ask is the routes' business. */
+async function guard(config: CollectorConfig, log: Logger) {
+  if (config.identity === undefined) return undefined;
+  const secured = await secure({ name: "collector", config, log });
+  const { identity, vault } = secured;
+  const door = { identity, accepts: () => true, counts: new DoorCounts() };
+  const crl = new CrlPublisher({ keeper: identity.crl, pki: vault.pki, log });
+  return { door, guard: { crl, door: door.counts }, close: () => secured.close() };
 }
 
 interface Work {

@@ -64,7 +64,8 @@ export class Telemetry {
     return { received: this.#received, restarts: this.#restarts, faults, ...this.#writer.counts() };
   }
 
-  take(heartbeat: Heartbeat, receivedAtMs: number): void {
+  /** Answers why nothing of it counts; undefined when it was taken. */
+  take(heartbeat: Heartbeat, receivedAtMs: number): TelemetryFault | undefined {
     this.#received += 1;
     const known = this.#remember(heartbeat, receivedAtMs);
     const { state, atMs, values, faults, restarted } = cleanHeartbeat(known.clean, heartbeat, receivedAtMs);
@@ -74,13 +75,14 @@ export class Telemetry {
       const count = faults[fault];
       if (count !== undefined) this.#faults.set(fault, (this.#faults.get(fault) ?? 0) + count);
     }
-    if (atMs === undefined) return;
+    if (atMs === undefined) return faults.duplicate === undefined ? "late" : "duplicate";
     this.window.put(heartbeat.swarm, heartbeat.endpoint, atMs, values);
     // The values say it all; while the database is away there may be many of these.
     this.#writer.add([{ heartbeat: { ...heartbeat, sample: undefined }, atMs, receivedAtMs, values }]);
     const { told, news } = newsOf(known.told, heartbeat);
     known.told = told;
     if (news !== undefined) this.announce(news, heartbeat.swarm, heartbeat.endpoint);
+    return undefined;
   }
 
   /** Latest of each endpoint; those from before this process started come from the database. */

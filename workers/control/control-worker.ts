@@ -9,6 +9,9 @@ import { createActivities } from "../../activities/index.ts";
 import { createStopGuard } from "../../activities/stop-guard.ts";
 import { reflexClient } from "../../drivers/balancer/reflex-client.ts";
 import { netnsHypervisor } from "../../drivers/hypervisor/netns.ts";
+import { IdentityConfig } from "../../drivers/identity/config.ts";
+import { dialAgent, dialProcess } from "../../drivers/identity/dial.ts";
+import type { ProcessIdentity } from "../../drivers/identity/process-identity.ts";
 import type { EndpointAgent } from "../../drivers/ports.ts";
 import { collectorClient } from "../../drivers/store/collector-client.ts";
 import { openModelStore } from "../../drivers/store/models.ts";
@@ -16,9 +19,12 @@ import { openStore } from "../../drivers/store/store.ts";
 import { followTelemetryNews } from "../../drivers/store/telemetry-news.ts";
 import { retrainSchedules } from "../../drivers/temporal-schedules.ts";
 import { agentClient } from "../../drivers/tunnel/agent-client.ts";
+import { VaultConfig } from "../../drivers/vault/config.ts";
 import { ForeshiftError, messageOf } from "../../models/errors.ts";
 import type { MemberLink } from "../../models/steering.ts";
+import type { VaultProcess } from "../../models/vault-layout.ts";
 import { serve } from "../http-server.ts";
+import { secure } from "../identify.ts";
 import { METRICS_TYPE } from "../prometheus.ts";
 import { forecastMetrics } from "./forecast-metrics.ts";
 import { registerSearchAttributes } from "./search-attributes.ts";
@@ -41,6 +47,9 @@ export const ControlConfig = z.strictObject({
     apiKeyFile: z.string().optional(),
   }),
   databaseUrl: z.string().min(1),
+  /** Mutual TLS with balancer, collector and agents; absent: unix sockets that their owner alone can reach. */
+  identity: IdentityConfig.optional(),
+  vault: VaultConfig.optional(),
   sockets: z.strictObject({
     reflex: z.string().min(1),
     hypervisor: z.string().min(1),
@@ -54,12 +63,18 @@ export type ControlConfig = z.infer<typeof ControlConfig>;
 /** Starts it; what it answers ends it. Servers that are away are awaited, not given up on. */
 export async function startControlWorker(config: ControlConfig, log: Logger): Promise<() => Promise<void>> {
   const connection = await connectionOptions(config.temporal);
+  const secured =
+    config.identity === undefined
+      ? undefined
+      : await secure({ name: "control", config, log, collector: config.sockets.collector });
+  const identity = secured?.identity;
+  const dialTo = (process: VaultProcess) => (identity === undefined ? undefined : dialProcess(identity, process));
   const store = openStore({ databaseUrl: config.databaseUrl });
   const models = openModelStore({ databaseUrl: config.databaseUrl });
-  const balancer = reflexClient({ socketPath: config.sockets.reflex });
+  const balancer = reflexClient({ socketPath: config.sockets.reflex, dial: dialTo("reflex") });
   const hypervisor = netnsHypervisor({ socketPath: config.sockets.hypervisor });
-  const telemetry = collectorClient({ socketPath: config.sockets.collector });
-  const agents = agentPool();
+  const telemetry = collectorClient({ socketPath: config.sockets.collector, dial: dialTo("collector") });
+  const agents = agentPool(identity);
   const news = followTelemetryNews({
     databaseUrl: config.databaseUrl,
     onBreak: (thrown) => log.warn({ event: "telemetry-news-broken", detail: messageOf(thrown) }),
@@ -101,15 +116,20 @@ export async function startControlWorker(config: ControlConfig, log: Logger): Pr
       models.close(),
       store.close(),
     ]);
+    await secured?.close();
   };
 }
 
 /** One client for each agent's socket; its connections close by themselves when they are idle. */
-function agentPool(): { of: (link: MemberLink) => EndpointAgent; close: () => Promise<void> } {
+function agentPool(identity: ProcessIdentity | undefined): {
+  of: (link: MemberLink) => EndpointAgent;
+  close: () => Promise<void>;
+} {
   const clients = new Map<string, ReturnType<typeof agentClient>>();
   return {
     of: ({ agent: socketPath }) => {
-      const client = clients.get(socketPath) ?? agentClient({ socketPath });
+      const dial = identity === undefined ? undefined : dialAgent(identity);
+      const client = clients.get(socketPath) ?? agentClient({ socketPath, dial });
       clients.set(socketPath, client);
       return client;
     },

@@ -1,4 +1,7 @@
 /** The members' agents, each with one client that lives as long as the member's socket stays the same. */
+import type { Dial } from "../../drivers/http-unix.ts";
+import { dialAgent } from "../../drivers/identity/dial.ts";
+import type { ProcessIdentity } from "../../drivers/identity/process-identity.ts";
 import type { EndpointAgent } from "../../drivers/ports.ts";
 import { agentClient } from "../../drivers/tunnel/agent-client.ts";
 import { LIMITS } from "../../models/limits.ts";
@@ -11,10 +14,12 @@ interface Known {
 
 export class Agents {
   readonly #state: ReflexState;
+  readonly #identity: ProcessIdentity | undefined;
   readonly #known = new Map<string, Known>();
 
-  constructor(state: ReflexState) {
+  constructor(state: ReflexState, identity: ProcessIdentity | undefined) {
     this.#state = state;
+    this.#identity = identity;
   }
 
   of(endpoint: string): EndpointAgent | undefined {
@@ -22,7 +27,7 @@ export class Agents {
     const known = this.#known.get(endpoint);
     if (known !== undefined && known.socketPath === socketPath) return known.client;
     if (socketPath === undefined) return undefined;
-    const client = agentClient({ socketPath, timeoutMs: LIMITS.reflex.adoptTimeoutMs });
+    const client = agentClient({ socketPath, dial: this.#dial(endpoint), timeoutMs: LIMITS.reflex.adoptTimeoutMs });
     this.#known.set(endpoint, { socketPath, client });
     return client;
   }
@@ -36,6 +41,10 @@ export class Agents {
 
   async close(): Promise<void> {
     await Promise.allSettled([...this.#known.values()].map(({ client }) => client.close()));
+  }
+
+  #dial(endpoint: string): Dial | undefined {
+    return this.#identity === undefined ? undefined : dialAgent(this.#identity, endpoint);
   }
 
   #socketOf(endpoint: string): string | undefined {

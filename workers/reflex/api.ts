@@ -1,10 +1,12 @@
 /** The reflex's local API. */
-import type { FastifyInstance } from "fastify";
+import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { z } from "zod";
+import type { Identity } from "../../models/identity.ts";
 import { LIMITS } from "../../models/limits.ts";
 import { parseInput } from "../../models/parse.ts";
 import { SessionState } from "../../models/session.ts";
 import { EndpointName, SteeringState } from "../../models/steering.ts";
+import { demand } from "../tls-gate.ts";
 import { metricsText } from "./metrics.ts";
 import type { Reflex } from "./reflex.ts";
 
@@ -16,21 +18,33 @@ const EventsQuery = z.object({
   waitMs: z.coerce.number().int().min(0).max(LIMITS.reflex.eventsWaitMsMax).default(0),
 });
 
+/** Agents ask for the sessions and the probe's peers, and no more. */
+const isReader = (peer: Identity) => peer.kind === "process";
+
 export function reflexRoutes(app: FastifyInstance, reflex: Reflex): void {
-  app.get("/v1/desired", async (_, reply) => reply.type("application/json").send(JSON.stringify(reflex.desired ?? null)));
-  app.put("/v1/desired", async (request) => await reflex.apply(parseInput(DesiredBody, request.body, "body")));
-  app.get("/v1/health", () => reflex.health());
+  const get = (url: string, handler: (request: FastifyRequest, reply: FastifyReply) => unknown) =>
+    app.get(url, (request, reply) => {
+      demand(request, `read ${url}`, isReader);
+      return handler(request, reply);
+    });
+  get("/v1/desired", (_, reply) => reply.type("application/json").send(JSON.stringify(reflex.desired ?? null)));
+  app.put("/v1/desired", async (request) => {
+    demand(request, "change the desired state", (peer) => peer.kind === "process" && peer.process === "control");
+    return await reflex.apply(parseInput(DesiredBody, request.body, "body"));
+  });
+  get("/v1/health", () => reflex.health());
   app.get("/v1/sessions", () => reflex.sessions());
   app.put("/v1/endpoints/:endpoint/sessions", (request) => {
     const { endpoint } = parseInput(SessionsParams, request.params, "path");
+    demand(request, `say which sessions ${endpoint} holds`, (peer) => peer.kind === "agent" && peer.endpoint === endpoint);
     reflex.putSessions(endpoint, parseInput(SessionsBody, request.body, "body"));
     return { ok: true, probes: reflex.probesOf(endpoint), sentHere: reflex.sentTo(endpoint) };
   });
-  app.get("/v1/events", async (request) => {
+  get("/v1/events", async (request) => {
     const { after, waitMs } = parseInput(EventsQuery, request.query, "query");
     return await reflex.eventsAfter(after, waitMs);
   });
   app.get("/v1/probe-peers", () => reflex.probePeers());
-  app.get("/v1/journal", () => reflex.journal());
-  app.get("/metrics", async (_, reply) => reply.type("text/plain; version=0.0.4").send(await metricsText(reflex)));
+  get("/v1/journal", () => reflex.journal());
+  get("/metrics", async (_, reply) => reply.type("text/plain; version=0.0.4").send(await metricsText(reflex)));
 }

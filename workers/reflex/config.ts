@@ -1,11 +1,18 @@
 /** What the reflex is told at its start; everything else comes with the desired state. */
 import { z } from "zod";
+import { IdentityConfig } from "../../drivers/identity/config.ts";
+import { VaultConfig } from "../../drivers/vault/config.ts";
 
 const path = z.string().startsWith("/");
 const device = z.string().min(1).max(15);
 
 export const ReflexConfig = z.strictObject({
   socketPath: path,
+  /** Mutual TLS with agents and control plane; absent: a unix socket that its owner alone can reach. */
+  identity: IdentityConfig.optional(),
+  vault: VaultConfig.optional(),
+  /** Where the revocation list is had from; with `identity`. */
+  collectorSocket: path.optional(),
   /** Desired state, events, sessions and the probe's key are kept here. */
   stateDir: path,
   /** Interface of this host from which clients' packets come. */

@@ -6,6 +6,7 @@ import { randomBytes } from "node:crypto";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Logger } from "pino";
+import type { ProcessIdentity } from "../../drivers/identity/process-identity.ts";
 import type { Operation } from "../../drivers/ports.ts";
 import { type KeyPair, keyPairOf } from "../../drivers/tunnel/wireguard-probe-crypto.ts";
 import { ForeshiftError, messageOf } from "../../models/errors.ts";
@@ -45,7 +46,7 @@ export class Reflex {
   #tidying = false;
   #counting = false;
 
-  constructor(config: ReflexConfig, log: Logger) {
+  constructor(config: ReflexConfig, log: Logger, identity?: ProcessIdentity) {
     this.#config = config;
     this.#log = log;
     const state = this.#state;
@@ -55,7 +56,7 @@ export class Reflex {
     this.#stateFile = new KeptFile(join(config.stateDir, "state.json"), () => state.snapshot());
     this.#sessionsFile = new KeptFile(join(config.stateDir, "sessions.json"), () => book.all());
     this.#path = new PathKeeper({ state, book, plane: this.#plane, log });
-    this.#agents = new Agents(state);
+    this.#agents = new Agents(state, identity);
     this.#failover = new Failover({
       state,
       book,

@@ -1,0 +1,376 @@
+// The collector's door against a real OpenBao's certificates: who may say what, what is refused and counted, revocation, renewal, floods.
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { readFile } from "node:fs/promises";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { connect as connectTls, type TLSSocket } from "node:tls";
+import { pino } from "pino";
+import { NO_RETRY, UnixHttpClient } from "../../drivers/http-unix.ts";
+import { addressOf, dialProcess } from "../../drivers/identity/dial.ts";
+import { ProcessIdentity } from "../../drivers/identity/process-identity.ts";
+import { writeCredentials } from "../../drivers/vault/credentials.ts";
+import { openVault, type Vault } from "../../drivers/vault/vault.ts";
+import type { ForeshiftError } from "../../models/errors.ts";
+import { agentIdentity, processIdentity } from "../../models/identity.ts";
+import { IDENTITY_LIMITS } from "../../models/limits-identity.ts";
+import type { VaultProcess } from "../../models/vault-layout.ts";
+import type { OpenBaoService } from "../../setup/services.ts";
+import { identify } from "../../workers/identify.ts";
+import { eventually } from "../support/eventually.ts";
+import { startWorker, type WorkerProcess } from "../support/process.ts";
+import { type TestHome, testHome, testOpenBao } from "../support/services.ts";
+import { heartbeatOf, sessionOf } from "../support/sessions.ts";
+
+const CALL = { timeoutMs: 5_000, retry: NO_RETRY };
+/** Renewed every four seconds. */
+const COLLECTOR_CERTIFICATE_MS = 6_000;
+
+let where: TestHome;
+let bao: OpenBaoService;
+let collector: WorkerProcess;
+let address: string;
+let operator: Member;
+let sequence = 0;
+const members: Member[] = [];
+
+interface Member {
+  readonly identity: ProcessIdentity;
+  readonly vault: Vault;
+  readonly http: UnixHttpClient;
+}
+
+before(async () => {
+  where = await testHome();
+  bao = await testOpenBao(where);
+  address = `127.0.0.1:${await freePort()}`;
+  const credentialsFile = join(where.home, "collector.approle");
+  await bao.deliver("collector", credentialsFile);
+  collector = await startWorker({
+    worker: "collector.ts",
+    config: {
+      socketPath: address,
+      // Heartbeats are taken while the database is away.
+      databaseUrl: "postgres://nobody@127.0.0.1:1/none",
+      vault: { address: bao.address, auth: { method: "approle", credentialsFile } },
+      identity: { dir: join(where.home, "collector-identity"), certificateTtlMs: COLLECTOR_CERTIFICATE_MS },
+    },
+    configPath: join(where.home, "collector.json"),
+  });
+  operator = await process_("operator");
+  await eventually(
+    "the collector serves",
+    () =>
+      metric("foreshift_heartbeats_received_total").then(
+        () => true,
+        () => false,
+      ),
+    15_000,
+  );
+});
+
+after(async () => {
+  for (const { identity, vault, http } of members) {
+    await http.close();
+    await identity.close();
+    await vault.close();
+  }
+  await collector?.kill();
+  if (process.env["FORESHIFT_DEBUG"] === "1") console.log(collector?.log());
+  await bao?.stop();
+  await where?.remove();
+});
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+async function process_(name: VaultProcess): Promise<Member> {
+  const file = join(where.home, `${name}.approle`);
+  await bao.deliver(name, file);
+  return await member(processIdentity(name), name, file);
+}
+
+async function agent(endpoint: string, swarm = "lab"): Promise<Member> {
+  const admin = openVault({ address: bao.address, auth: { method: "token-file", tokenFile: bao.tokenFile } });
+  const file = join(where.home, `${swarm}-${endpoint}.approle`);
+  await writeCredentials(file, await admin.appRoles.enrolAgent({ swarm, endpoint }));
+  await admin.close();
+  return await member(agentIdentity(swarm, endpoint), `${swarm}-${endpoint}`, file);
+}
+
+async function member(uri: string, name: string, credentialsFile: string): Promise<Member> {
+  const vault = openVault({ address: bao.address, auth: { method: "approle", credentialsFile } });
+  const identity = await identify({
+    uri,
+    config: {
+      dir: join(where.home, `${name}-identity`),
+      certificateTtlMs: 600_000,
+      staleCrl: { newConnections: "refuse", established: "keep" },
+    },
+    pki: vault.pki,
+    collector: address,
+    log: pino({ level: "silent" }),
+  });
+  const http = new UnixHttpClient({ socketPath: address, name: "collector", dial: dialProcess(identity, "collector") });
+  const made = { identity, vault, http };
+  members.push(made);
+  return made;
+}
+
+async function metric(line: string): Promise<number> {
+  const { text } = await operator.http.exchange("GET", "/metrics", CALL);
+  const found = text.split("\n").find((one) => one.startsWith(`${line} `));
+  return Number(found?.split(" ").at(-1));
+}
+const refused = (why: string) => metric(`foreshift_heartbeats_refused_total{why="${why}"}`);
+const turnedAway = (why: string) => metric(`foreshift_connections_refused_total{why="${why}"}`);
+const beat = (endpoint: string, over: object = {}) => {
+  sequence += 1;
+  return heartbeatOf(endpoint, sequence, { atMs: Date.now(), startedAtMs: 1_000, ...over });
+};
+const send = ({ http }: Member, body: unknown) => http.post("/v1/heartbeats", { ...CALL, body });
+const codeIs = (code: string) => (error: ForeshiftError) => {
+  assert.equal(error.code, code, error.message);
+  return true;
+};
+
+test("an endpoint speaks for itself, and for nobody else: not another endpoint, not another swarm, not a process", async () => {
+  const [one, stranger] = [await agent("ep-1"), await agent("ep-1", "other")];
+  await send(one, beat("ep-1"));
+  const before = await refused("foreign");
+  await assert.rejects(send(one, beat("ep-2")), codeIs("NOT_YOURS"));
+  await assert.rejects(send(stranger, beat("ep-1")), codeIs("NOT_YOURS"));
+  await assert.rejects(send(operator, beat("ep-1")), codeIs("NOT_YOURS"));
+  assert.equal((await refused("foreign")) - before, 3);
+  const deltas = { swarm: "lab", endpoint: "ep-2", upserts: [sessionOf(1, "ep-2")], removed: [] };
+  await assert.rejects(one.http.post("/v1/sessions", { ...CALL, body: deltas }), codeIs("NOT_YOURS"));
+  await assert.rejects(stranger.http.get("/v1/sessions/stream?swarm=lab", CALL), codeIs("NOT_YOURS"));
+  for (const path of ["/v1/sessions?swarm=lab", "/v1/telemetry?swarm=lab", "/metrics"])
+    await assert.rejects(one.http.get(path, CALL), codeIs("NOT_YOURS"));
+  await assert.rejects(one.http.post("/v1/crl/refresh", { ...CALL, body: {} }), codeIs("NOT_YOURS"));
+  const known = await operator.http.get<{ endpoint: string }[]>("/v1/telemetry?swarm=lab", CALL).catch(() => undefined);
+  assert.ok(known === undefined || known.every(({ endpoint }) => endpoint === "ep-1"));
+});
+
+test("replayed, late, oversized and malformed heartbeats are refused with their reason, and counted", async () => {
+  const one = await agent("ep-3");
+  const first = beat("ep-3");
+  await send(one, first);
+  const counted = async () => await Promise.all(["replayed", "late", "oversized", "malformed"].map(refused));
+  const before = await counted();
+  await assert.rejects(send(one, first), /was sent before/);
+  await assert.rejects(send(one, { ...beat("ep-3"), atMs: Date.now() - 60_000 }), /too old/);
+  await assert.rejects(send(one, { ...beat("ep-3"), startedAtMs: 1 }), /too old/);
+  await assert.rejects(send(one, { ...beat("ep-3"), place: { zone: "z".repeat(100_000) } }), codeIs("INVALID_FIELD"));
+  await assert.rejects(send(one, { ...beat("ep-3"), cpuShare: 7 }), /cpuShare is not valid: got 7/);
+  await assert.rejects(send(one, "{{ no heartbeat"), codeIs("INVALID_FIELD"));
+  assert.deepEqual(
+    (await counted()).map((count, at) => count - (before[at] ?? 0)),
+    [1, 2, 1, 2],
+  );
+  await send(one, beat("ep-3"));
+});
+
+test("without a certificate of ours nobody gets in: none, one of another authority, plain bytes, an old protocol", async () => {
+  const before = await turnedAway("handshake");
+  const attempt = async (options: object): Promise<void> => {
+    const socket = connectTls({ ...addressOf(address), rejectUnauthorized: false, ...options });
+    socket.on("error", () => undefined);
+    socket.write("GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n");
+    let heard = 0;
+    socket.on("data", (bytes) => (heard += bytes.length));
+    await closeOf(socket);
+    assert.equal(heard, 0);
+  };
+  await attempt({});
+  await attempt({ maxVersion: "TLSv1.2" });
+  const { privateKey, certificate } = operator.identity.certificate;
+  const other = await testHome();
+  const otherBao = await testOpenBao(other);
+  const file = join(other.home, "x.approle");
+  await otherBao.deliver("operator", file);
+  const otherVault = openVault({ address: otherBao.address, auth: { method: "approle", credentialsFile: file } });
+  const forged = await otherVault.pki.issue({ identity: processIdentity("operator"), ttlMs: 60_000 });
+  await otherVault.close();
+  await otherBao.stop();
+  await other.remove();
+  await attempt({ key: forged.privateKey, cert: `${forged.certificate}\n${forged.chain}` });
+  await assert.rejects(attempt({ key: forged.privateKey, cert: certificate }));
+  assert.ok(privateKey.includes("PRIVATE KEY"));
+  const plain = connect(addressOf(address) as { host: string; port: number });
+  plain.on("error", () => undefined);
+  plain.write("POST /v1/heartbeats HTTP/1.1\r\nhost: x\r\n\r\n");
+  await closeOf(plain);
+  assert.ok((await turnedAway("handshake")) - before >= 4);
+});
+
+test("a client does not take somebody else for the collector, and none at all while it has no revocation list", async () => {
+  const one = await agent("ep-4");
+  const mistaken = new UnixHttpClient({ socketPath: address, name: "reflex", dial: dialProcess(one.identity, "reflex") });
+  await assert.rejects(mistaken.get("/v1/crl", CALL), codeIs("UNAUTHORISED"));
+  await mistaken.close();
+  const without = async (newConnections: "refuse" | "accept", name: string) => {
+    const identity = new ProcessIdentity({
+      uri: one.identity.uri,
+      pki: one.vault.pki,
+      dir: join(where.home, name),
+      certificateTtlMs: 60_000,
+      crlSources: () => [],
+      staleCrl: { newConnections, established: "keep" },
+      note: () => undefined,
+    });
+    await identity.start();
+    const http = new UnixHttpClient({ socketPath: address, name: "collector", dial: dialProcess(identity, "collector") });
+    return { http, end: async () => (await http.close(), await identity.close()) };
+  };
+  const careful = await without("refuse", "careful");
+  await assert.rejects(careful.http.get("/v1/crl", CALL), /crl-absent/);
+  await careful.end();
+  const careless = await without("accept", "careless");
+  await careless.http.get("/v1/crl", CALL);
+  await careless.end();
+});
+
+test("the collector's certificate is replaced again and again; a connection that stands goes on", async () => {
+  const one = await agent("ep-5");
+  const socket = await dialProcess(one.identity, "collector")(address);
+  let closed = false;
+  socket.once("close", () => (closed = true));
+  const serials = new Set<string>();
+  await eventually(
+    "two renewals",
+    async () => {
+      await ask(socket);
+      serials.add(await serialShown(one));
+      return serials.size >= 3;
+    },
+    25_000,
+  );
+  assert.ok(!closed);
+  assert.match(collector.log(), /certificate-renewed/);
+  socket.destroy();
+});
+
+/** Of the certificate that the collector shows to who comes new. */
+async function serialShown({ identity }: Member): Promise<string> {
+  const socket = connectTls({
+    ...addressOf(address),
+    secureContext: identity.secureContext(),
+    checkServerIdentity: () => undefined,
+  });
+  await once(socket, "secureConnect");
+  const serial = socket.getPeerX509Certificate()?.serialNumber ?? "";
+  socket.destroy();
+  return serial;
+}
+
+/** However it comes. */
+function closeOf(socket: Socket): Promise<void> {
+  return new Promise((resolve) => socket.once("close", () => resolve()));
+}
+
+/** One request on a connection of one's own. */
+async function ask(socket: TLSSocket): Promise<void> {
+  socket.write("GET /v1/crl HTTP/1.1\r\nhost: collector\r\n\r\n");
+  const [bytes] = (await once(socket, "data")) as [Buffer];
+  assert.match(bytes.toString(), /^HTTP\/1.1 200/);
+}
+
+test("a revoked certificate is out at once, on connections that stand and on new ones; the others notice nothing", async () => {
+  const [bad, good] = [await agent("ep-6"), await agent("ep-7")];
+  const control = await process_("control");
+  await send(bad, beat("ep-6"));
+  const [theirs, ours] = await Promise.all([bad, good].map(({ identity }) => dialProcess(identity, "collector")(address)));
+  assert.ok(theirs !== undefined && ours !== undefined);
+  let ended = false;
+  ours.once("close", () => (ended = true));
+  const out = closeOf(theirs);
+  const startedAtMs = performance.now();
+  await control.vault.pki.revoke(bad.identity.certificate.serial);
+  await out;
+  const tookMs = performance.now() - startedAtMs;
+  assert.ok(tookMs < 2_000, `${tookMs} ms`);
+  await assert.rejects(send(bad, beat("ep-6")));
+  await ask(ours);
+  assert.ok(!ended);
+  ours.destroy();
+  await send(good, beat("ep-7"));
+  await eventually("everybody has the list", () => good.identity.crl.held?.crl.revoked.has(bad.identity.certificate.serial));
+  // A new certificate is a new matter: what was revoked is a key, not a name.
+  await bad.identity.renew();
+  await send(bad, beat("ep-6"));
+});
+
+test("a flood: silent connections, a babbling endpoint and oversized bodies; the others' heartbeats all get through, and memory stays", async () => {
+  const [honest, babbler] = [await agent("ep-8"), await agent("ep-9")];
+  await send(honest, beat("ep-8"));
+  const before = await residentBytes();
+  const floodEnd = new AbortController();
+  const silent = keepConnecting(floodEnd.signal);
+  const babble = (async () => {
+    while (!floodEnd.signal.aborted) {
+      const many = Array.from({ length: 40 }, (_, n) => send(babbler, n % 4 === 0 ? "x".repeat(200_000) : beat("ep-9")));
+      await Promise.allSettled(many);
+    }
+  })();
+  let worstMs = 0;
+  for (let n = 0; n < 24; n += 1) {
+    const sentAtMs = performance.now();
+    // Every other one on a connection of its own, which has to get through the crowd at the door.
+    if (n % 2 === 0) await send(honest, beat("ep-8"));
+    else await sendAnew(honest, beat("ep-8"));
+    worstMs = Math.max(worstMs, performance.now() - sentAtMs);
+    await new Promise((resolve) => setTimeout(resolve, 250));
+  }
+  const during = await residentBytes();
+  floodEnd.abort();
+  const connections = await silent;
+  await babble;
+  const counts = { flood: await refused("flood"), crowd: await turnedAway("crowd"), grewMiB: (during - before) / 2 ** 20 };
+  console.log(JSON.stringify({ connections, worstMs: Math.round(worstMs), ...counts }));
+  assert.ok(connections > 2 * IDENTITY_LIMITS.handshakesPendingMax && counts.crowd > 0 && counts.flood > 100);
+  assert.ok(counts.grewMiB < 256, `${counts.grewMiB} MiB`);
+  assert.equal(collector.child.exitCode, null);
+});
+
+async function sendAnew({ identity }: Member, body: unknown): Promise<void> {
+  const http = new UnixHttpClient({ socketPath: address, name: "collector", dial: dialProcess(identity, "collector") });
+  await http.post("/v1/heartbeats", { ...CALL, body });
+  await http.close();
+}
+
+/** Opens connections that never say a word, as fast as they are taken. Answers how many. */
+async function keepConnecting(signal: AbortSignal): Promise<number> {
+  const open = new Set<Socket>();
+  let made = 0;
+  while (!signal.aborted) {
+    for (let n = 0; n < 20; n += 1) {
+      const socket = connect(addressOf(address) as { host: string; port: number });
+      made += 1;
+      open.add(socket);
+      socket.on("error", () => undefined);
+      socket.once("close", () => open.delete(socket));
+    }
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  for (const socket of open) socket.destroy();
+  return made;
+}
+
+async function residentBytes(): Promise<number> {
+  const status = await readFile(`/proc/${collector.child.pid}/status`, "utf8");
+  return Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1]) * 1_024;
+}
+
+test("key and certificate are their owner's files, and in no log", async () => {
+  const text = await readFile(join(where.home, "collector-identity", "identity.json"), "utf8");
+  const { privateKey } = JSON.parse(text) as { privateKey: string };
+  const line = privateKey.split("\n")[1] ?? "";
+  assert.ok(line.length > 20 && !collector.log().includes(line));
+});
