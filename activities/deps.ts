@@ -12,8 +12,8 @@ export interface ActivityDeps {
   readonly store: Store;
   readonly hypervisor: Hypervisor;
   readonly balancer: Balancer;
-  /** The agent behind a member's link. */
-  readonly agentOf: (link: MemberLink) => EndpointAgent;
+  /** The agent behind a member's link; where processes have certificates, that of `endpoint` and no other. */
+  readonly agentOf: (link: MemberLink, endpoint?: string) => EndpointAgent;
   readonly stopGuard: StopGuard;
   readonly telemetry: Telemetry;
   readonly models: ModelShelf;

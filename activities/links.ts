@@ -18,7 +18,7 @@ export async function linkOf(deps: ActivityDeps, swarm: string, endpoint: string
 }
 
 export async function agentFor(deps: ActivityDeps, swarm: string, endpoint: string): Promise<EndpointAgent> {
-  return deps.agentOf(await linkOf(deps, swarm, endpoint));
+  return deps.agentOf(await linkOf(deps, swarm, endpoint), endpoint);
 }
 
 /** Asks the agent of an endpoint that takes part in a move. ENDPOINT_LOST when it is dead: asking again is of no use. */

@@ -122,15 +122,16 @@ export async function startControlWorker(config: ControlConfig, log: Logger): Pr
 
 /** One client for each agent's socket; its connections close by themselves when they are idle. */
 function agentPool(identity: ProcessIdentity | undefined): {
-  of: (link: MemberLink) => EndpointAgent;
+  of: (link: MemberLink, endpoint?: string) => EndpointAgent;
   close: () => Promise<void>;
 } {
   const clients = new Map<string, ReturnType<typeof agentClient>>();
   return {
-    of: ({ agent: socketPath }) => {
-      const dial = identity === undefined ? undefined : dialAgent(identity);
-      const client = clients.get(socketPath) ?? agentClient({ socketPath, dial });
-      clients.set(socketPath, client);
+    of: ({ agent: socketPath }, endpoint) => {
+      const dial = identity === undefined ? undefined : dialAgent(identity, endpoint);
+      const key = `${endpoint} ${socketPath}`;
+      const client = clients.get(key) ?? agentClient({ socketPath, dial });
+      clients.set(key, client);
       return client;
     },
     close: async () => {
