@@ -20,6 +20,7 @@ const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   endpoint: { summary: "drain or replace an endpoint", load: () => import("./endpoint.ts") },
   audit: { summary: "explain what was done, and why", load: () => import("./audit.ts") },
   explain: { summary: "why the last decision about an endpoint was what it was", load: () => import("./explain.ts") },
+  metrics: { summary: "print the figures of the balancer or the collector", load: () => import("./metrics.ts") },
   stop: { summary: "stop all automation at once", load: () => import("./stop.ts") },
   resume: { summary: "let automation act again", load: () => import("./resume.ts") },
   doctor: { summary: "say what is found, what is missing and what to do", load: () => import("./doctor.ts") },

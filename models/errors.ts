@@ -167,7 +167,8 @@ export const ERRORS = {
   },
   CRL_REFUSED: {
     message: "The revocation list is refused: {detail}",
-    remedy: "The one held before stays in use. Somebody serves a list that is damaged or not the authority's: look at the collector and at Vault.",
+    remedy:
+      "The one held before stays in use. Somebody serves a list that is damaged or not the authority's: look at the collector and at Vault.",
     retryable: false,
     httpStatus: 400,
   },
