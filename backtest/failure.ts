@@ -3,7 +3,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 
 import { ForeshiftError, messageOf } from "../models/errors.ts";
-import { UnitWatch } from "../models/failure/acting.ts";
+import { ACTS_FROM, UnitWatch } from "../models/failure/acting.ts";
 import { FeatureExtractor } from "../models/failure/features.ts";
 import {
   averagePrecision,
@@ -109,9 +109,10 @@ function actingRows(model: FailureModel, table: UnitTable, said: readonly Probab
   return acts;
 }
 
-/** How right the rule that acts is, row by row. */
+/** How right the rule that acts is, row by row. From the threshold on and above the lower bound, twice in three rows, it begins to act. */
 function operatingPoint(acts: Uint8Array, labels: Uint8Array) {
-  return { rule: "as on the fleet: likely, sure, worth it at the lower bound, confirmed", ...countsOf(acts, labels) };
+  const { probability, lowerBound } = ACTS_FROM;
+  return { threshold: probability, lowerBound: rounded(lowerBound), ...countsOf(acts, labels) };
 }
 
 /** At the threshold that had the best F1 on units unseen in training; nothing of the test was used to choose it. */

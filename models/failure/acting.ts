@@ -3,13 +3,19 @@
  * would have been done on its word. The table's time is stretched so that the model's window is that of the policy.
  */
 import { asksToLeave, type RiskRecord, takeScore } from "../foresight.ts";
-import { NO_RISK } from "../risk.ts";
+import { actionThreshold, NO_RISK } from "../risk.ts";
 import { ForesightPolicy } from "../swarm-spec.ts";
 import type { Probability } from "./model.ts";
 
 /** Sessions that a unit is taken to hold. */
 const SESSIONS_AT_STAKE = 100;
 const POLICY = ForesightPolicy.parse({ mode: "act" });
+
+/** The probability, and its lower bound, from which the rule asks for sessions to leave; both with confirmations. */
+export const ACTS_FROM = {
+  probability: POLICY.failureThreshold,
+  lowerBound: actionThreshold({ overload: NO_RISK }, SESSIONS_AT_STAKE, POLICY),
+};
 
 export class UnitWatch {
   readonly #msPerUnit: number;
