@@ -3,9 +3,11 @@
  * and what the clients felt. Or nothing at all, for long.
  */
 import { setTimeout as delay } from "node:timers/promises";
+import { until } from "../lab/await.ts";
 import type { BuildUpKind } from "../lab/lab-client.ts";
-import { awaitAtRest } from "../lab/open-lab.ts";
+import { awaitAtRest, type OpenLab } from "../lab/open-lab.ts";
 import { awaitWhole, sessionsOf } from "../lab/trial.ts";
+import { LIMITS } from "../models/limits.ts";
 import type { SessionState } from "../models/session.ts";
 import { awaitFullService } from "./at-rest.ts";
 import { spreadEvenly } from "./even-spread.ts";
@@ -103,6 +105,9 @@ export async function playQuiet(lab: BenchLab, mode: Mode, seconds: number, size
 
 /** Every endpoint serves at full weight, all hold as many sessions, and nothing has happened for a while. */
 export async function beginFresh({ open, running }: BenchLab, { endpoints, ghosts, sessions }: Size): Promise<void> {
+  // What an attempt that could not be measured has left.
+  await open.lab.shrink();
+  await endSurplus(open, endpoints);
   const fullService = { weight: running.spec.endpoints.weight, sessions };
   await awaitWhole(open, { count: endpoints, ghosts });
   await awaitAtRest(open);
@@ -111,6 +116,21 @@ export async function beginFresh({ open, running }: BenchLab, { endpoints, ghost
   await delay(REST_MS);
   await awaitWhole(open, { count: endpoints, ghosts });
   await awaitFullService(open, fullService);
+}
+
+/** As a person would who knows that the rush is over: automation takes its time. */
+async function endSurplus(open: OpenLab, endpoints: number): Promise<void> {
+  for (;;) {
+    await awaitAtRest(open);
+    const members = (await open.balancer.health()).toSorted((a, b) => a.sessions - b.sessions);
+    const [emptiest] = members;
+    if (emptiest === undefined || members.length <= endpoints) return;
+    await open.temporal.drainEndpoint({ swarm: open.swarm, endpoint: emptiest.endpoint, by: "bench" });
+    await until(
+      async () => ((await open.balancer.health()).some(({ endpoint }) => endpoint === emptiest.endpoint) ? undefined : true),
+      { what: `the end of ${emptiest.endpoint}`, timeoutMs: LIMITS.story.phaseTimeoutMs },
+    );
+  }
 }
 
 async function endpointAt({ open }: BenchLab, place: number): Promise<string> {

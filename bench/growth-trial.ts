@@ -2,9 +2,6 @@
  * Sessions that grow beyond what the swarm was made for, under one mode: whether there was another endpoint in time, and what the
  * clients felt of machines that drop what exceeds their allowance.
  */
-import { until } from "../lab/await.ts";
-import { awaitAtRest } from "../lab/open-lab.ts";
-import { LIMITS } from "../models/limits.ts";
 import { AFTERMATH_MS, beginFresh, LOOK_MS, type Mode, type Outcome, type Size } from "./foresight-trial.ts";
 import { type Look, lostBetween, watchSpan } from "./span.ts";
 import type { BenchLab } from "./with-lab.ts";
@@ -42,22 +39,6 @@ export async function playGrowth(lab: BenchLab, mode: Mode, plan: GrowthPlan, si
     };
   } finally {
     await open.lab.shrink();
-    await endSurplus(lab, size);
-  }
-}
-
-/** As a person would who knows that the rush is over: automation takes its time. */
-async function endSurplus({ open }: BenchLab, { endpoints }: Size): Promise<void> {
-  for (;;) {
-    await awaitAtRest(open);
-    const members = (await open.balancer.health()).toSorted((a, b) => a.sessions - b.sessions);
-    const [emptiest] = members;
-    if (emptiest === undefined || members.length <= endpoints) return;
-    await open.temporal.drainEndpoint({ swarm: open.swarm, endpoint: emptiest.endpoint, by: "bench" });
-    await until(
-      async () => ((await open.balancer.health()).some(({ endpoint }) => endpoint === emptiest.endpoint) ? undefined : true),
-      { what: `the end of ${emptiest.endpoint}`, timeoutMs: LIMITS.story.phaseTimeoutMs },
-    );
   }
 }
 
