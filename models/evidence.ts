@@ -4,6 +4,7 @@
  */
 import type { LearnedRisk } from "./failure/fleet-model.ts";
 import { LIMITS } from "./limits.ts";
+import { lossGrowth } from "./loss-growth.ts";
 import type { OutsideRisk } from "./outside-events.ts";
 import { anyOf, type Estimate, highest, NO_RISK, orderly, type RiskScore, type RiskTerm } from "./risk.ts";
 import type { SwarmSpec } from "./swarm-spec.ts";
@@ -43,10 +44,14 @@ const STEAL_CRITICAL_SHARE = 0.5;
 /** An agent, or a device, that takes this long to answer has no CPU left. */
 const ANSWER_CRITICAL_MS = 500;
 
+const CARRIED_LOSS = "carriedLossShare";
+/** Of the window: the latest past that loss must grow in. */
+const GROWTH_SPAN_SHARE = 1 / 3;
+
 /** Where users feel it: what the swarm file calls degraded for loss and delay, and critical for the machine's resources. */
 const WATCHED: readonly Watched[] = [
   { series: "innerLossShare", resource: "loss", label: "loss through the tunnel", unit: "share", threshold: lossLevel },
-  { series: "carriedLossShare", resource: "loss", label: "loss of what clients are sent", unit: "share", threshold: lossLevel },
+  { series: CARRIED_LOSS, resource: "loss", label: "loss of what clients are sent", unit: "share", threshold: lossLevel },
   {
     series: "pathLossShare:balancer",
     resource: "loss",
@@ -122,7 +127,7 @@ export const WATCHED_SERIES: readonly string[] = ["sessions", ...[...WATCHED, ..
 export function scoreEvidence(evidence: Evidence, spec: SwarmSpec): RiskScore {
   const { windowMs } = spec.foresight;
   const { learned } = evidence;
-  const trends = WATCHED.flatMap((watched) => watchedTerm(watched, evidence, spec) ?? []);
+  const trends = [...WATCHED.flatMap((watched) => watchedTerm(watched, evidence, spec) ?? []), ...growthTerm(evidence, spec)];
   const trend = best(trends)?.estimate ?? NO_RISK;
   const events = EVENT_PRIORS.filter(({ series }) => learned?.knows.has(series) !== true).flatMap(
     (event) => eventTerm(event, evidence, windowMs) ?? [],
@@ -169,6 +174,21 @@ function watchedTerm(watched: Watched, evidence: Evidence, spec: SwarmSpec): Fin
   const when = found.inMs === undefined ? "it is there" : `it reaches ${shown(threshold, watched.unit)} in ${span(found.inMs)}`;
   const text = `${watched.label} is ${shown(level, watched.unit)} and rising; at this rate ${when}`;
   return { name: watched.resource, text, estimate: found.probability };
+}
+
+/** Of the traffic's own loss, which has no reading of its own moment before it: growth by a factor, seen while it is small. */
+function growthTerm({ series, atMs }: Evidence, spec: SwarmSpec): readonly Finding[] {
+  const { windowMs } = spec.foresight;
+  const recent = (series[CARRIED_LOSS] ?? []).filter((point) => point.atMs > atMs - windowMs * GROWTH_SPAN_SHARE);
+  const growth = lossGrowth(recent, lossLevel(spec), windowMs);
+  if (growth === undefined) return [];
+  const { value, low, high } = growth.probability;
+  const estimate = orderly({ value: value * LINE_TRUST, low: low * LINE_TRUST_LOW, high });
+  const when =
+    growth.inMs === undefined ? "it is there" : `it reaches ${shown(lossLevel(spec), "share")} in ${span(growth.inMs)}`;
+  const faster = Math.round((growth.factorPerS - 1) * 100);
+  const text = `loss of what clients are sent is ${shown(growth.level, "share")} and grows by ${faster} % a second; at this rate ${when}`;
+  return [{ name: "loss", text, estimate }];
 }
 
 /** Of several spans of the past the one whose lower bound is highest: a slow creep needs a long one, a steep rise a short one. */

@@ -129,7 +129,7 @@ function median(values: readonly number[]): number {
 }
 
 /** Distribution function of the standard normal; Abramowitz and Stegun 26.2.17, absolute error below 7.5e-8. */
-function normal(z: number): number {
+export function normal(z: number): number {
   if (!Number.isFinite(z)) return z > 0 ? 1 : 0;
   const t = 1 / (1 + 0.2316419 * Math.abs(z));
   const tail =
