@@ -2,6 +2,7 @@
  * What activities stand on, and the frame every one of them runs in: heartbeats, coded failures, the stop switch, the audit row.
  */
 import { ApplicationFailure, CancelledFailure, Context } from "@temporalio/activity";
+import type { ClientProvisioner, KeyVault } from "../drivers/key-ports.ts";
 import type { Balancer, EndpointAgent, Hypervisor, ModelShelf, Store, Telemetry } from "../drivers/ports.ts";
 import { ERRORS, ForeshiftError, messageOf } from "../models/errors.ts";
 import { LIMITS } from "../models/limits.ts";
@@ -15,6 +16,8 @@ export interface ActivityDeps {
   /** The agent behind a member's link; where processes have certificates, that of `endpoint` and no other. */
   readonly agentOf: (link: MemberLink, endpoint?: string) => EndpointAgent;
   readonly stopGuard: StopGuard;
+  readonly keyVault: KeyVault;
+  readonly provisioner: ClientProvisioner;
   readonly telemetry: Telemetry;
   readonly models: ModelShelf;
   /** Grows when telemetry of a swarm has news; without it the watch looks at its own pace. */
@@ -55,30 +58,45 @@ export async function asActivity<T>(body: () => Promise<T>): Promise<T> {
   }
 }
 
+interface Audited {
+  readonly store: Pick<Store, "audit">;
+}
+
 /** A change of the world: refused while automation is stopped, and written to the audit trail once it is made. */
 export function asStep<T>(
-  deps: { readonly store: Pick<Store, "audit">; readonly stopGuard: StopGuard },
+  deps: Audited & { readonly stopGuard: StopGuard },
   input: StepInput,
   action: string,
   change: () => Promise<StepReport<T>>,
 ): Promise<T> {
   return asActivity(async () => {
     await deps.stopGuard.assertMayAct(input.swarm);
-    const report = await change();
-    const { workflowExecution } = Context.current().info;
-    await deps.store.audit({
-      operation: input.operation,
-      swarm: input.swarm,
-      endpoint: report.endpoint,
-      action,
-      outcome: report.outcome ?? "done",
-      text: `${report.text}. ${input.reason}`,
-      workflowId: workflowExecution?.workflowId,
-      runId: workflowExecution?.runId,
-      details: report.details ?? {},
-    });
-    return report.result;
+    return await carryOut(deps, input, action, change);
   });
+}
+
+/**
+ * The same without asking the stop switch: what was begun and would cut clients off if it were left half done. Audited like any other.
+ */
+export function asFinish<T>(deps: Audited, input: StepInput, action: string, change: () => Promise<StepReport<T>>): Promise<T> {
+  return asActivity(() => carryOut(deps, input, action, change));
+}
+
+async function carryOut<T>(deps: Audited, input: StepInput, action: string, change: () => Promise<StepReport<T>>): Promise<T> {
+  const report = await change();
+  const { workflowExecution } = Context.current().info;
+  await deps.store.audit({
+    operation: input.operation,
+    swarm: input.swarm,
+    endpoint: report.endpoint,
+    action,
+    outcome: report.outcome ?? "done",
+    text: `${report.text}. ${input.reason}`,
+    workflowId: workflowExecution?.workflowId,
+    runId: workflowExecution?.runId,
+    details: report.details ?? {},
+  });
+  return report.result;
 }
 
 /** A pause that ends at once when the activity is cancelled. */

@@ -4,6 +4,8 @@
 import { balancerActivities } from "./balancer.ts";
 import type { ActivityDeps } from "./deps.ts";
 import { hypervisorActivities } from "./hypervisor.ts";
+import { keyActivities } from "./keys.ts";
+import { revokeActivities } from "./revoke.ts";
 import { riskActivities } from "./risk.ts";
 import { sessionActivities } from "./sessions.ts";
 import { storeActivities } from "./store.ts";
@@ -15,6 +17,7 @@ export function createActivities(deps: ActivityDeps) {
     hypervisor: hypervisorActivities(deps),
     agents: sessionActivities(deps),
     store: storeActivities(deps),
+    vault: { ...keyActivities(deps), ...revokeActivities(deps) },
     watch: { ...watchActivities(deps), ...riskActivities(deps) },
   };
 }

@@ -136,7 +136,13 @@ function moveActivities(deps: ActivityDeps) {
     /** The target knows every client that may come, without holding a session of theirs. */
     prepareShadows(input: StepInput & { to: string }): Promise<void> {
       return asStep(deps, input, "shadow sessions", async () => {
-        const [peers, agent] = await Promise.all([deps.store.peers(input.swarm), agentFor(deps, input.swarm, input.to)]);
+        const [peers, revoked, agent] = await Promise.all([
+          deps.store.peers(input.swarm),
+          deps.store.revokedPeers(input.swarm),
+          agentFor(deps, input.swarm, input.to),
+        ]);
+        // A ghost may still have clients that were put out while it slept.
+        if (revoked.length > 0) await agent.revoke({ operation: input.operation, peers: revoked });
         await agent.prepare({ operation: input.operation, peers });
         const text = `${input.to} knows ${counted(peers.length, "client")}`;
         return { result: undefined, text, endpoint: input.to, details: { peers: peers.length } };

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { bringUpSwarm, type OpenLab, openLab } from "../lab/open-lab.ts";
 import type { SpecOverrides } from "../lab/spec.ts";
 import { type RunningLab, startLab } from "../lab/supervisor.ts";
+import type { VaultFaults } from "../lab/vault-faults.ts";
 import { paths } from "../setup/paths.ts";
 import { setUp } from "../setup/set-up.ts";
 
@@ -20,6 +21,7 @@ export interface BenchLabOptions {
   readonly spareSessions?: number;
   readonly packetAllowancePerSecond?: number;
   readonly spec: SpecOverrides;
+  readonly vaultFaults?: VaultFaults;
   readonly onProgress: (text: string) => void;
 }
 

@@ -44,6 +44,7 @@ export function register(program: Command): void {
         show(await benchHandover({ ...options, sessions: options.sessions ?? options.clients, onProgress }));
       },
     );
+  registerRotate(bench);
   bench
     .command("chaos")
     .description("kill anything at any point of a move, and count what was done twice or lost")
@@ -79,6 +80,26 @@ export function register(program: Command): void {
       const { trials, seed, buildUp: buildUpSeconds, quiet: quietSeconds, endpoints, sessions, pps, kinds } = options;
       const sizes = { endpoints, sessionsPerEndpoint: sessions, packetsPerSecond: pps };
       show(await benchForesight({ trials, seed, buildUpSeconds, quietSeconds, ...sizes, kinds, onProgress }));
+    });
+}
+
+function registerRotate(bench: Command): void {
+  bench
+    .command("rotate")
+    .description("what rotations of keys cost the clients, under traffic")
+    .option("--clients <n>", "clients, each in a namespace of its own", whole, 6)
+    .option("--sessions <n>", "sessions in all; more than clients means that clients share namespaces", whole)
+    .option("--pps <n>", "numbered packets a second, for each session and direction", whole, 100)
+    .option("--rotations <n>", "of each kind of key", whole, 3)
+    .option(
+      "--faults",
+      "Vault sealed, away, slow, refusing, overloaded, failing and answering garbage in the midst of further ones",
+    )
+    .option("--json", "JSON is what it prints anyway")
+    .action(async (options: { clients: number; sessions?: number; pps: number; rotations: number; faults?: boolean }) => {
+      const { benchRotate } = await import("../bench/rotate.ts");
+      const { clients, faults = false, sessions = clients } = options;
+      show(await benchRotate({ ...options, sessions, faults, onProgress }));
     });
 }
 

@@ -18,6 +18,7 @@ const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   lab: { summary: "run a swarm with real WireGuard in network namespaces", load: () => import("./lab.ts") },
   swarm: { summary: "apply, get and list swarms, and read their events", load: () => import("./swarm.ts") },
   endpoint: { summary: "drain or replace an endpoint", load: () => import("./endpoint.ts") },
+  keys: { summary: "rotate keys, revoke a client, see how far it is", load: () => import("./keys.ts") },
   audit: { summary: "explain what was done, and why", load: () => import("./audit.ts") },
   explain: { summary: "why the last decision about an endpoint was what it was", load: () => import("./explain.ts") },
   metrics: { summary: "print the figures of the balancer or the collector", load: () => import("./metrics.ts") },

@@ -6,10 +6,11 @@ import type { ModelChange } from "../models/failure/champion.ts";
 import type { FailureModel } from "../models/failure/model.ts";
 import type { ModelOrigin } from "../models/failure/model-file.ts";
 import type { HorizonScore, LoadOutcome, ToldForecast } from "../models/forecast/track-record.ts";
+import type { RevokedPeer } from "../models/keys.ts";
 import type { Heartbeat, MachineState } from "../models/observation.ts";
 import type { OutsideEvent } from "../models/outside-events.ts";
 import type { ScoredEndpoint } from "../models/risk.ts";
-import type { Peer, SessionState } from "../models/session.ts";
+import type { Peer, SecretRef, SessionState } from "../models/session.ts";
 import type { MemberHealth, MemberLink, ReflexEvent, SteeringState } from "../models/steering.ts";
 import type { SwarmSpec } from "../models/swarm-spec.ts";
 import type { Rollup, RunningStatistics } from "../models/telemetry-rollup.ts";
@@ -66,6 +67,15 @@ export interface EndpointAgent {
   retire(request: Operation & { publicKeys: readonly string[] }): Promise<void>;
   /** Restarts WireGuard in place and, unless `adopts` is false, begins handshakes with clients that no other endpoint has taken. */
   recover(request: Operation & { adopts?: boolean }): Promise<void>;
+  /**
+   * Reads these peers' preshared keys into memory, so that setting them needs nobody; forgets keys that neither these nor the peers it
+   * has refer to. NOT_READY when one cannot be read.
+   */
+  loadKeys(request: Operation & { peers: readonly Peer[] }): Promise<void>;
+  /** These peers' preshared keys hold from the next handshake on; sessions go on. NOT_READY when a key is neither loaded nor readable. */
+  setKeys(request: Operation & { peers: readonly Peer[] }): Promise<void>;
+  /** These peers are out, with their sessions, and stay out whoever else still knows them. */
+  revoke(request: Operation & { peers: readonly RevokedPeer[] }): Promise<void>;
 }
 
 export interface AgentStatus {
@@ -98,6 +108,12 @@ export interface AuditRow extends AuditEntry {
   readonly seq: number;
   /** Unix milliseconds at which it was written, by the database's clock. */
   readonly atMs: number;
+}
+
+/** Which preshared key a client is to have. */
+export interface PeerKey {
+  readonly publicKey: string;
+  readonly presharedKey?: SecretRef | undefined;
 }
 
 /** The stop switch of one swarm (`scope` is its name) or of all (`scope` is `*`). */
@@ -209,8 +225,13 @@ export interface Store {
   loadForecasts(query: { swarm: string; sinceMs: number; untilMs: number; limit: number }): Promise<readonly ToldForecast[]>;
   /** How they turned out, one for each horizon, the nearest first; targets from `sinceMs` on. */
   loadScores(query: { swarm: string; sinceMs: number }): Promise<readonly HorizonScore[]>;
-  /** Clients that may connect. */
+  /** Clients that may connect, each with its revision. */
   peers(swarm: string): Promise<readonly Peer[]>;
+  /** States the preshared keys of clients that are there (absent: none), all at once. Answers those clients with their revision. */
+  rekeyPeers(request: { swarm: string; keys: readonly PeerKey[] }): Promise<readonly Peer[]>;
+  /** Takes clients and their sessions out for good; one that is out already stays so. Answers all of these that are out. */
+  revokePeers(request: { swarm: string; publicKeys: readonly string[]; reason: string }): Promise<readonly RevokedPeer[]>;
+  revokedPeers(swarm: string): Promise<readonly RevokedPeer[]>;
   /** Sessions as agents reported them last. */
   sessions(swarm: string): Promise<readonly SessionState[]>;
   close(): Promise<void>;

@@ -2,6 +2,8 @@
  * Triggers and asks the workflows of swarms: what the command line uses, and all that a program of one's own needs. Updates are by wire
  * name, so nothing of workflows/ is loaded.
  */
+
+import { randomUUID } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import {
   Client,
@@ -13,12 +15,22 @@ import {
   ScheduleNotFoundError,
   WithStartWorkflowOperation,
   type WorkflowClient,
+  WorkflowExecutionAlreadyStartedError,
   WorkflowFailedError,
   WorkflowNotFoundError,
   WorkflowUpdateFailedError,
 } from "@temporalio/client";
 import { ApplicationFailure } from "@temporalio/common";
 import { ForeshiftError, messageOf } from "../models/errors.ts";
+import {
+  type ClientsRevoked,
+  type KeyKind,
+  type RevokeClientsInput,
+  type RotateAllInput,
+  type RotateInput,
+  type RotationStatus,
+  rotateWorkflowId,
+} from "../models/keys.ts";
 import { LIMITS } from "../models/limits.ts";
 import { retrainIdOf } from "../models/retraining/schedule.ts";
 import {
@@ -50,6 +62,14 @@ export interface Temporal {
   resumeAutomation(request: StopRequest & { swarm: string }): Promise<StopResult>;
   status(swarm: string): Promise<SwarmStatus>;
   lastPlan(swarm: string): Promise<LastPlan | undefined>;
+  /** Begins a rotation of keys; ROTATION_UNDER_WAY while one of the same kind runs. Answers its run. */
+  rotateKeys(request: RotateInput): Promise<{ workflowId: string; runId: string }>;
+  /** The rotation of this kind that runs, or the last one; undefined when there was none. */
+  rotation(swarm: string, kind: KeyKind): Promise<RotationStatus | undefined>;
+  /** One run that rotates several kinds, one after the other; ROTATION_UNDER_WAY while one runs. */
+  rotateAll(request: RotateAllInput): Promise<{ workflowId: string; runId: string }>;
+  /** Takes clients out for good, and waits until they are. */
+  revokeClients(request: RevokeClientsInput): Promise<ClientsRevoked>;
   /** Names of the swarms whose workflow runs. */
   swarms(): Promise<readonly string[]>;
   /** Begins a retraining as its Schedule would; one that is under way is answered instead. NOT_READY where there is no Schedule. */
@@ -114,6 +134,14 @@ export async function openTemporal(options: TemporalOptions): Promise<Temporal> 
     resumeAutomation: (request) => update("resumeAutomation", request),
     status: (swarm) => query("swarmStatus", swarm),
     lastPlan: (swarm) => query("plan", swarm),
+    rotateKeys: (request) => reach(address, () => startRotation(workflow, request), request.swarm),
+    rotateAll: (request) => reach(address, () => startRotateAll(workflow, request), request.swarm),
+    rotation: (swarm, kind) => reach(address, () => rotationOf(workflow, swarm, kind), swarm),
+    revokeClients: (request) =>
+      reach(address, () => {
+        const workflowId = `revoke/${request.swarm}/${randomUUID()}`;
+        return workflow.execute("revokeClients", { workflowId, taskQueue: "control", args: [request] });
+      }),
     swarms: async () => {
       const ids = await ask("*", () => find(`WorkflowType = "swarm"`));
       return ids.map((id) => id.slice(swarmWorkflowId("").length)).sort();
@@ -125,6 +153,42 @@ export async function openTemporal(options: TemporalOptions): Promise<Temporal> 
     result: (workflowId, runId) => reach(address, () => workflow.getHandle(workflowId, runId).result()),
     close: () => connection.close(),
   };
+}
+
+function startRotation(workflow: WorkflowClient, request: RotateInput) {
+  const { by, kind, reason, swarm } = request;
+  const staticSummary = `Rotate ${kind} keys of ${swarm}: ${reason} (${by})`;
+  return startOnce(workflow, "rotateKeys", { workflowId: rotateWorkflowId(swarm, kind), args: [request], staticSummary });
+}
+
+function startRotateAll(workflow: WorkflowClient, request: RotateAllInput) {
+  const { by, kinds, reason, swarm } = request;
+  const staticSummary = `Rotate ${kinds.join(", ")} keys of ${swarm}: ${reason} (${by})`;
+  return startOnce(workflow, "rotateAll", { workflowId: rotateWorkflowId(swarm, "all"), args: [request], staticSummary });
+}
+
+async function startOnce(
+  workflow: WorkflowClient,
+  type: string,
+  options: { workflowId: string; args: [object]; staticSummary: string },
+): Promise<{ workflowId: string; runId: string }> {
+  const { workflowId } = options;
+  try {
+    const handle = await workflow.start(type, { ...options, taskQueue: "control" });
+    return { workflowId, runId: handle.firstExecutionRunId };
+  } catch (thrown) {
+    if (!(thrown instanceof WorkflowExecutionAlreadyStartedError)) throw thrown;
+    throw new ForeshiftError("ROTATION_UNDER_WAY", { value: workflowId }, { cause: thrown });
+  }
+}
+
+async function rotationOf(workflow: WorkflowClient, swarm: string, kind: KeyKind): Promise<RotationStatus | undefined> {
+  try {
+    return await workflow.getHandle(rotateWorkflowId(swarm, kind)).query<RotationStatus, []>("rotation");
+  } catch (thrown) {
+    if (thrown instanceof WorkflowNotFoundError) return undefined;
+    throw thrown;
+  }
 }
 
 async function lastRun(workflow: WorkflowClient, workflowId: string): Promise<string | undefined> {

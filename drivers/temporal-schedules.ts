@@ -1,9 +1,10 @@
 /**
- * The Schedules that train failure models anew, one for each swarm: made, changed, paused and removed as the swarm files and the stop switch
- * want them. Whatever is found otherwise is put right, so that it may be called at any time and by anybody.
+ * The Schedules of swarms: failure models trained anew, keys rotated. Made, changed, paused and removed as the swarm files and the stop
+ * switch want them. Whatever is found otherwise is put right, so that it may be called at any time and by anybody.
  */
 import { Client, Connection, type ConnectionOptions, type ScheduleClient, ScheduleNotFoundError } from "@temporalio/client";
 import { placeOfHash } from "../models/control-slice.ts";
+import { type KeySchedule, rotationDueId, wantedRotations } from "../models/key-schedule.ts";
 import { LIMITS } from "../models/limits.ts";
 import { type RetrainSchedule, retrainIdOf, STOPPED_BY, wantedSchedules } from "../models/retraining/schedule.ts";
 import type { Store } from "./ports.ts";
@@ -13,7 +14,7 @@ export interface SchedulesOptions {
   readonly namespace: string;
 }
 
-export interface RetrainSchedules {
+export interface SwarmSchedules {
   readonly keep: () => Promise<void>;
 }
 
@@ -21,10 +22,23 @@ const SECOND_MS = 1_000;
 /** Starts are spread over no more than this share of the interval. */
 const JITTER_SHARE_MAX = 0.1;
 
-export function retrainSchedules(options: SchedulesOptions, store: Pick<Store, "specs" | "stopSwitches">): RetrainSchedules {
+/** One of ours, whatever it begins. Times in milliseconds. */
+interface Wanted {
+  readonly id: string;
+  readonly everyMs: number;
+  /** Why it stands still; undefined: it does not. */
+  readonly pausedBecause: string | undefined;
+  readonly stated: ReturnType<typeof retrainStated> | ReturnType<typeof rotationStated>;
+}
+
+export function swarmSchedules(options: SchedulesOptions, store: Pick<Store, "specs" | "stopSwitches">): SwarmSchedules {
   return {
     keep: async () => {
-      const wanted = wantedSchedules(await store.specs(), await store.stopSwitches());
+      const [specs, switches] = [await store.specs(), await store.stopSwitches()];
+      const wanted: readonly Wanted[] = [
+        ...wantedSchedules(specs, switches).map((one) => ({ ...one, id: retrainIdOf(one.swarm), stated: retrainStated(one) })),
+        ...wantedRotations(specs, switches).map((one) => ({ ...one, stated: rotationStated(one) })),
+      ];
       const connectTimeout = LIMITS.control.updateTimeoutMs;
       const connection = await Connection.connect({ ...options.connection, connectTimeout });
       try {
@@ -37,36 +51,38 @@ export function retrainSchedules(options: SchedulesOptions, store: Pick<Store, "
   };
 }
 
-async function keepAll(schedules: ScheduleClient, wanted: readonly RetrainSchedule[]): Promise<void> {
-  const ids = new Set(wanted.map(({ swarm }) => retrainIdOf(swarm)));
+async function keepAll(schedules: ScheduleClient, wanted: readonly Wanted[]): Promise<void> {
+  const ids = new Set(wanted.map(({ id }) => id));
   for (const one of wanted) await keepOne(schedules, one);
+  const ours = [retrainIdOf(""), rotationDueId("", "")];
   for await (const { scheduleId } of schedules.list()) {
-    if (!scheduleId.startsWith(retrainIdOf("")) || ids.has(scheduleId)) continue;
+    if (ids.has(scheduleId) || !ours.some((prefix) => scheduleId.startsWith(prefix))) continue;
     await schedules.getHandle(scheduleId).delete().catch(unlessGone);
   }
 }
 
-async function keepOne(schedules: ScheduleClient, wanted: RetrainSchedule): Promise<void> {
-  const handle = schedules.getHandle(retrainIdOf(wanted.swarm));
+async function keepOne(schedules: ScheduleClient, { everyMs, id, pausedBecause, stated }: Wanted): Promise<void> {
+  const handle = schedules.getHandle(id);
   const held = await handle.describe().catch(unlessGone);
-  const stated = statedOf(wanted);
   if (held === undefined) {
-    const { pausedBecause } = wanted;
     const state = pausedBecause === undefined ? {} : { state: { paused: true, note: pausedBecause } };
     // Somebody else may have made it meanwhile.
-    await schedules.create({ scheduleId: handle.scheduleId, ...stated, ...state }).catch(unlessThere);
+    await schedules.create({ scheduleId: id, ...stated, ...state }).catch(unlessThere);
     return;
   }
   const [interval] = held.spec.intervals ?? [];
-  if (interval?.every !== wanted.everyMs) await handle.update(({ state }) => ({ ...stated, state }));
+  const isStated =
+    interval?.every === everyMs &&
+    held.spec.jitter === stated.spec.jitter &&
+    held.policies.catchupWindow === stated.policies.catchupWindow;
+  if (!isStated) await handle.update(({ state }) => ({ ...stated, state }));
   const { paused, note = "" } = held.state;
-  if (wanted.pausedBecause !== undefined && !paused) await handle.pause(wanted.pausedBecause);
-  if (wanted.pausedBecause === undefined && paused && note.startsWith(STOPPED_BY))
-    await handle.unpause("The stop switch is off");
+  if (pausedBecause !== undefined && !paused) await handle.pause(pausedBecause);
+  if (pausedBecause === undefined && paused && note.startsWith(STOPPED_BY)) await handle.unpause("The stop switch is off");
 }
 
 /** Swarms take turns in the interval, by their names; one that trains still is not started again; what was missed for long is left out. */
-function statedOf({ swarm, everyMs }: RetrainSchedule) {
+function retrainStated({ swarm, everyMs }: RetrainSchedule) {
   const offset = Math.floor((placeOfHash(swarm) * everyMs) / SECOND_MS) * SECOND_MS;
   const jitter = Math.min(LIMITS.training.jitterMs, Math.floor((everyMs * JITTER_SHARE_MAX) / SECOND_MS) * SECOND_MS);
   return {
@@ -79,6 +95,23 @@ function statedOf({ swarm, everyMs }: RetrainSchedule) {
       taskQueue: "training",
       args: [{ swarm }],
       staticSummary: `Train the failure model of ${swarm} anew`,
+    },
+  };
+}
+
+/** A run of its own, by the time, which begins the rotation by its fixed id: one that is under way already is left to itself. */
+function rotationStated({ catchUpMs, everyMs, id, jitterMs, kind, swarm }: KeySchedule) {
+  const offset = Math.floor((placeOfHash(id) * everyMs) / SECOND_MS) * SECOND_MS;
+  return {
+    spec: { intervals: [{ every: everyMs, offset }], jitter: jitterMs },
+    policies: { overlap: "SKIP" as const, catchupWindow: catchUpMs },
+    action: {
+      type: "startWorkflow" as const,
+      workflowType: "rotateAll",
+      workflowId: id,
+      taskQueue: "control",
+      args: [{ swarm, kinds: [kind], by: "schedule", reason: `due every ${Math.round(everyMs / SECOND_MS)} s`, waits: false }],
+      staticSummary: `Rotate ${kind} keys of ${swarm}, which is due`,
     },
   };
 }

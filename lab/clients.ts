@@ -152,6 +152,24 @@ export class Clients {
     return { outerAddress: client.family === 4 ? after.v4 : after.v6, ports };
   }
 
+  /**
+   * Sets a session's preshared key (base64). With `handshake` the client also begins one: its own key is taken away and given back, by
+   * which WireGuard expires its sessions for sending, and receives on. What it has to send waits for the answer.
+   */
+  async setPresharedKey(publicKey: string, presharedKey: string, handshake: boolean): Promise<void> {
+    for (const { client, keys } of this.#entries) {
+      const at = client.sessions.findIndex(({ peer }) => peer.publicKey === publicKey);
+      const device = client.sessions[at]?.device;
+      const own = keys[at]?.privateKey;
+      if (device === undefined || own === undefined) continue;
+      const peer = `peer ${this.#options.swarmPublicKey} preshared-key /dev/fd/4`;
+      const set = `wg set ${device} private-key /dev/fd/3 ${peer} 3<<'OWN' 4<<'SHARED'\n${own}\nOWN\n${presharedKey}\nSHARED`;
+      const away = `wg set ${device} private-key /dev/fd/3 3<<'OTHER'\n${makeKeyPair().privateKey}\nOTHER\n`;
+      return void (await runScript(`${handshake ? away : ""}${set}`, client.name));
+    }
+    throw new ForeshiftError("INVALID_FIELD", { field: "publicKey", value: publicKey, detail: "no client of the lab has it" });
+  }
+
   async #bringUp(entry: Entry): Promise<void> {
     const { client, keys } = entry;
     await setSysctls(client.name, ["net.ipv4.conf.all.promote_secondaries=1", "net.ipv4.conf.default.promote_secondaries=1"]);

@@ -40,6 +40,8 @@ export const LabConfig = z.strictObject({
   vault: VaultConfig,
   /** Folder of this process's certificate; with it the agents, too, speak with certificates only. */
   identity: IdentityConfig.optional(),
+  /** Of the clients, who read their own preshared keys; absent: they take none. */
+  clientsVault: VaultConfig.optional(),
   /** Configuration of `workers/reflex.ts`, which is kept running beside the balancer; absent: none is started. */
   reflexConfigFile: path.optional(),
   /** Of each machine. */

@@ -17,6 +17,7 @@ import { identify } from "../workers/identify.ts";
 import { keepToken } from "../workers/keep-token.ts";
 import { runWorker } from "../workers/run-worker.ts";
 import { removeCgroups } from "./cgroups.ts";
+import { ClientKeys } from "./client-keys.ts";
 import { Clients } from "./clients.ts";
 import { LabConfig } from "./config.ts";
 import { Faults } from "./faults.ts";
@@ -65,14 +66,18 @@ await runWorker("lab", async (log) => {
   await bootFirst(config, machines);
   const traffic = startTraffic(config, clients, log);
   const growth = new Growth({ clients, traffic, machines, swarm: config.swarm, log });
+  const secrets = config.clientsVault === undefined ? undefined : openVault(config.clientsVault);
+  const refused = (detail: string) => log.warn({ event: "client-key-refused", detail });
+  const clientKeys = new ClientKeys({ clients, secrets: (secrets ?? vault).kv, log: refused });
   const served = await serve({
     socketPath: config.socketPath,
     log,
-    routes: (app) => labRoutes(app, { config, clients, machines, faults, growth, traffic, journal }),
+    routes: (app) => labRoutes(app, { config, clients, machines, faults, growth, clientKeys, traffic, journal }),
   });
   log.info({ event: "lab-up", tookMs: Math.round(performance.now() - startedAtMs), clients: clients.list.length });
   return async () => {
     await served.close();
+    await secrets?.close();
     reflex?.kill();
     await endMachines(config, machines, log);
     journal.close();

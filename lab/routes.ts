@@ -6,6 +6,7 @@ import { z } from "zod";
 import { LIMITS } from "../models/limits.ts";
 import { parseInput } from "../models/parse.ts";
 import { EndpointName, SwarmName } from "../models/steering.ts";
+import { ActivateBody, type ClientKeys, DistributeBody } from "./client-keys.ts";
 import { type Clients, SESSIONS_PER_HOST_MAX } from "./clients.ts";
 import type { LabConfig } from "./config.ts";
 import type { Faults } from "./faults.ts";
@@ -20,6 +21,7 @@ export interface LabParts {
   readonly clients: Clients;
   readonly machines: Machines;
   readonly faults: Faults;
+  readonly clientKeys: ClientKeys;
   readonly growth: Growth;
   readonly traffic: Traffic;
   readonly journal: Journal;
@@ -41,6 +43,7 @@ export function labRoutes(app: FastifyInstance, parts: LabParts): void {
   faultRoutes(app, parts.faults);
   growthRoutes(app, parts.growth);
   trafficRoutes(app, parts);
+  keyRoutes(app, parts.clientKeys);
   app.get("/v1/journal", () => parts.journal.entries);
 }
 
@@ -106,5 +109,15 @@ function trafficRoutes(app: FastifyInstance, { config, clients, traffic }: LabPa
   app.post("/v1/clients/:name/roam", (request) => {
     const { name } = parseInput(z.object({ name: z.string().min(1).max(64) }), request.params, "path");
     return clients.roam(name);
+  });
+}
+
+function keyRoutes(app: FastifyInstance, clientKeys: ClientKeys): void {
+  app.post("/v1/clients/keys/distribute", (request) =>
+    clientKeys.distribute(parseInput(DistributeBody, request.body, "body").keys),
+  );
+  app.post("/v1/clients/keys/activate", (request) => {
+    const { keys, handshake } = parseInput(ActivateBody, request.body, "body");
+    return clientKeys.activate(keys, handshake);
   });
 }

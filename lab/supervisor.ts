@@ -27,6 +27,7 @@ import { LabClient } from "./lab-client.ts";
 import { type Provisioned, provisionSwarm } from "./provision.ts";
 import { LAB_SWARM, LAB_VIP, labSpec, type SpecOverrides } from "./spec.ts";
 import { type ProcessStatus, Supervised } from "./supervised.ts";
+import type { VaultFaults } from "./vault-faults.ts";
 import { relayVault } from "./vault-relay.ts";
 
 export interface LabOptions {
@@ -45,6 +46,8 @@ export interface LabOptions {
   readonly packetAllowancePerSecond?: number;
   readonly paths: Paths;
   readonly spec?: SpecOverrides;
+  /** Between the lab's processes and their Vault, where it is to fail. */
+  readonly vaultFaults?: VaultFaults | undefined;
   readonly onProgress: (text: string) => void;
 }
 
@@ -68,6 +71,7 @@ const SUPERVISED_PROCESSES = [
   "hypervisor",
   "collector",
   "control",
+  "clients",
   "reflex",
   "operator",
 ] as const satisfies readonly VaultProcess[];
@@ -129,7 +133,9 @@ class Lab implements RunningLab {
     ]);
     const key = await this.#provision(openBao);
     this.#spec = labSpec(this.#options, key, this.#options.spec);
-    const relay = await relayVault(join(paths.run, "vault.sock"), openBao.address);
+    const { vaultFaults } = this.#options;
+    vaultFaults?.leadTo(openBao.address);
+    const relay = await relayVault(join(paths.run, "vault.sock"), vaultFaults?.address ?? openBao.address);
     this.#closers.push(() => relay.close());
     this.#connection = {
       temporalAddress: temporal.address,
@@ -235,6 +241,7 @@ class Lab implements RunningLab {
       reflexSocket: sockets.reflex,
       collectorSocket: sockets.collector,
       vault: this.#vault("hypervisor"),
+      clientsVault: this.#vault("clients"),
       outsideEventsFile: this.#file(OUTSIDE_EVENTS),
       stateDir: this.#fleetDir,
       logDir: paths.log,
@@ -279,6 +286,7 @@ class Lab implements RunningLab {
     return {
       temporal: { address: temporalAddress, namespace: temporalNamespace },
       databaseUrl,
+      vault: this.#vault("control"),
       sockets: {
         reflex: sockets.reflex,
         hypervisor: sockets.hypervisor,

@@ -190,6 +190,18 @@ export const ERRORS = {
     retryable: true,
     httpStatus: 429,
   },
+  ROTATION_UNDER_WAY: {
+    message: "The rotation {value} runs already",
+    remedy: "Wait for it; `foreshift keys status` says how far it is.",
+    retryable: true,
+    httpStatus: 409,
+  },
+  UNKNOWN_CLIENT: {
+    message: "No client of swarm {detail} has the public key or inner address {value}",
+    remedy: "Use the whole public key, or an address inside the tunnel; `foreshift swarm get` shows who is connected.",
+    retryable: false,
+    httpStatus: 404,
+  },
   INTERNAL: {
     message: "Foreshift failed unexpectedly: {detail}",
     remedy: "This is a defect. Run again with FORESHIFT_DEBUG=1 and report what it prints.",

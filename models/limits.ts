@@ -389,6 +389,7 @@ export const LIMITS = {
     balancerCallsPerSecond: 100,
     storeCallsPerSecond: 200,
     agentCallsPerSecond: 200,
+    vaultCallsPerSecond: 50,
     updateTimeoutMs: 15_000,
     /** How often somebody who waits for a run looks whether it has begun. */
     runBeginPollMs: 300,

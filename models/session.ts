@@ -20,6 +20,8 @@ export const Peer = z.strictObject({
   presharedKey: SecretRef.optional(),
   /** Addresses inside the tunnel, without prefix length (host routes). */
   innerAddresses: z.array(z.string().min(2)).min(1),
+  /** Version of its row in the source of truth: of two words about a peer the later one holds. */
+  revision: z.number().int().nonnegative().optional(),
 });
 export type Peer = z.infer<typeof Peer>;
 

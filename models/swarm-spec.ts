@@ -99,6 +99,34 @@ export const ForesightPolicy = z.strictObject({
 });
 export type ForesightPolicy = z.infer<typeof ForesightPolicy>;
 
+const DAY_MS = 86_400_000;
+
+/** When keys of one kind are rotated by themselves. Without `everyMs` only when somebody asks. */
+const rotation = {
+  everyMs: z.number().int().min(60_000).optional(),
+  /** Begun at a moment of chance up to this long after it is due, so that swarms do not all ask Vault at once. */
+  jitterMs: z.number().int().min(0).default(3_600_000),
+  /** Due while Temporal was away: made up for within this time, once; after it, left to the next. */
+  catchUpMs: z.number().int().min(60_000).default(DAY_MS),
+};
+
+export const KeyPolicy = z.strictObject({
+  preshared: z
+    .strictObject({
+      ...rotation,
+      batchClients: z.number().int().min(1).max(1_024).default(64),
+      /**
+       * `force`: the clients are made to shake hands at once. `await`: WireGuard does within two minutes of traffic by itself; nothing
+       * at all is asked of sessions, and a client that could not shake hands is found out while its old session still has a minute.
+       */
+      handshake: z.enum(["force", "await"]).default("force"),
+      /** From the switch until every client with traffic has shaken hands with the new key; with `await` two minutes more. */
+      verifyTimeoutMs: z.number().int().min(1_000).max(30_000).default(10_000),
+    })
+    .prefault({}),
+});
+export type KeyPolicy = z.infer<typeof KeyPolicy>;
+
 export const SwarmSpec = z.strictObject({
   apiVersion: z.literal("foreshift/v1"),
   kind: z.literal("Swarm"),
@@ -135,6 +163,8 @@ export const SwarmSpec = z.strictObject({
   }),
   /** The swarm's WireGuard key pair, shared by all its endpoints. */
   key: z.strictObject({ secret: SecretRef, publicKey: z.string() }),
+  /** How its keys are rotated. */
+  keys: KeyPolicy.prefault({}),
   move: z
     .strictObject({
       batchSessions: z.number().int().min(1).max(4096).default(64),

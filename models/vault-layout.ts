@@ -29,6 +29,7 @@ export const VAULT_PROCESSES = [
   "trainer",
   "codec",
   "operator",
+  "clients",
 ] as const;
 export type VaultProcess = (typeof VAULT_PROCESSES)[number];
 

@@ -3,6 +3,7 @@
  * takes one object. The names in quotes are wire names and are never changed.
  */
 import { defineQuery, defineSignal, defineUpdate } from "@temporalio/workflow";
+import type { RotationStatus } from "../models/keys.ts";
 import type {
   ApplySwarmRequest,
   ApplySwarmResult,
@@ -39,3 +40,6 @@ export const risksScoredSignal = defineSignal<[RisksScored]>("risksScored");
 
 export const swarmStatusQuery = defineQuery<SwarmStatus>("swarmStatus");
 export const planQuery = defineQuery<LastPlan | undefined>("plan");
+
+/** Of a rotation of keys: how far it is. */
+export const rotationQuery = defineQuery<RotationStatus>("rotation");

@@ -1,11 +1,13 @@
 /**
  * The activities as workflows call them: which task queue, how long an attempt may take, how often it is made again.
  */
+
 import type { Duration } from "@temporalio/common";
 import { ActivityCancellationType, proxyActivities, type RetryPolicy } from "@temporalio/workflow";
 import type { Activities, ActivityQueue } from "../activities/index.ts";
 import type { RetrainActivities } from "../activities/retrain.ts";
 import { LIMITS } from "../models/limits.ts";
+import { KEY_LIMITS } from "../models/limits-keys.ts";
 
 const { control } = LIMITS;
 const { heartbeatTimeoutMs: heartbeatTimeout, stepTimeoutMs, machineTimeoutMs } = control;
@@ -74,3 +76,8 @@ export const trainingLong = proxyActivities<RetrainActivities>({
   ...TRAINING,
   startToCloseTimeout: LIMITS.training.stepTimeoutMs,
 });
+/** Versions of keys, agents and clients of a rotation: given up on before anything is switched. */
+export const keys = on("vault", KEY_LIMITS.stepTimeoutMs, MACHINE);
+
+/** What must be brought to an end once a switch has begun. */
+export const patientKeys = on("vault", KEY_LIMITS.stepTimeoutMs, FOR_EVER);

@@ -16,6 +16,8 @@ export const StreamLine = z.union([
   z.strictObject({ upsert: SessionState }),
   z.strictObject({ remove: PublicKey, version }),
   z.strictObject({ peer: Peer, version }),
+  /** Out for good. */
+  z.strictObject({ revoke: PublicKey, version }),
 ]);
 export type StreamLine = z.infer<typeof StreamLine>;
 

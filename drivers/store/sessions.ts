@@ -37,7 +37,9 @@ export async function applyDeltas(db: Kysely<Tables>, deltas: SessionDeltas, sha
       .where("public_key", "in", keys)
       .execute();
     const held = new Map(rows.map((row) => [row.public_key, row]));
-    const upserts = deltas.upserts.filter((session) => isTaken(session, deltas.endpoint, held.get(session.publicKey)));
+    const revoked = await revokedAmong(tx, deltas.swarm, keys);
+    const known = deltas.upserts.filter(({ publicKey }) => !revoked.has(publicKey));
+    const upserts = known.filter((session) => isTaken(session, deltas.endpoint, held.get(session.publicKey)));
     const removed = deltas.removed.filter(
       (key) => held.get(key)?.endpoint === deltas.endpoint && held.get(key)?.removed === false,
     );
@@ -87,6 +89,15 @@ export async function registerPeers(db: Kysely<Tables>, swarm: string, peers: re
     const base = await lockVersion(tx, swarm);
     const present = await tx.selectFrom("peers").selectAll().where("swarm", "=", swarm).execute();
     const held = new Map(present.map((row) => [row.public_key, peerOf(row)]));
+    const revoked = await revokedAmong(
+      tx,
+      swarm,
+      peers.map(({ publicKey }) => publicKey),
+    );
+    for (const publicKey of revoked) {
+      const detail = "this client was revoked for good; let it make a new key pair";
+      throw new ForeshiftError("INVALID_FIELD", { field: "publicKey", value: publicKey, detail });
+    }
     const owners = new Map(present.flatMap((row) => row.inner_addresses.map((address) => [address, row.public_key])));
     const news = peers.filter((peer) => !samePeer(held.get(peer.publicKey), peer));
     for (const { publicKey, innerAddresses } of news) {
@@ -107,9 +118,10 @@ export async function registerPeers(db: Kysely<Tables>, swarm: string, peers: re
   });
 }
 
+/** Each with its revision. */
 export async function listPeers(db: Kysely<Tables>, swarm: string): Promise<readonly Peer[]> {
   const rows = await db.selectFrom("peers").selectAll().where("swarm", "=", swarm).orderBy("version").execute();
-  return rows.map(peerOf);
+  return rows.map((row) => ({ ...peerOf(row), revision: row.version }));
 }
 
 export async function listSessions(db: Kysely<Tables>, swarm: string): Promise<readonly SessionState[]> {
@@ -130,16 +142,20 @@ export async function changesAfter(
   after: number,
   limit: number,
 ): Promise<readonly ChangeLine[]> {
-  const newer = <T extends "peers" | "sessions">(table: T) =>
+  const newer = <T extends "peers" | "sessions" | "revoked_peers">(table: T) =>
     db
-      .selectFrom(table as "peers" | "sessions")
+      .selectFrom(table as "peers" | "sessions" | "revoked_peers")
       .where("swarm", "=", swarm)
       .where("version", ">", after)
       .orderBy("version")
       .limit(limit);
   const peers = (await newer("peers").selectAll().execute()) as Selectable<PeersTable>[];
   const sessions = (await newer("sessions").selectAll().execute()) as Selectable<SessionsTable>[];
+  const revoked = await newer("revoked_peers").select(["public_key", "version"]).execute();
   const lines = [
+    ...revoked.map(
+      ({ public_key, version }): ChangeLine => ({ version, updatedAtMs: undefined, line: { revoke: public_key, version } }),
+    ),
     ...peers.map(
       (row): ChangeLine => ({
         version: row.version,
@@ -165,8 +181,15 @@ function changeOfSession(row: Selectable<SessionsTable>): ChangeLine {
   return { version, updatedAtMs: row.updated_at_ms, line: { upsert: sessionOf(row) } };
 }
 
+async function revokedAmong(tx: Transaction<Tables>, swarm: string, publicKeys: readonly string[]): Promise<Set<string>> {
+  if (publicKeys.length === 0) return new Set();
+  const query = tx.selectFrom("revoked_peers").select("public_key").where("swarm", "=", swarm);
+  const rows = await query.where("public_key", "in", [...publicKeys]).execute();
+  return new Set(rows.map(({ public_key }) => public_key));
+}
+
 /** The row stays locked until the transaction ends, which is what orders the versions. */
-async function lockVersion(tx: Transaction<Tables>, swarm: string): Promise<number> {
+export async function lockVersion(tx: Transaction<Tables>, swarm: string): Promise<number> {
   const row = await tx
     .insertInto("session_versions")
     .values({ swarm, version: 0 })
@@ -176,7 +199,7 @@ async function lockVersion(tx: Transaction<Tables>, swarm: string): Promise<numb
   return row.version;
 }
 
-async function announce(tx: Transaction<Tables>, swarm: string, version: number, base: number): Promise<void> {
+export async function announce(tx: Transaction<Tables>, swarm: string, version: number, base: number): Promise<void> {
   if (version === base) return;
   await tx.updateTable("session_versions").set({ version }).where("swarm", "=", swarm).execute();
   await sql`select pg_notify(${SESSIONS_CHANNEL}, ${JSON.stringify({ swarm, version })})`.execute(tx);

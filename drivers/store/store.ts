@@ -10,6 +10,7 @@ import { readAudit, writeAudit, writePage } from "./audit.ts";
 import { type Database, openDatabase } from "./database.ts";
 import { readLoadForecasts, readLoadScores, saveLoadForecasts, saveLoadOutcomes } from "./load-forecasts.ts";
 import { deleteOutsideEventsBefore, readOutsideEvents, saveOutsideEvents } from "./outside-events.ts";
+import { listRevoked, rekeyPeers, revokePeers } from "./peer-keys.ts";
 import { readRiskScores, saveRiskScores } from "./risk-scores.ts";
 import type { SessionDeltas, ShadowOf } from "./sessions.ts";
 import {
@@ -74,6 +75,9 @@ export function openStore(options: { databaseUrl: string; connectionsMax?: numbe
     heartbeats: (swarm) => run((db) => latestHeartbeats(db, swarm)),
     peers: (swarm) => run((db) => listPeers(db, swarm)),
     sessions: (swarm): Promise<readonly SessionState[]> => run((db) => listSessions(db, swarm)),
+    rekeyPeers: ({ swarm, keys }) => run((db) => rekeyPeers(db, swarm, keys)),
+    revokePeers: (request) => run((db) => revokePeers(db, request)),
+    revokedPeers: (swarm) => run((db) => listRevoked(db, swarm)),
     registerPeers: (swarm, peers) => run((db) => registerPeers(db, swarm, peers)),
     forgetFleet: (swarm) => run((db) => forgetFleet(db, swarm)),
     applyDeltas: (deltas, shadowOf) => run((db) => applyDeltas(db, deltas, shadowOf)),
@@ -115,7 +119,7 @@ async function setStopSwitch({ run }: Database, request: Parameters<Store["setSt
 
 async function forgetFleet(db: Kysely<Tables>, swarm: string): Promise<void> {
   await db.transaction().execute(async (tx) => {
-    for (const table of ["peers", "sessions", "latest_heartbeats", "load_forecasts"] as const) {
+    for (const table of ["peers", "revoked_peers", "sessions", "latest_heartbeats", "load_forecasts"] as const) {
       await tx.deleteFrom(table).where("swarm", "=", swarm).execute();
     }
   });

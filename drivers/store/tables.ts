@@ -15,6 +15,7 @@ export interface Tables {
   swarms: { name: string; spec: Json<SwarmSpec>; updated_at: Generated<Date> };
   session_versions: { swarm: string; version: number };
   peers: PeersTable;
+  revoked_peers: { swarm: string; public_key: string; version: number; reason: string; at: Generated<Date> };
   sessions: SessionsTable;
   heartbeats: HeartbeatsTable;
   latest_heartbeats: { swarm: string; endpoint: string; at: Date; body: Json<Heartbeat> };

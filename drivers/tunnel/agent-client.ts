@@ -38,10 +38,18 @@ export function agentClient(options: AgentClientOptions): EndpointAgent & { clos
     adopt: (request) => post("adopt", request),
     retire: (request) => post("retire", request),
     recover: (request) => post("recover", request),
+    loadKeys: ({ operation, peers }) => post("load-keys", { operation, peers: peers.map(peerAlone) }),
+    setKeys: ({ operation, peers }) => post("set-keys", { operation, peers: peers.map(peerAlone) }),
+    revoke: (request) => post("revoke", request),
     close: () => http.close(),
   };
 }
 
-function peerAlone({ publicKey, innerAddresses, presharedKey }: Peer): Peer {
-  return { publicKey, innerAddresses, ...(presharedKey === undefined ? {} : { presharedKey }) };
+function peerAlone({ publicKey, innerAddresses, presharedKey, revision }: Peer): Peer {
+  return {
+    publicKey,
+    innerAddresses,
+    ...(presharedKey === undefined ? {} : { presharedKey }),
+    ...(revision === undefined ? {} : { revision }),
+  };
 }

@@ -34,6 +34,11 @@ export type PeerChange =
       readonly endpoint?: string | undefined;
       readonly keepaliveS?: number | undefined;
     }
+  /**
+   * Sets the preshared key (base64; undefined: none) of a peer that is there, and nothing else: its session and its addresses are not
+   * touched for a moment. It is used from the next handshake on.
+   */
+  | { readonly kind: "preshared"; readonly publicKey: string; readonly presharedKey: string | undefined }
   /** Of a peer that is there; one that is not is left so. */
   | { readonly kind: "keepalive"; readonly publicKey: string; readonly keepaliveS: number };
 
@@ -45,6 +50,9 @@ export interface WireGuardDevice {
   /** Sets key and port where they differ; what is right already is not touched. The key never leaves the process by an argument. */
   setIdentity(identity: { privateKey: string; listenPort: number }): Promise<void>;
 }
+
+/** WireGuard's word for no preshared key. */
+export const NO_PRESHARED_KEY = Buffer.alloc(32).toString("base64");
 
 /** `10.66.1.1` -> `10.66.1.1/32`, `fd00::1` -> `fd00::1/128`; a prefix that is there stays. */
 export function hostRoute(address: string): string {

@@ -4,7 +4,14 @@
 import { ForeshiftError } from "../../models/errors.ts";
 import { LIMITS } from "../../models/limits.ts";
 import { runCommand, runWithPipe } from "../run-command.ts";
-import { type DevicePeer, type DeviceState, hostRoute, type PeerChange, type WireGuardDevice } from "./wireguard-device.ts";
+import {
+  type DevicePeer,
+  type DeviceState,
+  hostRoute,
+  NO_PRESHARED_KEY,
+  type PeerChange,
+  type WireGuardDevice,
+} from "./wireguard-device.ts";
 
 const { commandTimeoutMs, peersPerCommandMax } = LIMITS.wireguard;
 
@@ -73,13 +80,21 @@ async function applyBatch(device: string, batch: readonly PeerChange[]): Promise
   const sections: string[] = [];
   const args: string[] = [];
   for (const change of batch) {
-    if (change.kind === "configure") sections.push(section(change));
+    if (change.kind === "preshared") await setPresharedKey(device, change);
+    else if (change.kind === "configure") sections.push(section(change));
     else if (change.kind === "remove") args.push("peer", change.publicKey, "remove");
     else args.push("peer", change.publicKey, "persistent-keepalive", String(change.keepaliveS));
   }
   if (sections.length > 0)
     await runWithPipe("wg", ["addconf", device, "/dev/stdin"], { timeoutMs: commandTimeoutMs, input: sections.join("\n") });
   if (args.length > 0) await runCommand("wg", ["set", device, ...args], { timeoutMs: commandTimeoutMs });
+}
+
+/** One at a time: a configuration file would take the peer's addresses away for a moment, and arguments would show the key. */
+async function setPresharedKey(device: string, change: Extract<PeerChange, { kind: "preshared" }>): Promise<void> {
+  const args = ["set", device, "peer", change.publicKey, "preshared-key", "/dev/stdin"];
+  const input = `${change.presharedKey ?? NO_PRESHARED_KEY}\n`;
+  await runWithPipe("wg", args, { timeoutMs: commandTimeoutMs, input });
 }
 
 function section(change: Extract<PeerChange, { kind: "configure" }>): string {

@@ -5,7 +5,14 @@
 import { connect } from "node:net";
 import { ForeshiftError, messageOf } from "../../models/errors.ts";
 import { LIMITS } from "../../models/limits.ts";
-import { type DevicePeer, type DeviceState, hostRoute, type PeerChange, type WireGuardDevice } from "./wireguard-device.ts";
+import {
+  type DevicePeer,
+  type DeviceState,
+  hostRoute,
+  NO_PRESHARED_KEY,
+  type PeerChange,
+  type WireGuardDevice,
+} from "./wireguard-device.ts";
 
 const { controlTimeoutMs, answerCharsMax } = LIMITS.wireguard;
 
@@ -48,6 +55,8 @@ export function uapiListens(device: string): Promise<boolean> {
 function changeText(change: PeerChange): string {
   const key = `public_key=${toHex(change.publicKey)}\n`;
   if (change.kind === "remove") return `${key}remove=true\n`;
+  if (change.kind === "preshared")
+    return `${key}update_only=true\npreshared_key=${toHex(change.presharedKey ?? NO_PRESHARED_KEY)}\n`;
   if (change.kind === "keepalive") return `${key}update_only=true\npersistent_keepalive_interval=${change.keepaliveS}\n`;
   return [
     key,

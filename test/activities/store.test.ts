@@ -111,7 +111,10 @@ test("peers are registered once; a key or an inner address that is there twice i
   const withSecret = { ...peerOf(2), presharedKey: { path: "peers/2", version: 1 } };
   assert.equal(await store.registerPeers(swarm, [peerOf(1), withSecret]), 2);
   assert.equal(await store.registerPeers(swarm, [peerOf(1), withSecret]), 0);
-  assert.deepEqual(await store.peers(swarm), [peerOf(1), withSecret]);
+  assert.deepEqual(await store.peers(swarm), [
+    { ...peerOf(1), revision: 1 },
+    { ...withSecret, revision: 2 },
+  ]);
   const duplicate = (error: ForeshiftError) => error.code === "DUPLICATE_NAME" && error.field === "innerAddresses";
   await assert.rejects(store.registerPeers(swarm, [{ ...peerOf(3), innerAddresses: peerOf(1).innerAddresses }]), duplicate);
   await assert.rejects(

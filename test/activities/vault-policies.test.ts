@@ -32,6 +32,7 @@ before(async () => {
   bao = await testOpenBao(where);
   const { kv, calls } = opened(bao.tokenFile, "token-file");
   await kv.write("swarms/lab/wireguard", { privateKey: "x" });
+  await kv.write("swarms/lab/peers/c", { presharedKey: "x" });
   await kv.write("swarms/other/wireguard", { privateKey: "x" });
   for (const key of ["sessions", "payloads"] as const) {
     const answer = (await calls.post(`transit/encrypt/${key}`, { plaintext: "eA==" })) as { data: { ciphertext: string } };
@@ -88,6 +89,7 @@ const others = ({ name }: Caller): readonly VaultProcess[] => VAULT_PROCESSES.fi
 const ACTIONS: Readonly<Record<string, (caller: Caller) => readonly (() => Promise<unknown>)[]>> = {
   "read the keys of the own swarm": ({ vault: { kv } }) => [() => kv.read({ path: "swarms/lab/wireguard", version: 1 })],
   "read the keys of another swarm": ({ vault: { kv } }) => [() => kv.read({ path: "swarms/other/wireguard", version: 1 })],
+  "read a client's preshared key": ({ vault: { kv } }) => [() => kv.read({ path: "swarms/lab/peers/c", version: 1 })],
   "write a version of a key": ({ vault: { kv } }) => [() => kv.write(`swarms/lab/peers/${fresh()}`, { presharedKey: "x" })],
   "list versions": ({ vault: { kv } }) => [() => kv.metadata("swarms/lab/wireguard")],
   "destroy a version": ({ vault: { kv } }) => [() => kv.destroy("swarms/other/wireguard", [99])],

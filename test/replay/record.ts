@@ -7,6 +7,7 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 import { historyToJSON } from "@temporalio/common/lib/proto-utils.js";
 import { ForeshiftError } from "../../models/errors.ts";
+import { KEY_KINDS } from "../../models/keys.ts";
 import type { SwarmSpec } from "../../models/swarm-spec.ts";
 import { awaitWhole, BY, membersOf, onSwarm, type Stage, setStage } from "../workflows/stories.ts";
 import { eventually, specFor, startServer } from "../workflows/support.ts";
@@ -119,6 +120,28 @@ const STORIES: Readonly<Record<string, Story>> = {
     await stage.temporal.resumeAutomation(request);
     await eventually(`${endpoint} is gone`, () => world.score().terminated.includes(endpoint));
     await awaitWhole(stage, world, spec);
+  },
+  "keys-rotated": async ({ temporal }, world, spec) => {
+    const [endpoint] = membersOf(world);
+    world.connect(endpoint, 3);
+    const { name: swarm } = spec;
+    const request = { swarm, kinds: KEY_KINDS, by: BY, reason: "a story", waits: true };
+    const { workflowId, runId } = await temporal.rotateAll(request);
+    await temporal.result(workflowId, runId);
+    const [client] = world.clients;
+    await temporal.revokeClients({ swarm, clients: [client?.publicKey ?? ""], by: BY, reason: "a story" });
+  },
+  "keys-undone": async ({ temporal }, world, spec) => {
+    const [endpoint] = membersOf(world);
+    world.connect(endpoint, 3);
+    let refused = false;
+    world.intercept = (call) => {
+      if (call !== "provisioner.activate" || refused) return;
+      refused = true;
+      throw new ForeshiftError("NOT_PERMITTED", { detail: "do this in this story" });
+    };
+    const { workflowId, runId } = await temporal.rotateKeys({ swarm: spec.name, kind: "preshared", by: BY, reason: "a story" });
+    await temporal.result(workflowId, runId);
   },
   degraded: async (stage, world, spec) => {
     const [endpoint] = membersOf(world);

@@ -34,12 +34,13 @@ export async function openStand(server: TestServer): Promise<Stand> {
   };
   const relayed = <A extends object>(group: keyof Activities, activities: A): A =>
     new Proxy(activities, { get: (_, name) => (input: { operation?: string }) => play(group, String(name), input) });
-  const { balancer, hypervisor, agents, store, watch } = activitiesOf(new World());
+  const { balancer, hypervisor, agents, store, vault, watch } = activitiesOf(new World());
   const workers = await startWorkersWith(server, {
     balancer: relayed("balancer", balancer),
     hypervisor: relayed("hypervisor", hypervisor),
     agents: relayed("agents", agents),
     store: relayed("store", store),
+    vault: relayed("vault", vault),
     watch: relayed("watch", watch),
   });
   let scenes = 0;

@@ -58,13 +58,15 @@ export function startWorkersWith(server: TestServer, activities: Activities): Pr
 }
 
 export function activitiesOf(world: World): Activities {
-  const { store, hypervisor, balancer, telemetry } = world;
+  const { store, hypervisor, balancer, telemetry, keyVault, provisioner } = world;
   return createActivities({
     store,
     hypervisor,
     balancer,
     telemetry,
     models: NO_MODELS,
+    keyVault,
+    provisioner,
     agentOf: (link) => world.agentOf(link.agent),
     stopGuard: createStopGuard(store),
   });

@@ -6,6 +6,7 @@ import { createInterface } from "node:readline";
 import { pino } from "pino";
 import { createActivities } from "../../activities/index.ts";
 import { createStopGuard } from "../../activities/stop-guard.ts";
+import type { ClientProvisioner, KeyVault } from "../../drivers/key-ports.ts";
 import type { Balancer, EndpointAgent, Hypervisor, Store, Telemetry } from "../../drivers/ports.ts";
 import { ForeshiftError } from "../../models/errors.ts";
 import { startWorkerSet } from "../../workers/control/worker-set.ts";
@@ -64,6 +65,8 @@ await startWorkerSet({
     balancer: remote<Balancer>("balancer"),
     telemetry: remote<Telemetry>("telemetry"),
     models: NO_MODELS,
+    keyVault: remote<KeyVault>("keyVault"),
+    provisioner: remote<ClientProvisioner>("provisioner"),
     agentOf: (link) => remote<EndpointAgent>("agent", [link.agent]),
     stopGuard: createStopGuard(store),
   }),

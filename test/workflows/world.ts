@@ -2,6 +2,7 @@
  * A world in memory behind the ports, for faults that cannot be produced on command in the real one: any call can be made to fail or to
  * kill its caller, before or after it took effect. Its parts pass the contract tests of the real drivers (world-contracts.test.ts).
  */
+import type { ClientProvisioner, KeyVault } from "../../drivers/key-ports.ts";
 import type { AuditRow, Balancer, EndpointAgent, Hypervisor, Store, Telemetry } from "../../drivers/ports.ts";
 import type { SteeringState } from "../../models/steering.ts";
 import type { SwarmSpec } from "../../models/swarm-spec.ts";
@@ -10,6 +11,7 @@ import { SimulatedReflex } from "./world/balancer.ts";
 import { Calls, type Interceptor } from "./world/calls.ts";
 import { Fleet, type SimulatedClient, type SimulatedMachine } from "./world/fleet.ts";
 import { linkTo, simulatedHypervisor } from "./world/hypervisor.ts";
+import { SimulatedKeys } from "./world/keys.ts";
 import { SimulatedStore } from "./world/store.ts";
 import { SimulatedTelemetry } from "./world/telemetry.ts";
 
@@ -34,6 +36,9 @@ export class World {
   readonly store: Store = this.#store.port;
   readonly #telemetry = new SimulatedTelemetry(this.#calls);
   readonly telemetry: Telemetry = this.#telemetry.port;
+  readonly #keys = new SimulatedKeys(this.#fleet, this.#calls);
+  readonly keyVault: KeyVault = this.#keys.vault;
+  readonly provisioner: ClientProvisioner = this.#keys.provisioner;
 
   agentOf(name: string): EndpointAgent {
     return simulatedAgent(name, this.#fleet, this.#reflex, this.#calls);
@@ -61,6 +66,22 @@ export class World {
 
   get pages(): SimulatedStore["pages"] {
     return this.#store.pages;
+  }
+
+  /** Versions of each path that were written, and those that are destroyed. */
+  get keyVersions(): SimulatedKeys["versions"] {
+    return this.#keys.versions;
+  }
+
+  /** Handshakes that failed because the sides had different preshared keys. */
+  get mismatches(): number {
+    return this.#fleet.mismatches;
+  }
+
+  /** Every client shakes hands with the endpoint that it sends to, as WireGuard does every two minutes. */
+  rekeyAll(): void {
+    for (const client of this.clients)
+      if (client.endpoint !== undefined) this.#fleet.shakeHands(client, this.machine(client.endpoint));
   }
 
   /** Series of an endpoint: the value so many seconds ago. */
@@ -132,6 +153,8 @@ export class World {
     if (name === "balancer") return this.balancer;
     if (name === "hypervisor") return this.hypervisor;
     if (name === "telemetry") return this.telemetry;
+    if (name === "keyVault") return this.keyVault;
+    if (name === "provisioner") return this.provisioner;
     return this.store;
   }
 }

@@ -2,6 +2,7 @@
  * The agent's loops: look at the device, tell the reflex and the collector what changed, follow the swarm's peers and sessions,
  * and heartbeat. Each goes on when the others' counterparts are away.
  */
+
 import { setTimeout as delay } from "node:timers/promises";
 import type { Logger } from "pino";
 import { z } from "zod";
@@ -10,7 +11,9 @@ import type { AgentStatus } from "../../drivers/ports.ts";
 import { followSessions, type StreamLine } from "../../drivers/store/session-stream.ts";
 import type { Vault } from "../../drivers/vault/vault.ts";
 import { messageOf } from "../../models/errors.ts";
+import type { RevokedPeer } from "../../models/keys.ts";
 import { LIMITS } from "../../models/limits.ts";
+import { KEY_LIMITS } from "../../models/limits-keys.ts";
 import { Peer, SessionState } from "../../models/session.ts";
 import { keepToken } from "../keep-token.ts";
 import type { AgentApi } from "./api.ts";
@@ -50,6 +53,8 @@ export class Agent {
   #poke: () => void = () => undefined;
   #tunnelUp = false;
   #peersMissing = false;
+  #keysAskedAtMs = 0;
+  #revokedMissing = false;
 
   constructor({ config, reflex, collector, secrets, log }: AgentParts) {
     this.#config = config;
@@ -74,6 +79,7 @@ export class Agent {
       journal: this.#journal,
       status: () => this.#status(),
       recover: (adopts) => this.#recover(adopts),
+      revoke: (peers) => this.#tunnel.revoke(peers),
       poke: () => this.#poke(),
     };
   }
@@ -142,15 +148,25 @@ export class Agent {
       const state = await this.#tunnel.state();
       this.#reporter.tunnel.answered(performance.now() - askedAtMs);
       this.#note(true);
-      if (this.#peersMissing) {
-        await this.#tunnel.configure(this.#book.all());
-        this.#peersMissing = false;
-      }
+      await this.#catchUp();
       return this.#sessions.observe(state, this.#tunnel.pendingSessions(), Date.now());
     } catch (thrown) {
       this.#note(false, messageOf(thrown));
       return false;
     }
+  }
+
+  /** What the device, or Vault, could not take part in when it was asked for. */
+  async #catchUp(): Promise<void> {
+    const keysDue = this.#tunnel.keysMissing && Date.now() - this.#keysAskedAtMs >= KEY_LIMITS.agentRetryMs;
+    if (this.#revokedMissing) {
+      await this.#tunnel.revoke([]);
+      this.#revokedMissing = false;
+    }
+    if (!this.#peersMissing && !keysDue) return;
+    this.#keysAskedAtMs = Date.now();
+    await this.#tunnel.configure(this.#book.all());
+    this.#peersMissing = false;
   }
 
   #note(up: boolean, detail?: string): void {
@@ -164,7 +180,8 @@ export class Agent {
   async #pushToReflex(): Promise<void> {
     if (!this.#sessions.observed) return;
     const options = { ...PUSH, body: this.#sessions.live(), schema: BalancerAnswer };
-    this.#reporter.balancerAnswered(await this.#reflex.put(`/v1/endpoints/${this.#config.endpoint}/sessions`, options));
+    const path = `/v1/endpoints/${this.#config.endpoint}/sessions?revocations=${this.#book.newestRevocation}`;
+    this.#reporter.balancerAnswered(await this.#reflex.put(path, options));
   }
 
   async #pushToCollector(): Promise<void> {
@@ -227,18 +244,34 @@ export class Agent {
   }
 
   async #takeLines(lines: readonly StreamLine[]): Promise<void> {
-    const peers = lines.flatMap((line) => ("peer" in line ? [line.peer] : []));
+    const peers = lines.flatMap((line) => ("peer" in line ? [{ ...line.peer, revision: line.version }] : []));
+    const revoked = lines.flatMap((line) => ("revoke" in line ? [{ publicKey: line.revoke, revision: line.version }] : []));
+    if (revoked.length > 0) await this.#revoke(revoked);
     if (peers.length > 0) await this.#configure(peers);
     for (const line of lines) {
       if ("peer" in line) this.#sessions.learnVersion(line.version);
       else if ("upsert" in line) this.#sessions.learn(line.upsert);
       else if ("remove" in line) this.#sessions.learnRemoval(line.remove, line.version);
+      else if ("revoke" in line) this.#sessions.learnRemoval(line.revoke, line.version);
       else if (line.head < this.#sessions.version) {
         this.#sessions.unlearn();
+        this.#book.forgetRevisions();
         // The stream that said so goes on after a version of the past; the next one begins at the first.
         throw new Error("the store began anew");
       }
     }
+  }
+
+  /** A device that does not answer has the revoked taken out as soon as it is looked at again; they are out of the book at once. */
+  async #revoke(revoked: readonly RevokedPeer[]): Promise<void> {
+    try {
+      const out = await this.#tunnel.revoke(revoked);
+      if (out > 0) this.#log.info({ event: "peers-revoked", count: out });
+    } catch (thrown) {
+      this.#revokedMissing = true;
+      this.#log.warn({ event: "peers-not-revoked", count: revoked.length, detail: messageOf(thrown) });
+    }
+    this.#poke();
   }
 
   /** A device that cannot take the peers gets them once it is back: they are in the book. */

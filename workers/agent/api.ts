@@ -5,6 +5,7 @@
 import type { FastifyInstance } from "fastify";
 import { z } from "zod";
 import type { AgentStatus } from "../../drivers/ports.ts";
+import type { RevokedPeer } from "../../models/keys.ts";
 import { LIMITS } from "../../models/limits.ts";
 import { parseInput } from "../../models/parse.ts";
 import { Peer, PublicKey, SessionState } from "../../models/session.ts";
@@ -16,6 +17,10 @@ const operation = z.string().min(1).max(512);
 const PrepareBody = z.strictObject({ operation, peers: z.array(Peer).max(LIMITS.agent.peersMax) });
 const AdoptBody = z.strictObject({ operation, sessions: z.array(SessionState).max(LIMITS.agent.adoptBatchMax) });
 const RetireBody = z.strictObject({ operation, publicKeys: z.array(PublicKey).max(LIMITS.agent.adoptBatchMax) });
+const RevokeBody = z.strictObject({
+  operation,
+  peers: z.array(z.strictObject({ publicKey: PublicKey, revision: z.number().int().nonnegative() })).max(LIMITS.agent.peersMax),
+});
 const RecoverBody = z.strictObject({ operation, adopts: z.boolean().default(true) });
 
 export interface AgentApi {
@@ -24,6 +29,7 @@ export interface AgentApi {
   readonly journal: Journal;
   readonly status: () => AgentStatus;
   readonly recover: (adopts: boolean) => Promise<number>;
+  readonly revoke: (peers: readonly RevokedPeer[]) => Promise<number>;
   /** Something was changed: look at the device at once. */
   readonly poke: () => void;
 }
@@ -47,6 +53,22 @@ export function agentRoutes(app: FastifyInstance, api: AgentApi): void {
   app.post("/v1/retire", async (request) => {
     const body = parseInput(RetireBody, request.body, "body");
     await journal.once(body.operation, "retire", () => tunnel.retire(body.publicKeys));
+    api.poke();
+    return { ok: true };
+  });
+  app.post("/v1/load-keys", async (request) => {
+    const body = parseInput(PrepareBody, request.body, "body");
+    await journal.once(body.operation, "load keys", () => tunnel.loadKeys(body.peers));
+    return { ok: true };
+  });
+  app.post("/v1/set-keys", async (request) => {
+    const body = parseInput(PrepareBody, request.body, "body");
+    await journal.once(body.operation, "set keys", () => tunnel.setKeys(body.peers));
+    return { ok: true };
+  });
+  app.post("/v1/revoke", async (request) => {
+    const body = parseInput(RevokeBody, request.body, "body");
+    await journal.once(body.operation, "revoke", () => api.revoke(body.peers));
     api.poke();
     return { ok: true };
   });

@@ -6,16 +6,25 @@ import { join } from "node:path";
 import type { Logger } from "pino";
 import { z } from "zod";
 import { ForeshiftError, messageOf } from "../../models/errors.ts";
+import { heed, type PeerWord, type RevokedPeer } from "../../models/keys.ts";
 import { LIMITS } from "../../models/limits.ts";
 import { Peer } from "../../models/session.ts";
 
-const BookFile = z.object({ peers: z.array(Peer), probes: z.array(z.string()) });
+const BookFile = z.object({
+  peers: z.array(Peer),
+  probes: z.array(z.string()),
+  revoked: z.array(z.object({ publicKey: z.string(), revision: z.number() })).default([]),
+  /** Name of the preshared key's version that the device was given last, by public key. */
+  applied: z.record(z.string(), z.string()).default({}),
+});
 
 export class PeerBook {
   readonly #path: string;
   readonly #log: Logger;
   readonly #peers = new Map<string, Peer>();
   readonly #probes = new Set<string>();
+  readonly #revoked = new Map<string, RevokedPeer>();
+  readonly #applied = new Map<string, string>();
   #saveSoon: NodeJS.Timeout | undefined;
 
   constructor(stateDir: string, log: Logger) {
@@ -38,15 +47,82 @@ export class PeerBook {
     return this.#probes.has(publicKey);
   }
 
-  add(peers: readonly Peer[]): void {
-    for (const { publicKey, innerAddresses, presharedKey } of peers) {
+  /** Takes what is said of these peers, where nothing later is known; answers them as they are to be configured, less the revoked. */
+  add(peers: readonly Peer[]): readonly Peer[] {
+    const known: Peer[] = [];
+    for (const { publicKey, innerAddresses, presharedKey, revision } of peers) {
+      const peer = {
+        publicKey,
+        innerAddresses,
+        ...(presharedKey === undefined ? {} : { presharedKey }),
+        ...(revision === undefined ? {} : { revision }),
+      };
+      const word = heed(this.#wordOf(publicKey), { peer });
+      if (!("peer" in word)) continue;
       if (!this.#peers.has(publicKey) && this.#peers.size >= LIMITS.agent.peersMax) {
         const detail = `an endpoint holds ${LIMITS.agent.peersMax} peers at most`;
         throw new ForeshiftError("INVALID_FIELD", { field: "peers", value: peers.length, detail });
       }
-      this.#peers.set(publicKey, { publicKey, innerAddresses, ...(presharedKey === undefined ? {} : { presharedKey }) });
+      this.#peers.set(publicKey, word.peer);
+      this.#revoked.delete(publicKey);
+      known.push(word.peer);
     }
     this.#save();
+    return known;
+  }
+
+  /** Answers those that are out now, whether this word or an earlier one put them out. */
+  revoke(peers: readonly RevokedPeer[]): readonly string[] {
+    const out: string[] = [];
+    for (const revoked of peers) {
+      const word = heed(this.#wordOf(revoked.publicKey), { revoked });
+      if (!("revoked" in word)) continue;
+      this.#peers.delete(revoked.publicKey);
+      this.#applied.delete(revoked.publicKey);
+      this.#revoked.set(revoked.publicKey, word.revoked);
+      out.push(revoked.publicKey);
+    }
+    this.#save();
+    return out;
+  }
+
+  /** Its revision; 0: none is known. */
+  get newestRevocation(): number {
+    return [...this.#revoked.values()].reduce((newest, { revision }) => Math.max(newest, revision), 0);
+  }
+
+  isRevoked(publicKey: string): boolean {
+    return this.#revoked.has(publicKey);
+  }
+
+  /** Revisions begin anew, as the source of truth did. */
+  forgetRevisions(): void {
+    for (const [publicKey, { revision: _, ...peer }] of this.#peers) this.#peers.set(publicKey, peer);
+    for (const publicKey of this.#revoked.keys()) this.#revoked.set(publicKey, { publicKey, revision: 0 });
+  }
+
+  /** Name of the preshared key's version that the device has for this peer; undefined: none, as far as is known. */
+  appliedKey(publicKey: string): string | undefined {
+    return this.#applied.get(publicKey);
+  }
+
+  noteApplied(publicKey: string, name: string | undefined): void {
+    if (this.#applied.get(publicKey) === name) return;
+    if (name === undefined) this.#applied.delete(publicKey);
+    else this.#applied.set(publicKey, name);
+    this.#save();
+  }
+
+  /** The device is a new one. */
+  forgetApplied(): void {
+    this.#applied.clear();
+  }
+
+  #wordOf(publicKey: string): PeerWord | undefined {
+    const revoked = this.#revoked.get(publicKey);
+    if (revoked !== undefined) return { revoked };
+    const peer = this.#peers.get(publicKey);
+    return peer === undefined ? undefined : { peer };
   }
 
   /** The probers, instead of those known before; answers the ones that are probers no more. */
@@ -67,7 +143,10 @@ export class PeerBook {
     this.#saveSoon = undefined;
     const temporary = `${this.#path}.tmp`;
     try {
-      writeFileSync(temporary, JSON.stringify({ peers: this.all(), probes: [...this.#probes] }), { mode: 0o600 });
+      const probes = [...this.#probes];
+      const revoked = [...this.#revoked.values()];
+      const file = { peers: this.all(), probes, revoked, applied: Object.fromEntries(this.#applied) };
+      writeFileSync(temporary, JSON.stringify(file), { mode: 0o600 });
       renameSync(temporary, this.#path);
     } catch (thrown) {
       this.#log.error({ event: "peers-not-written", detail: messageOf(thrown) });
@@ -90,6 +169,8 @@ export class PeerBook {
       const file = BookFile.parse(JSON.parse(text));
       for (const peer of file.peers) this.#peers.set(peer.publicKey, peer);
       for (const publicKey of file.probes) this.#probes.add(publicKey);
+      for (const revoked of file.revoked) this.#revoked.set(revoked.publicKey, revoked);
+      for (const [publicKey, name] of Object.entries(file.applied)) this.#applied.set(publicKey, name);
     } catch (thrown) {
       this.#log.warn({ event: "peers-unreadable", detail: messageOf(thrown) });
     }

@@ -6,12 +6,14 @@ import type { Logger } from "pino";
 import { startInterface, stopInterface } from "../../drivers/tunnel/wireguard.ts";
 import type { DevicePeer, DeviceState, PeerChange, WireGuardDevice } from "../../drivers/tunnel/wireguard-device.ts";
 import type { Kv } from "../../drivers/vault/kv.ts";
-import { ForeshiftError, messageOf } from "../../models/errors.ts";
+import { ForeshiftError } from "../../models/errors.ts";
+import { type RevokedPeer, refName } from "../../models/keys.ts";
 import { LIMITS } from "../../models/limits.ts";
-import type { Peer, SecretRef, SessionState } from "../../models/session.ts";
+import type { Peer, SessionState } from "../../models/session.ts";
 import { type Adoption, adoptionStep } from "./adoption.ts";
 import type { AgentConfig } from "./config.ts";
 import type { PeerBook } from "./peer-book.ts";
+import { PresharedKeys } from "./preshared-keys.ts";
 
 /** Keeps a client warm until its data comes; also what makes WireGuard begin the handshake at once. */
 const ADOPTED_KEEPALIVE_S = 1;
@@ -21,8 +23,9 @@ export class Tunnel {
   readonly #secrets: Pick<Kv, "read">;
   readonly #book: PeerBook;
   readonly #log: Logger;
-  readonly #presharedKeys = new Map<string, string>();
+  readonly #presharedKeys: PresharedKeys;
   readonly #adoptions = new Map<string, Adoption>();
+  #keysMissing = false;
   #privateKey: string | undefined;
   #device: WireGuardDevice | undefined;
   #turn: Promise<unknown> = Promise.resolve();
@@ -32,6 +35,7 @@ export class Tunnel {
     this.#secrets = parts.secrets;
     this.#book = parts.book;
     this.#log = parts.log;
+    this.#presharedKeys = new PresharedKeys(parts);
   }
 
   /** Handshakes that this agent began and that are not through. */
@@ -42,6 +46,11 @@ export class Tunnel {
   /** Whether the interface was started or taken over by this process. */
   get started(): boolean {
     return this.#device !== undefined;
+  }
+
+  /** Whether Vault did not give the key of a peer that is to have one. */
+  get keysMissing(): boolean {
+    return this.#keysMissing;
   }
 
   /** Starts the interface, or takes over one that runs; then gives it the peers that are known and missing there. */
@@ -58,9 +67,34 @@ export class Tunnel {
 
   /** Puts the peers into the book and into the device, sessions untouched; answers how many the device did not have so. */
   configure(peers: readonly Peer[]): Promise<number> {
+    return this.#inTurn(async () => await this.#configureMissing(this.#book.add(peers)));
+  }
+
+  /** Reads these peers' keys ahead of time; what neither they nor the peers of the book refer to is forgotten. */
+  async loadKeys(peers: readonly Peer[]): Promise<number> {
+    const read = await this.#presharedKeys.load(peers);
+    this.#presharedKeys.forgetBut([...peers, ...this.#book.all()]);
+    return read;
+  }
+
+  /** Like configure, but NOT_READY unless each of these has its key in the end. */
+  setKeys(peers: readonly Peer[]): Promise<number> {
     return this.#inTurn(async () => {
-      this.#book.add(peers);
-      return await this.#configureMissing(peers);
+      const known = this.#book.add(peers);
+      const changed = await this.#configureMissing(known);
+      const without = known.filter((peer) => this.#book.appliedKey(peer.publicKey) !== keyNameOf(peer));
+      if (without.length === 0) return changed;
+      const detail = `${without.length} of ${peers.length} preshared keys could not be set`;
+      throw new ForeshiftError("NOT_READY", { value: this.#config.endpoint, detail });
+    });
+  }
+
+  /** Out of the device with their sessions; whatever is said of them later finds the door shut. Answers how many there were. */
+  revoke(peers: readonly RevokedPeer[]): Promise<number> {
+    return this.#inTurn(async () => {
+      const out = this.#book.revoke(peers);
+      for (const publicKey of out) this.#adoptions.delete(publicKey);
+      return await this.#removeRevoked();
     });
   }
 
@@ -73,9 +107,15 @@ export class Tunnel {
     return this.#inTurn(async () => {
       const held = byKey((await this.state()).peers);
       const wanted = sessions.filter((session) => !isHere(held.get(session.publicKey), session) && !this.#isUnderWay(session));
-      this.#book.add(wanted);
-      const { ready, failed } = await this.#withPresharedKeys(wanted);
+      const known = new Map(this.#book.add(wanted).map((peer) => [peer.publicKey, peer]));
+      // With the key that the book has: what a session says of its key was true where it lived, when it began.
+      const current = wanted.flatMap((session) => {
+        const peer = known.get(session.publicKey);
+        return peer === undefined ? [] : [withKeyOf(session, peer)];
+      });
+      const { ready, failed } = await this.#presharedKeys.ready(current);
       await this.#apply(ready.flatMap((session) => this.#adoptChanges(session, held.has(session.publicKey))));
+      for (const session of ready) this.#book.noteApplied(session.publicKey, keyNameOf(session));
       for (const session of ready)
         this.#adoptions.set(session.publicKey, { session, begunAtMs: Date.now(), attempts: 1, handshakeAtMs: undefined });
       if (failed > 0)
@@ -94,10 +134,11 @@ export class Tunnel {
         const peer = held.get(publicKey);
         if (peer === undefined || (peer.lastHandshakeMs === 0 && peer.endpoint === undefined)) continue;
         const known = this.#book.get(publicKey) ?? { publicKey, innerAddresses: [...peer.allowedIps] };
-        changes.push({ kind: "remove", publicKey }, this.#configureChange(known));
+        changes.push({ kind: "remove", publicKey });
+        if (!this.#book.isRevoked(publicKey)) changes.push(await this.#configureAnew(known));
       }
       await this.#apply(changes);
-      return changes.length / 2;
+      return changes.filter(({ kind }) => kind === "remove").length;
     });
   }
 
@@ -159,6 +200,8 @@ export class Tunnel {
   async #start(): Promise<void> {
     const { device, adopted } = await startInterface({ ...this.#config, privateKey: () => this.#swarmKey() });
     this.#device = device;
+    if (!adopted) this.#book.forgetApplied();
+    await this.#removeRevoked();
     const added = await this.#configureMissing(this.#book.all());
     this.#log.info({ event: "tunnel-started", device: this.#config.device, adopted, peersAdded: added });
   }
@@ -183,11 +226,28 @@ export class Tunnel {
     const device = this.#device;
     if (device === undefined || peers.length === 0) return 0;
     const held = byKey((await device.state()).peers);
-    const missing = peers.filter((peer) => !sameAddresses(held.get(peer.publicKey), peer));
-    const { ready, failed } = await this.#withPresharedKeys(missing);
-    await this.#apply(ready.map((peer) => this.#configureChange(peer)));
+    const isRight = (peer: Peer) =>
+      sameAddresses(held.get(peer.publicKey), peer) && this.#book.appliedKey(peer.publicKey) === keyNameOf(peer);
+    const { ready, failed } = await this.#presharedKeys.ready(peers.filter((peer) => !isRight(peer)));
+    await this.#apply(
+      ready.map((peer) =>
+        sameAddresses(held.get(peer.publicKey), peer)
+          ? { kind: "preshared", publicKey: peer.publicKey, presharedKey: this.#presharedKeys.of(peer) }
+          : this.#configureChange(peer),
+      ),
+    );
+    for (const peer of ready) this.#book.noteApplied(peer.publicKey, keyNameOf(peer));
+    const some = peers.length < this.#book.all().length;
+    this.#keysMissing = failed > 0 || (some && this.#keysMissing);
     if (failed > 0) this.#log.warn({ event: "preshared-keys-missing", count: failed });
     return ready.length;
+  }
+
+  async #removeRevoked(): Promise<number> {
+    if (this.#device === undefined) return 0;
+    const held = (await this.#device.state()).peers.filter(({ publicKey }) => this.#book.isRevoked(publicKey));
+    await this.#apply(held.map(({ publicKey }) => ({ kind: "remove", publicKey })));
+    return held.length;
   }
 
   async #apply(changes: readonly PeerChange[]): Promise<void> {
@@ -205,7 +265,7 @@ export class Tunnel {
   }
 
   #configureChange(peer: Peer, endpoint?: string): PeerChange {
-    const presharedKey = peer.presharedKey === undefined ? undefined : this.#presharedKeys.get(refName(peer.presharedKey));
+    const presharedKey = this.#presharedKeys.of(peer);
     const { publicKey, innerAddresses } = peer;
     return {
       kind: "configure",
@@ -217,23 +277,11 @@ export class Tunnel {
     };
   }
 
-  /** Reads the preshared keys that are not in memory; peers without theirs are left out and counted. */
-  async #withPresharedKeys<P extends Peer>(peers: readonly P[]): Promise<{ ready: readonly P[]; failed: number }> {
-    const missing = new Map<string, SecretRef>();
-    for (const { presharedKey: ref } of peers)
-      if (ref !== undefined && !this.#presharedKeys.has(refName(ref))) missing.set(refName(ref), ref);
-    await Promise.all([...missing].map(([name, ref]) => this.#readPresharedKey(name, ref)));
-    const ready = peers.filter(({ presharedKey: ref }) => ref === undefined || this.#presharedKeys.has(refName(ref)));
-    return { ready, failed: peers.length - ready.length };
-  }
-
-  async #readPresharedKey(name: string, ref: SecretRef): Promise<void> {
-    try {
-      const { presharedKey } = await this.#secrets.read(ref);
-      if (presharedKey !== undefined) this.#presharedKeys.set(name, presharedKey);
-    } catch (thrown) {
-      this.#log.warn({ event: "preshared-key-not-read", path: ref.path, detail: messageOf(thrown) });
-    }
+  /** A peer that was removed and comes back with its key; one whose key cannot be had comes back when it can. */
+  async #configureAnew(peer: Peer): Promise<PeerChange> {
+    const { ready } = await this.#presharedKeys.ready([peer]);
+    this.#book.noteApplied(peer.publicKey, ready.length > 0 ? keyNameOf(peer) : undefined);
+    return this.#configureChange(peer);
   }
 
   /** WireGuard takes a handshake initiation only when its TAI64N stamp is later than the last one's. */
@@ -261,6 +309,12 @@ function isHere(held: DevicePeer | undefined, session: SessionState): boolean {
   );
 }
 
+function withKeyOf(session: SessionState, { presharedKey }: Peer): SessionState {
+  const { presharedKey: former, ...rest } = session;
+  if (presharedKey === undefined) return former === undefined ? session : rest;
+  return { ...rest, presharedKey };
+}
+
 function sameAddresses(held: DevicePeer | undefined, peer: Peer): boolean {
   if (held === undefined || held.allowedIps.length !== peer.innerAddresses.length) return false;
   const bare = new Set(held.allowedIps.map((address) => address.split("/")[0]));
@@ -271,6 +325,6 @@ function byKey(peers: readonly DevicePeer[]): Map<string, DevicePeer> {
   return new Map(peers.map((peer) => [peer.publicKey, peer]));
 }
 
-function refName(ref: SecretRef): string {
-  return `${ref.path}@${ref.version}`;
+function keyNameOf({ presharedKey }: Peer): string | undefined {
+  return presharedKey === undefined ? undefined : refName(presharedKey);
 }

@@ -13,13 +13,16 @@ import { IdentityConfig } from "../../drivers/identity/config.ts";
 import { dialAgent, dialProcess } from "../../drivers/identity/dial.ts";
 import type { ProcessIdentity } from "../../drivers/identity/process-identity.ts";
 import type { EndpointAgent } from "../../drivers/ports.ts";
+import { labProvisioner } from "../../drivers/provisioner/lab.ts";
 import { collectorClient } from "../../drivers/store/collector-client.ts";
 import { openModelStore } from "../../drivers/store/models.ts";
 import { openStore } from "../../drivers/store/store.ts";
 import { followTelemetryNews } from "../../drivers/store/telemetry-news.ts";
-import { retrainSchedules } from "../../drivers/temporal-schedules.ts";
+import { swarmSchedules } from "../../drivers/temporal-schedules.ts";
 import { agentClient } from "../../drivers/tunnel/agent-client.ts";
 import { VaultConfig } from "../../drivers/vault/config.ts";
+import { keyVault, noKeyVault } from "../../drivers/vault/key-versions.ts";
+import { openVault } from "../../drivers/vault/vault.ts";
 import { ForeshiftError, messageOf } from "../../models/errors.ts";
 import type { MemberLink } from "../../models/steering.ts";
 import type { VaultProcess } from "../../models/vault-layout.ts";
@@ -49,6 +52,7 @@ export const ControlConfig = z.strictObject({
   databaseUrl: z.string().min(1),
   /** Mutual TLS with balancer, collector and agents; absent: unix sockets that their owner alone can reach. */
   identity: IdentityConfig.optional(),
+  /** Where keys are rotated; absent: nothing is. */
   vault: VaultConfig.optional(),
   sockets: z.strictObject({
     reflex: z.string().min(1),
@@ -75,6 +79,8 @@ export async function startControlWorker(config: ControlConfig, log: Logger): Pr
   const hypervisor = netnsHypervisor({ socketPath: config.sockets.hypervisor });
   const telemetry = collectorClient({ socketPath: config.sockets.collector, dial: dialTo("collector") });
   const agents = agentPool(identity);
+  const secrets = secured?.vault ?? (config.vault === undefined ? undefined : openVault(config.vault));
+  const provisioner = labProvisioner({ socketPath: config.sockets.hypervisor });
   const news = followTelemetryNews({
     databaseUrl: config.databaseUrl,
     onBreak: (thrown) => log.warn({ event: "telemetry-news-broken", detail: messageOf(thrown) }),
@@ -82,7 +88,7 @@ export async function startControlWorker(config: ControlConfig, log: Logger): Pr
   const stopGuard = createStopGuard(store);
   const telemetryNews = (swarm: string) => news.countOf(swarm);
   const { namespace } = config.temporal;
-  const keepSchedules = retrainSchedules({ connection, namespace }, store).keep;
+  const keepSchedules = swarmSchedules({ connection, namespace }, store).keep;
   const activities = createActivities({
     store,
     models,
@@ -93,6 +99,8 @@ export async function startControlWorker(config: ControlConfig, log: Logger): Pr
     stopGuard,
     telemetryNews,
     keepSchedules,
+    keyVault: secrets === undefined ? noKeyVault : keyVault(secrets.kv),
+    provisioner,
   });
   const prepare = () => registerSearchAttributes(connection, namespace, log);
   const workers = await startWorkerSet({ connection, namespace, activities, log, prepare });
@@ -116,6 +124,8 @@ export async function startControlWorker(config: ControlConfig, log: Logger): Pr
       models.close(),
       store.close(),
     ]);
+    await provisioner.close();
+    if (secured === undefined) await secrets?.close();
     await secured?.close();
   };
 }

@@ -32,6 +32,7 @@ const CALLS_PER_SECOND: Readonly<Record<ActivityQueue, number | undefined>> = {
   hypervisor: LIMITS.control.hypervisorCallsPerSecond,
   agents: LIMITS.control.agentCallsPerSecond,
   store: LIMITS.control.storeCallsPerSecond,
+  vault: LIMITS.control.vaultCallsPerSecond,
   watch: undefined,
 };
 

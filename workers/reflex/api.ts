@@ -13,6 +13,7 @@ import type { Reflex } from "./reflex.ts";
 const DesiredBody = SteeringState.extend({ operation: z.string().min(1).max(512) });
 const SessionsBody = z.array(SessionState).max(LIMITS.reflex.sessionsMax);
 const SessionsParams = z.object({ endpoint: EndpointName });
+const SessionsQuery = z.object({ revocations: z.coerce.number().int().min(0).default(0) });
 const EventsQuery = z.object({
   after: z.coerce.number().int().min(0).default(0),
   waitMs: z.coerce.number().int().min(0).max(LIMITS.reflex.eventsWaitMsMax).default(0),
@@ -37,7 +38,8 @@ export function reflexRoutes(app: FastifyInstance, reflex: Reflex): void {
   app.put("/v1/endpoints/:endpoint/sessions", (request) => {
     const { endpoint } = parseInput(SessionsParams, request.params, "path");
     demand(request, `say which sessions ${endpoint} holds`, (peer) => peer.kind === "agent" && peer.endpoint === endpoint);
-    reflex.putSessions(endpoint, parseInput(SessionsBody, request.body, "body"));
+    const { revocations } = parseInput(SessionsQuery, request.query, "query");
+    reflex.putSessions(endpoint, parseInput(SessionsBody, request.body, "body"), revocations);
     return { ok: true, probes: reflex.probesOf(endpoint), sentHere: reflex.sentTo(endpoint) };
   });
   get("/v1/events", async (request) => {

@@ -10,6 +10,7 @@ import { counted } from "../../models/words.ts";
 import type { Agents } from "./agents.ts";
 import type { EventJournal } from "./event-journal.ts";
 import type { PathKeeper } from "./path-keeper.ts";
+import type { Revocations } from "./revocations.ts";
 import type { SessionBook } from "./session-book.ts";
 import type { ReflexState } from "./state.ts";
 import { Takeover } from "./takeover.ts";
@@ -20,6 +21,7 @@ export interface FailoverOptions {
   readonly path: PathKeeper;
   readonly agents: Agents;
   readonly events: EventJournal;
+  readonly revocations: Revocations;
   readonly save: () => Promise<void>;
   readonly lastAnswerAtMs: (endpoint: string) => number | undefined;
   readonly log: Logger;
@@ -78,7 +80,8 @@ export class Failover {
     this.#refused.delete(endpoint);
     if (this.#refused.size === 0) this.#panic = false;
     if (!before.proven) this.#inBackground("save", () => this.#around.save());
-    if (mayReturn(record, desired.outlier, Date.now())) this.#return(endpoint, desired);
+    const knows = this.#around.revocations.isUpToDate(endpoint, this.#state.records.keys());
+    if (knows && mayReturn(record, desired.outlier, Date.now())) this.#return(endpoint, desired);
   }
 
   missed(endpoint: string, refused: boolean): void {

@@ -22,6 +22,7 @@ import { Failover } from "./failover.ts";
 import { KeptFile, readJson, readWhole, writeWhole } from "./files.ts";
 import { PathKeeper } from "./path-keeper.ts";
 import { MemberProber, type ProberTarget } from "./prober.ts";
+import { Revocations } from "./revocations.ts";
 import { designatedShadow, SessionBook, SessionsFile } from "./session-book.ts";
 import { type Executed, ReflexState, ReflexStateFile, type StateMark } from "./state.ts";
 import { weightsInForce } from "./view.ts";
@@ -33,6 +34,7 @@ export class Reflex {
   readonly #stateFile: KeptFile;
   readonly #sessionsFile: KeptFile;
   readonly #book = new SessionBook();
+  readonly #revocations = new Revocations();
   readonly #plane: Dataplane;
   readonly #path: PathKeeper;
   readonly #agents: Agents;
@@ -63,6 +65,7 @@ export class Reflex {
       path: this.#path,
       agents: this.#agents,
       events: this.#events,
+      revocations: this.#revocations,
       save: () => this.#stateFile.save(),
       lastAnswerAtMs: (endpoint) => this.#probers.get(endpoint)?.inner(Date.now()).lastAnswerAtMs,
       log,
@@ -159,7 +162,9 @@ export class Reflex {
     });
   }
 
-  putSessions(endpoint: string, sessions: readonly SessionState[]): void {
+  /** `revocations`: the newest one that the endpoint knows of, by its revision. */
+  putSessions(endpoint: string, sessions: readonly SessionState[], revocations: number): void {
+    this.#revocations.heard(endpoint, revocations);
     this.#book.put(endpoint, sessions);
   }
 

@@ -12,7 +12,7 @@ import { createStopGuard } from "../../activities/stop-guard.ts";
 import { openModelStore } from "../../drivers/store/models.ts";
 import { openStore } from "../../drivers/store/store.ts";
 import { openTrainingStore } from "../../drivers/store/training.ts";
-import { retrainSchedules } from "../../drivers/temporal-schedules.ts";
+import { swarmSchedules } from "../../drivers/temporal-schedules.ts";
 import { messageOf } from "../../models/errors.ts";
 import { LIMITS } from "../../models/limits.ts";
 import { ControlConfig, connectionOptions } from "../control/control-worker.ts";
@@ -50,7 +50,7 @@ export async function startTrainer(config: TrainerConfig, log: Logger): Promise<
     log,
     prepare,
   });
-  const schedules = retrainSchedules({ connection, namespace }, store);
+  const schedules = swarmSchedules({ connection, namespace }, store);
   const stopping = new AbortController();
   const keeping = keepSchedules(schedules.keep, log, stopping.signal);
   const served = await serve({

@@ -24,6 +24,7 @@ export function simulatedAgent(name: string, fleet: Fleet, reflex: SimulatedRefl
     prepare: ({ operation, peers }) =>
       change("prepare", operation, (machine) => {
         machine.peers = peers.length;
+        fleet.setKeys(machine, peers);
       }),
     adopt: ({ operation, sessions }) =>
       change("adopt", operation, (machine) => {
@@ -37,6 +38,12 @@ export function simulatedAgent(name: string, fleet: Fleet, reflex: SimulatedRefl
           const client = fleet.client(publicKey);
           if (client?.endpoint === name) fleet.drop(client);
         }
+      }),
+    loadKeys: ({ operation }) => change("loadKeys", operation, () => undefined),
+    setKeys: ({ operation, peers }) => change("setKeys", operation, (machine) => fleet.setKeys(machine, peers)),
+    revoke: ({ operation, peers }) =>
+      change("revoke", operation, (machine) => {
+        for (const { publicKey } of peers) machine.keys.delete(publicKey);
       }),
     recover: ({ operation, adopts }) =>
       change("recover", operation, (machine) => {

@@ -3,7 +3,8 @@
  * was called how often.
  */
 import { ForeshiftError } from "../../../models/errors.ts";
-import type { Peer, SessionState } from "../../../models/session.ts";
+import { type RevokedPeer, refName } from "../../../models/keys.ts";
+import type { Peer, SecretRef, SessionState } from "../../../models/session.ts";
 import { shadowOf } from "../../../models/shadow.ts";
 
 export interface SimulatedMachine {
@@ -20,6 +21,8 @@ export interface SimulatedMachine {
   /** Sessions whose keys it holds: public key -> Unix ms of the handshake. */
   readonly keys: Map<string, number>;
   peers: number;
+  /** Names of the preshared keys it has, by public key. */
+  readonly presharedKeys: Map<string, string>;
 }
 
 export interface SimulatedClient {
@@ -30,6 +33,15 @@ export interface SimulatedClient {
   endpoint: string | undefined;
   answersHandshakes: boolean;
   sendsTraffic: boolean;
+  /** As the source of truth has it. */
+  presharedKey: SecretRef | undefined;
+  revision: number;
+  /** Name of the preshared key that it has itself. */
+  ownKey: string | undefined;
+  /** The provisioner reaches it. */
+  reachable: boolean;
+  /** What it says that it took, it took. */
+  honest: boolean;
 }
 
 const RECEIVED_BYTES = 1_000;
@@ -40,6 +52,9 @@ export class Fleet {
   readonly adopted = new Map<string, number>();
   readonly dropped: string[] = [];
   readonly terminated: string[] = [];
+  readonly revoked: RevokedPeer[] = [];
+  /** Handshakes that failed because the two sides had different preshared keys. */
+  mismatches = 0;
   launches = 0;
 
   addMachine(name: string, state: "running" | "suspended"): SimulatedMachine {
@@ -54,6 +69,7 @@ export class Fleet {
       loss: 0,
       keys: new Map(),
       peers: 0,
+      presharedKeys: new Map(),
     };
     this.machines.set(name, machine);
     return machine;
@@ -81,6 +97,11 @@ export class Fleet {
         endpoint,
         answersHandshakes: true,
         sendsTraffic: traffic,
+        presharedKey: undefined,
+        revision: index,
+        ownKey: undefined,
+        reachable: true,
+        honest: true,
       };
       this.clients.push(client);
       this.machine(endpoint).keys.set(client.publicKey, Date.now());
@@ -93,8 +114,20 @@ export class Fleet {
 
   shakeHands(client: SimulatedClient, machine: SimulatedMachine | undefined): void {
     if (machine === undefined) return;
+    if (machine.presharedKeys.get(client.publicKey) !== client.ownKey) {
+      this.mismatches += 1;
+      return;
+    }
     machine.keys.set(client.publicKey, Date.now());
     client.endpoint = machine.name;
+  }
+
+  /** The machine has these peers' preshared keys. */
+  setKeys(machine: SimulatedMachine, peers: readonly Peer[]): void {
+    for (const { publicKey, presharedKey } of peers) {
+      if (presharedKey === undefined) machine.presharedKeys.delete(publicKey);
+      else machine.presharedKeys.set(publicKey, refName(presharedKey));
+    }
   }
 
   /** Its keys are gone where it sends to. */
@@ -139,5 +172,6 @@ export class Fleet {
 }
 
 export function asPeer(client: SimulatedClient): Peer {
-  return { publicKey: client.publicKey, innerAddresses: [client.inner] };
+  const { publicKey, inner, presharedKey } = client;
+  return { publicKey, innerAddresses: [inner], ...(presharedKey === undefined ? {} : { presharedKey }) };
 }

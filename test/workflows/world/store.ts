@@ -3,9 +3,10 @@ import type { AuditEntry, AuditRow, StopSwitch, Store } from "../../../drivers/p
 import { ForeshiftError } from "../../../models/errors.ts";
 import type { Heartbeat } from "../../../models/observation.ts";
 import type { ScoredEndpoint } from "../../../models/risk.ts";
+import type { Peer } from "../../../models/session.ts";
 import type { SwarmSpec } from "../../../models/swarm-spec.ts";
 import type { Calls } from "./calls.ts";
-import { asPeer, type Fleet, type SimulatedMachine } from "./fleet.ts";
+import { asPeer, type Fleet, type SimulatedClient, type SimulatedMachine } from "./fleet.ts";
 
 export class SimulatedStore {
   answers = true;
@@ -16,6 +17,7 @@ export class SimulatedStore {
   readonly #calls: Calls;
   readonly #switches = new Map<string, StopSwitch>();
   readonly #specs = new Map<string, SwarmSpec>();
+  #revision = 1_000;
 
   constructor(fleet: Fleet, calls: Calls) {
     this.#fleet = fleet;
@@ -54,10 +56,36 @@ export class SimulatedStore {
     loadForecasts: () => this.#ask("loadForecasts", () => []),
     loadScores: () => this.#ask("loadScores", () => []),
     outsideEvents: () => this.#ask("outsideEvents", () => []),
-    peers: () => this.#ask("peers", () => this.#fleet.clients.map(asPeer)),
+    peers: () => this.#ask("peers", () => this.#present().map(withRevision)),
+    rekeyPeers: ({ keys }) =>
+      this.#ask("rekeyPeers", () => {
+        const changed = keys.flatMap(({ publicKey, presharedKey }) => {
+          const client = this.#present().find((one) => one.publicKey === publicKey);
+          if (client === undefined) return [];
+          this.#revision += 1;
+          Object.assign(client, { presharedKey, revision: this.#revision });
+          return [withRevision(client)];
+        });
+        return changed;
+      }),
+    revokePeers: ({ publicKeys }) =>
+      this.#ask("revokePeers", () => {
+        const { revoked } = this.#fleet;
+        for (const publicKey of publicKeys) {
+          this.#revision += 1;
+          if (!revoked.some((one) => one.publicKey === publicKey)) revoked.push({ publicKey, revision: this.#revision });
+        }
+        return revoked.filter(({ publicKey }) => publicKeys.includes(publicKey));
+      }),
+    revokedPeers: () => this.#ask("revokedPeers", () => this.#fleet.revoked),
     sessions: () => this.#ask("sessions", () => this.#fleet.sessions()),
     close: () => Promise.resolve(),
   };
+
+  #present(): readonly SimulatedClient[] {
+    const out = new Set(this.#fleet.revoked.map(({ publicKey }) => publicKey));
+    return this.#fleet.clients.filter(({ publicKey }) => !out.has(publicKey));
+  }
 
   #ask<T>(call: string, act: () => T): Promise<T> {
     return this.#calls.read(`store.${call}`, () => {
@@ -81,6 +109,10 @@ export class SimulatedStore {
     );
     return afterSeq === undefined ? rows.slice(-limit) : rows.slice(0, limit);
   }
+}
+
+function withRevision(client: SimulatedClient): Peer {
+  return { ...asPeer(client), revision: client.revision };
 }
 
 function heartbeatOf(machine: SimulatedMachine, swarm: string): Heartbeat {

@@ -1,0 +1,58 @@
+/**
+ * The endpoints of a swarm as a change of keys meets them: those that serve must take part; one that is ejected learns of it from the
+ * source of truth when it comes back.
+ */
+import type { EndpointAgent } from "../drivers/ports.ts";
+import { ForeshiftError, messageOf } from "../models/errors.ts";
+import type { SessionState } from "../models/session.ts";
+import type { ActivityDeps } from "./deps.ts";
+
+export interface MemberAgent {
+  readonly endpoint: string;
+  readonly agent: EndpointAgent;
+  /** False: the reflex has ejected it. */
+  readonly serves: boolean;
+}
+
+export async function memberAgents(deps: ActivityDeps): Promise<readonly MemberAgent[]> {
+  const [desired, health] = await Promise.all([deps.balancer.desired(), deps.balancer.health()]);
+  const ejected = new Set(health.filter((member) => member.ejected).map(({ endpoint }) => endpoint));
+  return (desired?.members ?? []).map(({ endpoint, link }) => ({
+    endpoint,
+    agent: deps.agentOf(link),
+    serves: !ejected.has(endpoint),
+  }));
+}
+
+/** NOT_READY when one that serves failed; asking again asks only for what is missing, by the operation. */
+export async function onEveryMember(
+  members: readonly MemberAgent[],
+  ask: (member: MemberAgent) => Promise<void>,
+): Promise<void> {
+  const failed: string[] = [];
+  await Promise.all(
+    members.map((member) =>
+      ask(member).catch((thrown: unknown) => {
+        if (member.serves) failed.push(`${member.endpoint}: ${messageOf(thrown)}`);
+      }),
+    ),
+  );
+  if (failed.length > 0) throw new ForeshiftError("NOT_READY", { value: "an endpoint that serves", detail: failed.join("; ") });
+}
+
+/** Each client's session where its newest handshake was. NOT_READY when an endpoint that serves does not answer. */
+export async function sessionsOnMembers(
+  deps: ActivityDeps,
+  publicKeys: readonly string[],
+): Promise<ReadonlyMap<string, SessionState>> {
+  const wanted = new Set(publicKeys);
+  const newest = new Map<string, SessionState>();
+  await onEveryMember(await memberAgents(deps), async ({ agent }) => {
+    for (const session of await agent.sessions()) {
+      const known = newest.get(session.publicKey);
+      const isNewer = known === undefined || session.lastHandshakeMs > known.lastHandshakeMs;
+      if (wanted.has(session.publicKey) && isNewer) newest.set(session.publicKey, session);
+    }
+  });
+  return newest;
+}

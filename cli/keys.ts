@@ -1,0 +1,154 @@
+/** `foreshift keys rotate|revoke|status`: new versions of keys without a session dropped, and clients that are out at once. */
+import { setTimeout as delay } from "node:timers/promises";
+import { type Command, InvalidArgumentError } from "commander";
+import type { Temporal } from "../drivers/temporal-client.ts";
+import { ForeshiftError } from "../models/errors.ts";
+import { KEY_KINDS, type KeyKind, type KeysRotated, type RotatedAll, type RotationStatus } from "../models/keys.ts";
+import { LIMITS } from "../models/limits.ts";
+import { me, table, withTemporal } from "./control.ts";
+import { print, wantsJson } from "./output.ts";
+
+const FAILED_EXIT_CODE = 1;
+
+interface RotateOptions {
+  readonly swarm: string;
+  readonly kind?: KeyKind;
+  readonly all?: boolean;
+  readonly reason?: string;
+  readonly wait?: boolean;
+}
+
+export function register(program: Command): void {
+  const keys = program.command("keys").description("rotate keys, revoke a client, see how far it is");
+  keys
+    .command("rotate")
+    .description(
+      "give every client, or every data key, a further version of its key; the old one is destroyed once it is out of use",
+    )
+    .requiredOption("-s, --swarm <name>", "the swarm whose keys they are")
+    .option("-k, --kind <kind>", `which keys: ${KEY_KINDS.join(", ")}`, kindOf)
+    .option("-a, --all", "every kind, one after the other, in one run; wants a reason")
+    .option("-r, --reason <text>", "why, for the audit trail")
+    .option("-w, --wait", "show its progress until it is done; exit code 1 when it was undone or failed")
+    .option("--json", "print JSON")
+    .addHelpText(
+      "after",
+      `
+Sessions go on: WireGuard uses a preshared key in handshakes only. Batches begin with one client; one that does not shake hands with its
+new key is put back, and the rotation ends there.`,
+    )
+    .action(rotate);
+  keys
+    .command("revoke")
+    .description(
+      "take a client out for good: off every endpoint within two seconds, its keys destroyed; it cannot be registered again",
+    )
+    .requiredOption("-s, --swarm <name>", "the swarm it belongs to")
+    .requiredOption("-c, --client <name...>", "its public key, or an address inside the tunnel")
+    .requiredOption("-r, --reason <text>", "why, for the audit trail")
+    .option("--json", "print JSON")
+    .action(revoke);
+  keys
+    .command("status")
+    .description("the rotation of each kind that runs, or the last one")
+    .requiredOption("-s, --swarm <name>", "the swarm whose keys they are")
+    .option("--json", "print JSON")
+    .action(status);
+}
+
+async function rotate(options: RotateOptions, command: Command): Promise<void> {
+  await withTemporal(async (temporal) => {
+    const { workflowId, runId } = await begin(temporal, options);
+    if (options.wait !== true) {
+      const told = `Begun: ${workflowId}. \`foreshift keys status\` says how far it is.`;
+      return print(command, { workflowId, runId }, () => told);
+    }
+    const rotated = await follow(temporal, workflowId, runId, (line) => {
+      if (!wantsJson(command)) console.error(line);
+    });
+    print(command, rotated, ({ text }) => text);
+    if (rotated.outcome !== "rotated") process.exitCode = FAILED_EXIT_CODE;
+  });
+}
+
+function begin(temporal: Temporal, { all, kind, reason, swarm }: RotateOptions) {
+  const by = me();
+  if (all === true) {
+    if (kind !== undefined) refuse("--kind", kind, "it goes without --all");
+    if (reason === undefined)
+      return refuse("--reason", "nothing", "say why every key is rotated; it is kept in the audit trail");
+    return temporal.rotateAll({ swarm, kinds: KEY_KINDS, by, reason, waits: true });
+  }
+  if (kind === undefined) return refuse("--kind", "nothing", `expected one of ${KEY_KINDS.join(", ")}, or --all`);
+  return temporal.rotateKeys({ swarm, kind, by, reason: reason ?? "asked for by hand" });
+}
+
+function refuse(field: string, value: string, detail: string): never {
+  throw new ForeshiftError("INVALID_FIELD", { field, value, detail });
+}
+
+async function revoke(
+  { client, reason, swarm }: { swarm: string; client: readonly string[]; reason: string },
+  command: Command,
+): Promise<void> {
+  const revoked = await withTemporal((temporal) => temporal.revokeClients({ swarm, clients: client, reason, by: me() }));
+  const whenOut = (outAfterMs: number | undefined) =>
+    outAfterMs === undefined ? "could not be asked" : `out after ${Math.ceil(outAfterMs)} ms`;
+  print(command, revoked, ({ endpoints, text }) =>
+    [text, table(endpoints.map(({ endpoint, outAfterMs }) => [`  ${endpoint}`, whenOut(outAfterMs)]))].join("\n"),
+  );
+}
+
+async function follow(
+  temporal: Temporal,
+  workflowId: string,
+  runId: string,
+  tell: (line: string) => void,
+): Promise<KeysRotated | RotatedAll> {
+  let ended = false;
+  const result = temporal.result(workflowId, runId).finally(() => {
+    ended = true;
+  });
+  result.catch(() => undefined);
+  let told = 0;
+  const tellNews = async () => {
+    const lines = await temporal.runLines(workflowId, runId);
+    for (const line of lines.slice(told)) tell(line);
+    told = Math.max(told, lines.length);
+  };
+  while (!ended) {
+    await tellNews();
+    await Promise.race([delay(LIMITS.control.runBeginPollMs), result.catch(() => undefined)]);
+  }
+  await tellNews();
+  return (await result) as KeysRotated | RotatedAll;
+}
+
+async function status({ swarm }: { swarm: string }, command: Command): Promise<void> {
+  const found = await withTemporal(async (temporal) => {
+    const all = await Promise.all(KEY_KINDS.map((kind) => temporal.rotation(swarm, kind)));
+    return all.flatMap((one) => one ?? []);
+  });
+  print(command, found, statusAsText);
+}
+
+function statusAsText(rotations: readonly RotationStatus[]): string {
+  if (rotations.length === 0) return "No keys were rotated yet, as far as Temporal remembers.";
+  const rows = rotations.map(({ by, done, kind, phase, reason, skipped, startedAtMs, total }) => [
+    kind,
+    phase,
+    `${done} of ${total}`,
+    skipped === 0 ? "" : `${skipped} left out`,
+    new Date(startedAtMs).toISOString().slice(0, 19),
+    by,
+    reason,
+  ]);
+  const lines = rotations.flatMap(({ text }) => (text === "" ? [] : [text]));
+  return [table([["KIND", "PHASE", "DONE", "", "BEGUN (UTC)", "BY", "REASON"], ...rows]), ...lines].join("\n");
+}
+
+function kindOf(text: string): KeyKind {
+  const kind = KEY_KINDS.find((known) => known === text);
+  if (kind === undefined) throw new InvalidArgumentError(`Expected one of ${KEY_KINDS.join(", ")}.`);
+  return kind;
+}

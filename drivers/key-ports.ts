@@ -1,0 +1,36 @@
+/**
+ * What a rotation asks of the world beside agents and store: versions of keys in Vault, and the hook by which clients are reached.
+ * Keys pass by reference; nobody who calls these ever holds one.
+ */
+import type { SecretRef } from "../models/session.ts";
+import type { Operation, PeerKey } from "./ports.ts";
+
+/** Versions of keys. UNREACHABLE and NOT_READY may pass; UNAUTHORISED does not by itself. */
+export interface KeyVault {
+  /** 0: there is none yet. */
+  newestVersion(request: { path: string }): Promise<number>;
+  /** Writes version `after + 1` with a fresh preshared key, once: asked again, it answers the version that is there. */
+  issuePresharedKey(request: { path: string; after: number }): Promise<SecretRef>;
+  /** Destroys every version but this one, or (undefined) every one. Answers how many it destroyed. */
+  destroyOthers(request: { path: string; keep: number | undefined }): Promise<number>;
+  /** Destroys these versions, and no other. */
+  destroy(request: { path: string; versions: readonly number[] }): Promise<void>;
+}
+
+/** What a hook made of it: the clients it reached and that obeyed, and the others. */
+export interface Provisioned {
+  /** Public keys. */
+  readonly taken: readonly string[];
+  readonly refused: readonly string[];
+}
+
+/** Reaches the clients' side: an MDM, an app's own channel, a configuration service; in the lab, the clients themselves. */
+export interface ClientProvisioner {
+  /** The clients fetch these keys and keep them ready. */
+  distribute(request: Operation & { swarm: string; keys: readonly PeerKey[] }): Promise<Provisioned>;
+  /**
+   * The clients use these keys from their next handshake on (absent: none); sessions go on. With `handshake` they also begin one at
+   * once: WireGuard expires its session for sending only, holds what it has to send until the answer is there, and receives on.
+   */
+  activate(request: Operation & { swarm: string; keys: readonly PeerKey[]; handshake: boolean }): Promise<Provisioned>;
+}

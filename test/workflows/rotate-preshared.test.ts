@@ -1,0 +1,176 @@
+// Rotation of preshared keys on a real Temporal server, over a world in memory whose handshakes fail when the two sides' keys differ.
+import assert from "node:assert/strict";
+import { after, before, beforeEach, test } from "node:test";
+import { ForeshiftError } from "../../models/errors.ts";
+import { type ClientsRevoked, type KeysRotated, presharedPath, rotateWorkflowId } from "../../models/keys.ts";
+import type { SwarmSpec } from "../../models/swarm-spec.ts";
+import type { WorkerSet } from "../../workers/control/worker-set.ts";
+import { eventually, specFor, startServer, startWorkers, type TestServer } from "./support.ts";
+import { World } from "./world.ts";
+
+let server: TestServer;
+let world: World;
+let workers: WorkerSet;
+let spec: SwarmSpec;
+let swarms = 0;
+
+before(async () => {
+  server = await startServer();
+});
+
+after(async () => {
+  await workers?.stop();
+  await server?.stop();
+});
+
+beforeEach(async () => {
+  await workers?.stop();
+  swarms += 1;
+  world = new World();
+  spec = specFor({ name: `keys-${swarms}` });
+  for (const name of ["ep-1", "ep-2"]) world.addMember(name, spec);
+  world.connect("ep-1", 2);
+  world.connect("ep-2", 1);
+  await world.store.saveSpec(spec);
+  workers = await startWorkers(server, world);
+});
+
+function rotate(): Promise<KeysRotated> {
+  const { name: swarm } = spec;
+  return server.client.workflow.execute("rotateKeys", {
+    workflowId: rotateWorkflowId(swarm, "preshared"),
+    taskQueue: "control",
+    args: [{ swarm, kind: "preshared", by: "a test", reason: "to see it" }],
+  });
+}
+
+/** Whether all of these clients and every endpoint agree on one key, and which version that is. */
+function agreed(): readonly (number | undefined)[] {
+  return world.clients.map(({ ownKey, presharedKey, publicKey }) => {
+    for (const { name, presharedKeys } of world.machines.values())
+      assert.equal(presharedKeys.get(publicKey), ownKey, `${name} and ${publicKey}`);
+    assert.equal(presharedKey === undefined ? undefined : `${presharedKey.path}@${presharedKey.version}`, ownKey);
+    return presharedKey?.version;
+  });
+}
+
+const versionsOf = (publicKey: string) => world.keyVersions.get(presharedPath(spec.name, publicKey)) ?? [];
+
+test("every client gets a further version, both sides have it, and only it is left", async () => {
+  const first = await rotate();
+  assert.deepEqual([first.outcome, first.done, first.idle, first.skipped], ["rotated", 3, 0, 0]);
+  assert.deepEqual(new Set(agreed()), new Set([1]));
+  const second = await rotate();
+  assert.deepEqual([second.outcome, second.batches], ["rotated", 2]);
+  assert.deepEqual(new Set(agreed()), new Set([2]));
+  for (const { publicKey } of world.clients)
+    assert.deepEqual(versionsOf(publicKey), [
+      { version: 1, destroyed: true },
+      { version: 2, destroyed: false },
+    ]);
+  assert.equal(world.mismatches, 0);
+  assert.deepEqual(world.score().dropped, []);
+  const ends = world.auditRows.filter(({ action }) => action === "rotate preshared keys");
+  assert.deepEqual(
+    ends.map(({ outcome, details }) => [outcome, details.by, details.reason]),
+    [
+      ["done", "a test", "to see it"],
+      ["done", "a test", "to see it"],
+    ],
+  );
+});
+
+test("clients without traffic, and clients that the hook does not reach, keep nobody from it", async () => {
+  const [idle, unreached] = world.clients;
+  assert.ok(idle !== undefined && unreached !== undefined);
+  idle.sendsTraffic = false;
+  // It will answer no handshake, for it is away; what it was told it knows when it is back.
+  idle.endpoint = undefined;
+  world.machine("ep-1").keys.delete(idle.publicKey);
+  unreached.reachable = false;
+  const { outcome, done, idle: idles, skipped, named } = await rotate();
+  assert.deepEqual([outcome, done, idles, skipped, named], ["rotated", 2, 1, 1, [unreached.publicKey]]);
+  assert.equal(agreed()[1], undefined);
+  assert.deepEqual(versionsOf(unreached.publicKey), [{ version: 1, destroyed: true }]);
+});
+
+for (const [call, phase] of [
+  ["vault.issue", "before"],
+  ["agent.loadKeys", "before"],
+  ["provisioner.distribute", "before"],
+  ["agent.setKeys", "before"],
+  ["agent.setKeys", "after"],
+  ["provisioner.activate", "before"],
+] as const) {
+  test(`refused for good at ${call}, ${phase} it took effect, it is undone`, async () => {
+    let refused = false;
+    world.intercept = (name, _, when) => {
+      if (name !== call || when !== phase || refused) return;
+      refused = true;
+      throw new ForeshiftError("NOT_PERMITTED", { detail: "do this in this test" });
+    };
+    const { outcome } = await rotate();
+    // What an endpoint refused once and takes when it is asked again is no failure at all.
+    if (outcome === "undone") assert.deepEqual(new Set(agreed()), new Set([undefined]));
+    else assert.deepEqual([call.startsWith("agent."), new Set(agreed())], [true, new Set([1])]);
+    world.rekeyAll();
+    assert.equal(world.mismatches, 0);
+  });
+}
+
+test("a client that does not shake hands with the new key is put back before its session ends; nobody else is touched", async () => {
+  const [first] = world.clients;
+  assert.ok(first !== undefined);
+  // Its side says that it took the key, and did not.
+  first.honest = false;
+  spec = { ...spec, keys: { ...spec.keys, preshared: { ...spec.keys.preshared, verifyTimeoutMs: 1_000 } } };
+  await world.store.saveSpec(spec);
+  const { outcome, text } = await rotate();
+  assert.equal(outcome, "undone", text);
+  assert.deepEqual(new Set(agreed()), new Set([undefined]));
+  world.rekeyAll();
+  assert.equal(world.mismatches, 1, "the one that showed it");
+});
+
+test("stopped, it halts between steps, and never between the two sides", async () => {
+  let switched = 0;
+  world.intercept = async (call, _, phase) => {
+    if (call !== "agent.setKeys" || phase !== "after" || switched++ > 0) return;
+    await world.store.setStopSwitch({ scope: spec.name, on: true, by: "a test", reason: "now" });
+  };
+  const running = rotate();
+  await eventually("it is stopped", async () => (await world.store.stopSwitches()).length > 0);
+  const handle = server.client.workflow.getHandle(rotateWorkflowId(spec.name, "preshared"));
+  await eventually("it halts", async () => (await handle.query<{ phase: string }, []>("rotation")).phase === "halted");
+  agreed();
+  await world.store.setStopSwitch({ scope: spec.name, on: false, by: "a test", reason: "" });
+  assert.equal((await running).outcome, "rotated");
+  assert.deepEqual(new Set(agreed()), new Set([1]));
+});
+
+test("a revoked client is out of every endpoint, its keys are gone, and no rotation or ghost brings it back", async () => {
+  await rotate();
+  const [first] = world.clients;
+  assert.ok(first !== undefined);
+  const { name: swarm } = spec;
+  const request = { swarm, clients: [first.inner], by: "a test", reason: "stolen" };
+  const revoked: ClientsRevoked = await server.client.workflow.execute("revokeClients", {
+    workflowId: `revoke/${swarm}/1`,
+    taskQueue: "control",
+    args: [request],
+  });
+  assert.deepEqual([revoked.publicKeys, revoked.keysDestroyed], [[first.publicKey], true]);
+  assert.deepEqual(
+    revoked.endpoints.map(({ endpoint, outAfterMs }) => [endpoint, outAfterMs !== undefined]),
+    [
+      ["ep-1", true],
+      ["ep-2", true],
+    ],
+  );
+  for (const { keys } of world.machines.values()) assert.ok(!keys.has(first.publicKey));
+  assert.ok(versionsOf(first.publicKey).every(({ destroyed }) => destroyed));
+  const { done, outcome } = await rotate();
+  assert.deepEqual([outcome, done], ["rotated", 2]);
+  const row = world.auditRows.find(({ action }) => action === "revoke");
+  assert.deepEqual([row?.details.by, row?.details.reason], ["a test", "stolen"]);
+});

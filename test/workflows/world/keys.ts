@@ -1,0 +1,69 @@
+/** Vault's versions of keys, and the hook that reaches clients, of a world. A key is no more than its version's name here. */
+import type { ClientProvisioner, KeyVault } from "../../../drivers/key-ports.ts";
+import type { PeerKey } from "../../../drivers/ports.ts";
+import { refName, versionsToDestroy } from "../../../models/keys.ts";
+import type { Calls } from "./calls.ts";
+import type { Fleet, SimulatedClient } from "./fleet.ts";
+
+interface SimulatedVersion {
+  readonly version: number;
+  destroyed: boolean;
+}
+
+export class SimulatedKeys {
+  readonly versions = new Map<string, SimulatedVersion[]>();
+  readonly #fleet: Fleet;
+  readonly #calls: Calls;
+
+  constructor(fleet: Fleet, calls: Calls) {
+    this.#fleet = fleet;
+    this.#calls = calls;
+  }
+
+  readonly vault: KeyVault = {
+    newestVersion: ({ path }) => this.#calls.read("vault.newest", () => this.versions.get(path)?.length ?? 0),
+    issuePresharedKey: ({ after, path }) =>
+      this.#calls.change("vault.issue", `${path}@${after}`, () => {
+        const held = this.versions.get(path) ?? [];
+        const version = after + 1;
+        this.versions.set(path, [...held, { version, destroyed: false }]);
+        return { path, version };
+      }),
+    destroyOthers: ({ path, keep }) =>
+      this.#calls.read("vault.destroyOthers", () =>
+        this.#destroy(path, versionsToDestroy(this.versions.get(path) ?? [], keep)),
+      ),
+    destroy: ({ path, versions }) => this.#calls.read("vault.destroy", () => void this.#destroy(path, versions)),
+  };
+
+  readonly provisioner: ClientProvisioner = {
+    distribute: ({ keys }) => this.#calls.read("provisioner.distribute", () => this.#tell(keys, () => undefined)),
+    activate: ({ keys, handshake }) =>
+      this.#calls.read("provisioner.activate", () =>
+        this.#tell(keys, (client, key) => {
+          if (client.honest) client.ownKey = key.presharedKey === undefined ? undefined : refName(key.presharedKey);
+          const { endpoint } = client;
+          if (handshake && endpoint !== undefined) this.#fleet.shakeHands(client, this.#fleet.machine(endpoint));
+        }),
+      ),
+  };
+
+  #destroy(path: string, versions: readonly number[]): number {
+    for (const held of this.versions.get(path) ?? []) if (versions.includes(held.version)) held.destroyed = true;
+    return versions.length;
+  }
+
+  #tell(keys: readonly PeerKey[], tell: (client: SimulatedClient, key: PeerKey) => void) {
+    const taken: string[] = [];
+    const refused: string[] = [];
+    for (const key of keys) {
+      const client = this.#fleet.client(key.publicKey);
+      if (client === undefined || !client.reachable) refused.push(key.publicKey);
+      else {
+        tell(client, key);
+        taken.push(key.publicKey);
+      }
+    }
+    return { taken, refused };
+  }
+}

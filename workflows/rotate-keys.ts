@@ -1,0 +1,15 @@
+/**
+ * Rotates the keys of one kind. Its id is `rotate/SWARM/KIND`, so that there is one at a time; a schedule or a person starts it.
+ */
+import { continueAsNew, setHandler } from "@temporalio/workflow";
+import type { KeysRotated, RotateInput } from "../models/keys.ts";
+import { rotationQuery } from "./messages.ts";
+import { rotatePreshared } from "./rotate-preshared.ts";
+import { Rotation } from "./rotation.ts";
+
+export async function rotateKeys(input: RotateInput): Promise<KeysRotated> {
+  const rotation = new Rotation(input);
+  setHandler(rotationQuery, () => rotation.status(), { description: "How far it is, and what it had to leave out" });
+  const finished = await rotatePreshared(rotation);
+  return finished ?? (await continueAsNew<typeof rotateKeys>({ ...input, carried: rotation.progress }));
+}
