@@ -10,7 +10,7 @@ import { promisify } from "node:util";
 import { createActivities } from "../../activities/index.ts";
 import type { RetrainResult } from "../../activities/retrain.ts";
 import { createStopGuard } from "../../activities/stop-guard.ts";
-import { retrainSchedules } from "../../drivers/temporal-schedules.ts";
+import { swarmSchedules } from "../../drivers/temporal-schedules.ts";
 import { LIMITS } from "../../models/limits.ts";
 import { eventually, startServer, startWorkersWith, type TestServer } from "./support.ts";
 import { EVERY_MS, TrainingStage } from "./training-stage.ts";
@@ -129,9 +129,11 @@ test("applying a file makes the Schedule, the stop switch pauses it and the run,
     hypervisor: world.hypervisor,
     balancer: world.balancer,
     telemetry: world.telemetry,
+    keyVault: world.keyVault,
+    provisioner: world.provisioner,
     agentOf: (link) => world.agentOf(link.agent),
     stopGuard: createStopGuard(store),
-    keepSchedules: retrainSchedules({ connection, namespace: "default" }, store).keep,
+    keepSchedules: swarmSchedules({ connection, namespace: "default" }, store).keep,
   });
   const workers = await startWorkersWith(server, activities);
   try {
