@@ -9,7 +9,7 @@ import type { SnapshotFacts, SnapshotRef, TrainingStore } from "../drivers/store
 import { ForeshiftError } from "../models/errors.ts";
 import type { FailureModelFile, ModelOrigin } from "../models/failure/model-file.ts";
 import { LIMITS } from "../models/limits.ts";
-import type { Comparison } from "../models/retraining/compare.ts";
+import { type Comparison, readsColumns } from "../models/retraining/compare.ts";
 import { failureTimes, type TrainingSet, unseenSince } from "../models/retraining/training-set.ts";
 import type { SwarmSpec } from "../models/swarm-spec.ts";
 import { counted } from "../models/words.ts";
@@ -100,7 +100,9 @@ async function takeSnapshot(deps: RetrainDeps, { swarm, operation }: StepInput) 
   const spec = await specOf(deps, swarm);
   const { set, window } = await gatherRows(deps, spec, Date.now(), Context.current().cancellationSignal);
   const inUse = await deps.models.inUse(swarm);
-  const origin = inUse === undefined ? undefined : (await deps.models.load(swarm, inUse.id)).origin;
+  // One that reads other columns has seen nothing of these rows, whatever unit its times are in.
+  const isComparable = inUse !== undefined && readsColumns(inUse.model, set);
+  const origin = isComparable ? (await deps.models.load(swarm, inUse.id)).origin : undefined;
   const snapshot = await deps.training.saveSnapshot({
     scope: swarm,
     operation,

@@ -19,7 +19,7 @@ export const TRAINING_LIMITS = {
   snapshotsKeptMax: 3,
   snapshotBytesMax: 256 * 1024 * 1024,
   /** A killed trainer is noticed after this; longer than the control worker's, since a thread that trains may hold the others up. */
-  heartbeatTimeoutMs: 15_000,
+  heartbeatTimeoutMs: 10_000,
   /** Of one attempt at one step. */
   stepTimeoutMs: 3_600_000,
   attemptsMax: 10,

@@ -47,11 +47,12 @@ async function foreshift(...args: string[]): Promise<{ code: number; text: strin
 
 test("each swarm has a Schedule with the stated policies", { timeout: 120_000 }, async () => {
   const found = await eventually("the Schedule is there", () => stage.schedule("fleet").catch(() => undefined));
-  const { spec, policies, action } = found;
+  const { spec, policies, action, info } = found;
   assert.equal(spec.intervals?.[0]?.every, EVERY_MS);
   assert.equal(spec.jitter, LIMITS.training.jitterMs);
   assert.deepEqual([policies.overlap, policies.catchupWindow], ["SKIP", LIMITS.training.catchUpMs]);
   assert.deepEqual([action.taskQueue, action.workflowId, action.args], ["training", "retrain/fleet", [{ swarm: "fleet" }]]);
+  assert.equal(info.lastUpdatedAt, undefined, "the Schedule is left alone while it is as it should be");
 });
 
 test("the trainer is killed while it trains; the run ends with one model, in use", { timeout: 300_000 }, async (t) => {
