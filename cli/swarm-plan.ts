@@ -24,7 +24,10 @@ export async function swarmPlan(store: Store, swarm: string, nowMs: number): Pro
   if (spec === undefined) throw new ForeshiftError("UNKNOWN_SWARM", { value: swarm });
   const load = await new SwarmDemand(store, { warmUpMs: 0 }).plan(swarm, nowMs);
   if (load === undefined) {
-    throw new ForeshiftError("NOT_READY", { value: `the plan of ${swarm}`, detail: "no sessions were ever measured" });
+    throw new ForeshiftError("NOT_READY", {
+      value: `the plan of ${swarm}`,
+      detail: "no sessions were measured for five minutes yet",
+    });
   }
   const hours = load.expected.map((expected, hour) => {
     return { atMs: load.fromMs + hour * HOUR_MS, expected, upper: load.upper[hour] ?? expected };

@@ -117,4 +117,12 @@ describe("the commands against a running lab", () => {
     assert.match(taken.stdout, /Swarm lab is updated/);
     assert.equal((await status()).spec?.thresholds.coolDownMs, 12_345);
   });
+
+  it("plans the next two days once five minutes were measured, and says so before", async () => {
+    const planned = await foreshift("swarm", "plan", "lab");
+    if (planned.code === 0) assert.match(planned.stdout, /Sessions of lab in the next 48 hours, .*following it/s);
+    else assert.match(planned.stderr, /the plan of lab.*no sessions were measured for five minutes yet/s);
+    const unknown = await foreshift("swarm", "plan", "nobody");
+    assert.equal(unknown.code, 65, unknown.stderr);
+  });
 });

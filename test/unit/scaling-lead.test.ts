@@ -1,6 +1,7 @@
 /** Launches lead the load: a day minute by minute, machines that take their time to boot, with the forecast and without it. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { launchMsOf } from "../../activities/launch-time.ts";
 import { demandForecast, FORECASTER, LoadForecaster } from "../../models/forecast/forecaster.ts";
 import { LIMITS } from "../../models/limits.ts";
 import { initialState, plan, recordDisruptionEnd, recordLaunchEnd, takeDemand } from "../../models/plan.ts";
@@ -92,3 +93,17 @@ for (const launchMinutes of [8, 20]) {
     assert.ok(ahead.drains > 0 && ahead.drains <= 10, `it goes back in the evening, once: ${figures}`);
   });
 }
+
+test("the time of a launch is measured: of the last five runs that went well the slowest but one", () => {
+  const row = (tookMs: number, outcome: "done" | "failed" = "done") => {
+    return { atMs: 10_000_000, outcome, details: { startedAtMs: 10_000_000 - tookMs } };
+  };
+  assert.equal(launchMsOf([]), LIMITS.foresight.launchMsAssumed);
+  assert.equal(
+    launchMsOf([{ atMs: 5, outcome: "done", details: {} }, row(9_000, "failed"), row(-1)]),
+    LIMITS.foresight.launchMsAssumed,
+  );
+  assert.equal(launchMsOf([row(40_000)]), 40_000);
+  // The first lies six runs back; one was halted for an hour.
+  assert.equal(launchMsOf([500_000, 30_000, 3_600_000, 31_000, 32_000, 29_000].map((ms) => row(ms))), 32_000);
+});
