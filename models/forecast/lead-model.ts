@@ -34,8 +34,8 @@ const MODEL = {
    * difference (adaptive conformal inference, Gibbs and Candes 2021), within bounds.
    */
   tailRate: 0.01,
-  tailMin: 0.002,
-  tailMax: 0.2,
+  tailMin: 0.02,
+  tailMax: 0.1,
   driftSteps: 48,
   driftMissesMax: 16,
 } as const;
