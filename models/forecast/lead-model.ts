@@ -33,7 +33,7 @@ const MODEL = {
    * Each end of the interval aims at missing 5 %. When it misses more or less, what it asks of past outcomes moves by this share of the
    * difference (adaptive conformal inference, Gibbs and Candes 2021), within bounds.
    */
-  tailRate: 0.01,
+  tailRate: 0.005,
   tailMin: 0.02,
   tailMax: 0.1,
   driftSteps: 48,
