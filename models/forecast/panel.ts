@@ -25,9 +25,9 @@ const PANEL = {
   /** Rolling origins at the end of each series that weigh the racers, one season apart. */
   origins: 7,
   /** A racer's weight goes with its mean absolute error to this power. */
-  errorPower: 4,
+  errorPower: 3,
   /** A racer with less than this of the best one's weight is not asked. */
-  weightMin: 0.1,
+  weightMin: 0.03,
   /** Multiples of a season after which a series may repeat: a week of days. */
   longSeasons: 7,
 } as const;
