@@ -46,6 +46,15 @@ export interface FaultFigures {
   readonly tookMs: number;
 }
 
+/** One client, at the end. */
+export interface RevocationFigures {
+  /** From the order until no session of it was left, on the slowest endpoint; undefined: one could not be asked. */
+  readonly outMsMax: number | undefined;
+  readonly endpoints: number;
+  /** Packets of it that came through after that. */
+  readonly packetsAfter: number;
+}
+
 export interface RotateFigures {
   readonly machine: ReturnType<typeof machine>;
   readonly clients: number;
@@ -56,12 +65,15 @@ export interface RotateFigures {
   readonly tcpBroken: number;
   readonly byKind: Readonly<Record<string, KindFigures>>;
   readonly faults: readonly FaultFigures[];
+  readonly revocation: RevocationFigures;
 }
 
 const ENDPOINTS = 3;
 const GHOSTS = 1;
+/** How long a revoked client is listened for. */
+const LISTEN_MS = 5_000;
 /** How long Vault fails: longer than every retry before a switch takes, or short enough that they outlast it, by turns. */
-const FAULT_MS = [3_000, 45_000] as const;
+const FAULT_MS = [2_000, 20_000] as const;
 /** From the beginning of a rotation to the fault, spread over its phases. */
 const FAULT_AFTER_MS = [0, 400, 800, 1_200, 1_600, 2_000, 2_400] as const;
 
@@ -87,6 +99,7 @@ export async function benchRotate(options: RotateOptions): Promise<RotateFigures
         tcpBroken: total(({ tcpBroken }) => tcpBroken),
         byKind,
         faults: seen,
+        revocation: await revokeOne(lab),
       };
     });
   } finally {
@@ -168,6 +181,20 @@ async function underFaults(lab: BenchLab, faults: VaultFaults, options: RotateOp
     }
   }
   return figures;
+}
+
+async function revokeOne({ open }: BenchLab): Promise<RevocationFigures> {
+  const [client] = (await open.lab.describe()).peers;
+  const publicKey = client?.publicKey ?? "";
+  const request = { swarm: open.swarm, clients: [publicKey], by: "bench", reason: "to measure it" };
+  const { endpoints } = await open.temporal.revokeClients(request);
+  const times = endpoints.flatMap(({ outAfterMs }) => outAfterMs ?? []);
+  await open.lab.resetTraffic();
+  await pause(LISTEN_MS);
+  const { clients } = await settledTraffic(open.lab);
+  const packetsAfter = clients.find((one) => one.publicKey === publicKey)?.up.received ?? 0;
+  const isWhole = times.length === endpoints.length;
+  return { outMsMax: isWhole ? Math.max(...times) : undefined, endpoints: endpoints.length, packetsAfter };
 }
 
 function pause(ms: number): Promise<void> {
