@@ -1,7 +1,7 @@
 /** The load forecast of a swarm beside what came, as `swarm get` shows it. */
 import type { Store } from "../drivers/ports.ts";
 import { leaderOf } from "../models/forecast/forecaster.ts";
-import type { HorizonScore, ToldForecast } from "../models/forecast/track-record.ts";
+import { type HorizonScore, newestOf, type ToldForecast } from "../models/forecast/track-record.ts";
 import { LIMITS } from "../models/limits.ts";
 import { table } from "./control.ts";
 
@@ -25,11 +25,13 @@ export async function forecastReport(
     store.loadForecasts({ swarm, sinceMs, untilMs: nowMs + LIMITS.foresight.forecastNearMs, limit }),
     store.loadScores({ swarm, sinceMs }),
   ]);
-  const madeAtMs = Math.max(...rows.map((row) => row.madeAtMs));
-  if (!Number.isFinite(madeAtMs)) return undefined;
-  const newest = rows.filter((row) => row.madeAtMs === madeAtMs).toReversed();
+  const newest = newestOf(rows);
+  const [nearest] = newest;
+  if (nearest === undefined) return undefined;
   // Of one target the rows come the newest forecast first: the last of them was made the earliest.
-  const past = rows.filter((row, index) => row.targetAtMs <= madeAtMs && row.targetAtMs !== rows[index + 1]?.targetAtMs);
+  const past = rows.filter(
+    (row, index) => row.targetAtMs <= nearest.madeAtMs && row.targetAtMs !== rows[index + 1]?.targetAtMs,
+  );
   return { newest, past: past.slice(0, forecastsShown), scores };
 }
 

@@ -35,3 +35,9 @@ export interface HorizonScore {
   /** Share of them in which what was to be carried was less than what came. */
   readonly shortShare: number | undefined;
 }
+
+/** Those of the forecast that was made last, the nearest horizon first. */
+export function newestOf(forecasts: readonly ToldForecast[]): readonly ToldForecast[] {
+  const madeAtMs = Math.max(...forecasts.map((one) => one.madeAtMs));
+  return forecasts.filter((one) => one.madeAtMs === madeAtMs).toSorted((one, other) => one.targetAtMs - other.targetAtMs);
+}

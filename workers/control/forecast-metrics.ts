@@ -1,6 +1,6 @@
 /** What the load forecasts say, and how they turned out, for Prometheus; read from the database, so that any control worker answers alike. */
 import type { Store } from "../../drivers/ports.ts";
-import type { HorizonScore, ToldForecast } from "../../models/forecast/track-record.ts";
+import { type HorizonScore, newestOf, type ToldForecast } from "../../models/forecast/track-record.ts";
 import { LIMITS } from "../../models/limits.ts";
 import { type MetricFamily, textOf } from "../prometheus.ts";
 
@@ -32,9 +32,7 @@ async function read(store: Pick<Store, "loadForecasts" | "loadScores">, swarm: s
     }),
     store.loadScores({ swarm, sinceMs: nowMs - forecastsScoredMs }),
   ]);
-  const madeAtMs = Math.max(...rows.map((row) => row.madeAtMs));
-  const newest = rows.filter((row) => row.madeAtMs === madeAtMs).toReversed();
-  return { swarm, newest, lastOutcome: rows.find(({ actual }) => actual !== undefined)?.actual, scores };
+  return { swarm, newest: newestOf(rows), lastOutcome: rows.find(({ actual }) => actual !== undefined)?.actual, scores };
 }
 
 function familiesOf(all: readonly SwarmForecasts[], nowMs: number): MetricFamily[] {
