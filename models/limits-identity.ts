@@ -9,6 +9,9 @@ export const IDENTITY_LIMITS = {
   secretIdTtlMs: 30 * 86_400_000,
   /** One login takes one; more, for a process that is killed after it and before its next secret-id is on the disk. */
   secretIdUses: 5,
+  /** Processes that share a credentials file take turns, each no longer than its calls of Vault may take. */
+  fileTurnMsMax: 20_000,
+  fileTurnPollMs: 20,
   /** A secret-id on its way must be opened within this. */
   wrapTtlMs: 600_000,
   /** Of a process's certificate, when its configuration says nothing; renewed when this share has passed. */

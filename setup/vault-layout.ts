@@ -47,6 +47,10 @@ export async function layOutVault(admin: VaultAdmin, layout: VaultLayout): Promi
     [mounts.approle]: { type: "approle" },
     [mounts.agents]: { type: "approle" },
   });
+  // Nobody guesses a secret-id; but anybody could lock a process out by guessing.
+  for (const mount of [mounts.approle, mounts.agents]) {
+    await callVault(admin, "POST", `sys/auth/${mount}/tune`, { body: { user_lockout_config: { lockout_disable: true } } });
+  }
   for (const key of Object.values(TRANSIT_KEYS)) {
     await callVault(admin, "POST", `${mounts.transit}/keys/${key}`, { body: { type: "aes256-gcm96" } });
   }

@@ -2,9 +2,11 @@
  * A process's AppRole on disk: one file, mode 0600. Delivered with a secret-id that is wrapped, so that whoever opens it first is the
  * only one who does; the process unwraps it and keeps the secret-id in its place, a fresh one after each login.
  */
-import { readFile, stat } from "node:fs/promises";
+import { open, readFile, rm, stat } from "node:fs/promises";
+import { setTimeout as delay } from "node:timers/promises";
 import { z } from "zod";
 import { ForeshiftError, messageOf } from "../../models/errors.ts";
+import { IDENTITY_LIMITS } from "../../models/limits-identity.ts";
 import { writePrivately } from "../private-file.ts";
 
 const text = z.string().min(1);
@@ -33,4 +35,30 @@ export async function readCredentials(file: string): Promise<Credentials> {
 /** On the disk before it returns: the old secret-id is of no use once the new one is. */
 export async function writeCredentials(file: string, credentials: Credentials): Promise<void> {
   await writePrivately(file, `${JSON.stringify(credentials)}\n`);
+}
+
+/** One process at a time uses the file; what a process that was killed left of its turn is over after a while. */
+export async function withCredentials<T>(file: string, work: () => Promise<T>): Promise<T> {
+  const { fileTurnMsMax, fileTurnPollMs } = IDENTITY_LIMITS;
+  const turn = `${file}.turn`;
+  for (;;) {
+    try {
+      await (await open(turn, "wx", 0o600)).close();
+      break;
+    } catch (thrown) {
+      if ((thrown as NodeJS.ErrnoException).code !== "EEXIST")
+        throw new ForeshiftError("DISK", { value: turn, detail: messageOf(thrown) });
+      const takenAtMs = await stat(turn).then(
+        ({ mtimeMs }) => mtimeMs,
+        () => Date.now(),
+      );
+      if (Date.now() - takenAtMs > fileTurnMsMax) await rm(turn, { force: true });
+      else await delay(fileTurnPollMs);
+    }
+  }
+  try {
+    return await work();
+  } finally {
+    await rm(turn, { force: true });
+  }
 }

@@ -6,7 +6,7 @@ import { z } from "zod";
 import { ForeshiftError, messageOf } from "../../models/errors.ts";
 import { signedCallerIdentity } from "./aws-identity.ts";
 import type { VaultAuth } from "./config.ts";
-import { type OpenedCredentials, readCredentials, writeCredentials } from "./credentials.ts";
+import { type OpenedCredentials, readCredentials, withCredentials, writeCredentials } from "./credentials.ts";
 import type { Transport } from "./transport.ts";
 
 const LoginAnswer = z.object({ auth: z.object({ client_token: z.string().min(1), lease_duration: z.number() }) });
@@ -51,42 +51,24 @@ async function tokenFrom(transport: Transport, path: string, body: Readonly<Reco
 }
 
 async function approleLogin(transport: Transport, file: string): Promise<Login> {
-  const { token, credentials } = await tokenByFile(transport, file);
-  const { mount, role, roleId } = credentials;
-  let { secretId } = credentials;
-  return {
-    token,
-    /** First the new one, then the file, then the end of the old one: killed in between, one that is good is on the disk. */
-    roll: async () => {
-      const path = `auth/${mount}/role/${role}/secret-id`;
-      const ask = { what: "its next secret-id", method: "POST", path, body: {} } as const;
-      const { data } = await transport.ask(token, ask, SecretIdAnswer);
-      const old = secretId;
-      await writeCredentials(file, { mount, role, roleId, secretId: data.secret_id });
-      secretId = data.secret_id;
-      const destroy = {
-        what: "its last secret-id",
-        method: "POST",
-        path: `${path}/destroy`,
-        body: { secret_id: old },
-      } as const;
-      await transport.ask(token, destroy, z.unknown());
-    },
-  };
+  // Several commands of one person share a file; each has the secret-id that the one before left.
+  return await withCredentials(file, async () => {
+    const { mount, roleId: role_id, secretId: secret_id } = await openedCredentials(transport, file);
+    const token = await tokenFrom(transport, `auth/${mount}/login`, { role_id, secret_id });
+    // The token is good all the same, and the secret-id has uses left; it is rolled again within a day.
+    await rollSecretId(transport, token, file).catch(() => undefined);
+    return { token, roll: () => withCredentials(file, () => rollSecretId(transport, token, file)) };
+  });
 }
 
-/** Another process of the same person may have put a newer secret-id there since the file was read. */
-async function tokenByFile(transport: Transport, file: string) {
-  for (let refused = ""; ; ) {
-    const credentials = await openedCredentials(transport, file);
-    const { mount, roleId: role_id, secretId: secret_id } = credentials;
-    try {
-      return { token: await tokenFrom(transport, `auth/${mount}/login`, { role_id, secret_id }), credentials };
-    } catch (thrown) {
-      if (!(thrown instanceof ForeshiftError) || thrown.code !== "UNAUTHORISED" || secret_id === refused) throw thrown;
-      refused = secret_id;
-    }
-  }
+/** First the new one, then the file, then the end of the old one: killed in between, one that is good is on the disk. */
+async function rollSecretId(transport: Transport, token: string, file: string): Promise<void> {
+  const { mount, role, roleId, secretId: old } = await openedCredentials(transport, file);
+  const path = `auth/${mount}/role/${role}/secret-id`;
+  const { data } = await transport.ask(token, { what: "its next secret-id", method: "POST", path, body: {} }, SecretIdAnswer);
+  await writeCredentials(file, { mount, role, roleId, secretId: data.secret_id });
+  const destroy = { what: "its last secret-id", method: "POST", path: `${path}/destroy`, body: { secret_id: old } } as const;
+  await transport.ask(token, destroy, z.unknown());
 }
 
 /** A wrapped secret-id is opened once in its life; a second opening fails, which is how a theft on the way shows. */

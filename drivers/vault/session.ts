@@ -80,20 +80,14 @@ export class VaultSession {
     if (auth.method === "token-file") throw new ForeshiftError("INTERNAL", { detail: "a token file needs no login" });
     const login = await logIn(this.#transport, auth);
     this.#logins += 1;
-    const held = { login, rolledAtMs: 0 };
-    // The token is good all the same, and the secret-id has uses left; renew() tries again.
-    await this.#roll(held).catch(() => undefined);
-    return held;
-  }
-
-  async #roll(held: Held): Promise<void> {
-    await held.login.roll();
-    held.rolledAtMs = Date.now();
+    return { login, rolledAtMs: Date.now() };
   }
 
   async #rollIfDue(): Promise<void> {
     const held = await this.#held;
-    if (held !== undefined && Date.now() - held.rolledAtMs >= IDENTITY_LIMITS.secretIdRollMs) await this.#roll(held);
+    if (held === undefined || Date.now() - held.rolledAtMs < IDENTITY_LIMITS.secretIdRollMs) return;
+    await held.login.roll();
+    held.rolledAtMs = Date.now();
   }
 
   async #isForgotten(token: string): Promise<boolean> {

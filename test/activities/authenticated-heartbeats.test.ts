@@ -17,7 +17,12 @@ import { agentIdentity, processIdentity } from "../../models/identity.ts";
 import { IDENTITY_LIMITS } from "../../models/limits-identity.ts";
 import type { VaultProcess } from "../../models/vault-layout.ts";
 import type { OpenBaoService } from "../../setup/services.ts";
+import { serve } from "../../workers/http-server.ts";
 import { identify } from "../../workers/identify.ts";
+import { reflexRoutes } from "../../workers/reflex/api.ts";
+import { ReflexConfig } from "../../workers/reflex/config.ts";
+import { Reflex } from "../../workers/reflex/reflex.ts";
+import { DoorCounts } from "../../workers/tls-gate.ts";
 import { eventually } from "../support/eventually.ts";
 import { startWorker, type WorkerProcess } from "../support/process.ts";
 import { type TestHome, testHome, testOpenBao } from "../support/services.ts";
@@ -175,6 +180,60 @@ test("replayed, late, oversized and malformed heartbeats are refused with their 
     [1, 2, 1, 2],
   );
   await send(one, beat("ep-3"));
+});
+
+test("at the balancer, on a unix socket: an agent says its own sessions and reads nothing, control alone changes what is desired", async () => {
+  const [one, control, hypervisor] = [await agent("ep-1"), await process_("control"), await process_("hypervisor")];
+  const reflex = await process_("reflex");
+  // Not started: it touches no packet.
+  const balancer = new Reflex(
+    ReflexConfig.parse({
+      socketPath: "/unused",
+      stateDir: join(where.home, "balancer"),
+      edgeDevice: "edge",
+      serverDevice: "server",
+    }),
+    pino({ level: "silent" }),
+  );
+  await balancer.load();
+  const socketPath = join(where.run, "reflex.sock");
+  const served = await serve({
+    socketPath,
+    log: pino({ level: "silent" }),
+    door: { identity: reflex.identity, accepts: () => true, counts: new DoorCounts() },
+    routes: (app) => reflexRoutes(app, balancer),
+  });
+  const clients = [one, operator, control, hypervisor].map(
+    ({ identity }) => new UnixHttpClient({ socketPath, name: "reflex", dial: dialProcess(identity, "reflex") }),
+  );
+  const [byAgent, byOperator, byControl, byHypervisor] = clients as [
+    UnixHttpClient,
+    UnixHttpClient,
+    UnixHttpClient,
+    UnixHttpClient,
+  ];
+  const plain = new UnixHttpClient({ socketPath, name: "reflex" });
+  try {
+    const outlier = { probeIntervalMs: 100, missesMax: 3, ejectPercentMax: 50, takeover: true };
+    await byAgent.put("/v1/endpoints/ep-1/sessions", { ...CALL, body: [] });
+    for (const other of [byControl, byOperator, byHypervisor])
+      await assert.rejects(other.put("/v1/endpoints/ep-1/sessions", { ...CALL, body: [] }), codeIs("NOT_YOURS"));
+    await assert.rejects(byAgent.put("/v1/endpoints/ep-2/sessions", { ...CALL, body: [] }), codeIs("NOT_YOURS"));
+    await byAgent.get("/v1/probe-peers", CALL);
+    for (const path of ["/v1/desired", "/v1/health", "/v1/journal"])
+      await assert.rejects(byAgent.get(path, CALL), codeIs("NOT_YOURS"));
+    await byOperator.get("/v1/health", CALL);
+    for (const other of [byAgent, byOperator, byHypervisor])
+      await assert.rejects(other.put("/v1/desired", { ...CALL, body: { outlier } }), codeIs("NOT_YOURS"));
+    // Control gets as far as its body.
+    await assert.rejects(byControl.put("/v1/desired", { ...CALL, body: { outlier } }), codeIs("INVALID_FIELD"));
+    assert.equal(await byOperator.get("/v1/desired", CALL), null);
+    await assert.rejects(plain.get("/v1/health", CALL), codeIs("UNREACHABLE"));
+  } finally {
+    await Promise.all([plain, ...clients].map((client) => client.close()));
+    await served.close();
+    await balancer.stop();
+  }
 });
 
 test("without a certificate of ours nobody gets in: none, one of another authority, plain bytes, an old protocol", async () => {

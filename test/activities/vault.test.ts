@@ -153,6 +153,24 @@ test("a process logs in by its AppRole: the delivered secret-id is opened once, 
   await assert.rejects(withCredentials(file).renewToken(), codeIs("UNAUTHORISED"));
 });
 
+test("commands of one person at the same time do not take each other's secret-id away", async () => {
+  const { vault, file } = await asProcess("operator");
+  await vault.renewToken();
+  for (let round = 0; round < 5; round += 1)
+    await Promise.all(Array.from({ length: 4 }, () => withCredentials(file).renewToken()));
+  await withCredentials(file).renewToken();
+});
+
+test("whoever guesses at a process's secret-id does not lock it out", async () => {
+  const { vault } = await asProcess("trainer");
+  for (let guess = 0; guess < 12; guess += 1) {
+    const body = JSON.stringify({ role_id: "trainer", secret_id: `guess-${guess}` });
+    const { status } = await fetch(`${bao.address}/v1/auth/foreshift/login`, { method: "POST", body });
+    assert.equal(status, 400);
+  }
+  await vault.renewToken();
+});
+
 test("a wrapped secret-id that somebody else put there is not opened", async () => {
   const { file } = await asProcess("collector");
   const delivered = await readCredentials(file);
