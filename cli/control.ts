@@ -5,16 +5,23 @@ import { userInfo } from "node:os";
 import type { Store } from "../drivers/ports.ts";
 import { openStore } from "../drivers/store/store.ts";
 import { openTemporal, type Temporal } from "../drivers/temporal-client.ts";
+import { openPayloadSealing } from "../drivers/temporal-codec/codec.ts";
 import { connection } from "../setup/connection.ts";
 
 export const EVENTS_SHOWN_DEFAULT = 50;
 
 export async function withTemporal<T>(use: (temporal: Temporal) => Promise<T>): Promise<T> {
-  const temporal = await openTemporal(await connection());
+  const where = await connection();
+  const sealing = openPayloadSealing(where.payloads, where);
   try {
-    return await use(temporal);
+    const temporal = await openTemporal({ ...where, sealing });
+    try {
+      return await use(temporal);
+    } finally {
+      await temporal.close();
+    }
   } finally {
-    await temporal.close();
+    await sealing.close();
   }
 }
 

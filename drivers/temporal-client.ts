@@ -44,12 +44,16 @@ import {
   type SwarmStatus,
   swarmWorkflowId,
 } from "../models/swarm-messages.ts";
+import type { PayloadSealing } from "./temporal-codec/codec.ts";
+import { type HistoryEvent, readableEvents } from "./temporal-codec/history.ts";
 
 export interface TemporalOptions {
   readonly temporalAddress: string;
   readonly temporalNamespace: string;
   /** TLS and API key, where the cluster wants them. */
   readonly security?: Pick<ConnectionOptions, "tls" | "apiKey">;
+  /** The workers' own way to seal payloads; closed by who opened it. */
+  readonly sealing: PayloadSealing;
 }
 
 /** Each call fails with a ForeshiftError: the workflow's own, UNKNOWN_SWARM, or UNREACHABLE. */
@@ -82,6 +86,8 @@ export interface Temporal {
   runLines(workflowId: string, runId: string): Promise<readonly string[]>;
   /** What the run answers once it has ended. */
   result(workflowId: string, runId: string): Promise<unknown>;
+  /** The events of a run, payloads opened; of the latest run when none is named. */
+  history(workflowId: string, runId?: string): Promise<readonly HistoryEvent[]>;
   close(): Promise<void>;
 }
 
@@ -96,7 +102,12 @@ export async function openTemporal(options: TemporalOptions): Promise<Temporal> 
   const { temporalAddress: address, temporalNamespace: namespace } = options;
   const connectTimeout = LIMITS.control.updateTimeoutMs;
   const connection = await reach(address, () => Connection.connect({ address, connectTimeout, ...options.security }));
-  const { schedule, workflow } = new Client({ connection, namespace });
+  const { converter } = options.sealing;
+  const { schedule, workflow } = new Client({
+    connection,
+    namespace,
+    ...(converter === undefined ? {} : { dataConverter: converter }),
+  });
   const ask = <T>(swarm: string, call: () => Promise<T>): Promise<T> =>
     reach(address, () => connection.withDeadline(Date.now() + LIMITS.control.updateTimeoutMs, call), swarm);
   const update = <R, A extends object>(name: string, request: A & { swarm: string }): Promise<R> => {
@@ -151,6 +162,8 @@ export async function openTemporal(options: TemporalOptions): Promise<Temporal> 
     lastRun: (workflowId) => ask("*", () => lastRun(workflow, workflowId)),
     runLines: (workflowId, runId) => runLines(workflow, workflowId, runId),
     result: (workflowId, runId) => reach(address, () => workflow.getHandle(workflowId, runId).result()),
+    history: (workflowId, runId) =>
+      ask("*", async () => readableEvents(await workflow.getHandle(workflowId, runId).fetchHistory(), options.sealing.codec)),
     close: () => connection.close(),
   };
 }

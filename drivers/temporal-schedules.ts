@@ -8,10 +8,13 @@ import { type KeySchedule, rotationDueId, wantedRotations } from "../models/key-
 import { LIMITS } from "../models/limits.ts";
 import { type RetrainSchedule, retrainIdOf, STOPPED_BY, wantedSchedules } from "../models/retraining/schedule.ts";
 import type { Store } from "./ports.ts";
+import type { PayloadSealing } from "./temporal-codec/codec.ts";
 
 export interface SchedulesOptions {
   readonly connection: Pick<ConnectionOptions, "address" | "tls" | "apiKey">;
   readonly namespace: string;
+  /** The workers' own way to seal payloads; a Schedule holds the arguments of the runs that it starts. */
+  readonly sealing: PayloadSealing;
 }
 
 export interface SwarmSchedules {
@@ -42,7 +45,9 @@ export function swarmSchedules(options: SchedulesOptions, store: Pick<Store, "sp
       const connectTimeout = LIMITS.control.updateTimeoutMs;
       const connection = await Connection.connect({ ...options.connection, connectTimeout });
       try {
-        const { schedule } = new Client({ connection, namespace: options.namespace });
+        const { namespace, sealing } = options;
+        const dataConverter = sealing.converter;
+        const { schedule } = new Client({ connection, namespace, ...(dataConverter === undefined ? {} : { dataConverter }) });
         await connection.withDeadline(Date.now() + connectTimeout, () => keepAll(schedule, wanted));
       } finally {
         await connection.close();

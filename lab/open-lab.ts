@@ -8,6 +8,7 @@ import type { ProcessIdentity } from "../drivers/identity/process-identity.ts";
 import type { Store } from "../drivers/ports.ts";
 import { openStore } from "../drivers/store/store.ts";
 import { openTemporal, type Temporal } from "../drivers/temporal-client.ts";
+import { openPayloadSealing } from "../drivers/temporal-codec/codec.ts";
 import { LIMITS } from "../models/limits.ts";
 import type { OutlierPolicy } from "../models/steering.ts";
 import type { SwarmSpec } from "../models/swarm-spec.ts";
@@ -37,7 +38,8 @@ export async function openLab(connection: Connection): Promise<OpenLab> {
   const hypervisor = netnsHypervisor({ socketPath: connection.sockets.hypervisor });
   const store = openStore({ databaseUrl: connection.databaseUrl });
   const lab = new LabClient(connection.sockets.hypervisor);
-  const temporal = await openTemporal(connection);
+  const sealing = openPayloadSealing(connection.payloads, connection);
+  const temporal = await openTemporal({ ...connection, sealing });
   return {
     connection,
     balancer,
@@ -66,6 +68,7 @@ export async function openLab(connection: Connection): Promise<OpenLab> {
         lab.close(),
         temporal.close(),
       ]);
+      await sealing.close();
     },
   };
 }

@@ -5,10 +5,11 @@ import { spawn } from "node:child_process";
 import { openSync } from "node:fs";
 import { join } from "node:path";
 import { pino } from "pino";
+import { signInAddress } from "../drivers/codec-client.ts";
 import { NO_RETRY, UnixHttpClient } from "../drivers/http-unix.ts";
 import { ForeshiftError } from "../models/errors.ts";
 import { LIMITS } from "../models/limits.ts";
-import { localSockets } from "../setup/connection.ts";
+import { type Connection, localSockets } from "../setup/connection.ts";
 import { makePaths, paths } from "../setup/paths.ts";
 import { setUp } from "../setup/set-up.ts";
 import { serve } from "../workers/http-server.ts";
@@ -112,7 +113,7 @@ async function inForeground(options: LabUpOptions): Promise<number> {
     const bringingUp = bringUpSwarm(open, lab.spec, options.sessions ?? options.clients, say);
     if (!(await finished(bringingUp, ending.signal))) return 0;
     phase = "ready";
-    say(`the swarm serves; every step to read: ${lab.connection.temporalUi ?? lab.connection.temporalAddress}`);
+    say(`the swarm serves; every step to read, by an address that is good once: ${await webUi(lab.connection)}`);
     const told = options.story === true || options.once === true ? await story(options, lab, open, ending.signal) : undefined;
     if (options.once === true) return told?.held === true ? 0 : EXIT_CODE_BROKEN_PROMISE;
     if (!ending.signal.aborted) {
@@ -146,7 +147,7 @@ async function story(
     const result = await telling;
     await narrator.stop();
     if (options.json) console.log(JSON.stringify(result, null, 2));
-    else for (const line of ["", ...storyTable(result, lab.connection.temporalUi)]) print(line);
+    else for (const line of ["", ...storyTable(result)]) print(line);
     return result;
   } finally {
     await narrator.stop();
@@ -209,12 +210,17 @@ async function isRunning(): Promise<boolean> {
   );
 }
 
+/** A way into the Web UI for whoever reads this; where there is none, where Temporal is. */
+async function webUi({ codec, temporalAddress }: Connection): Promise<string> {
+  return codec === undefined ? temporalAddress : await signInAddress(codec);
+}
+
 function status(phase: LabStatus["phase"], lab: RunningLab | undefined): LabStatus {
   const processes = phase === "ready" && lab !== undefined ? lab.processes() : [];
-  const temporalUi = phase === "ready" ? lab?.connection.temporalUi : undefined;
+  const temporalUi = phase === "ready" ? lab?.connection.codec?.address : undefined;
   const lines = [
     `The lab is ${phase}.`,
-    ...(temporalUi === undefined ? [] : [`Temporal Web UI: ${temporalUi}`]),
+    ...(temporalUi === undefined ? [] : [`Temporal Web UI: ${temporalUi} (\`npx foreshift ui\` lets you in)`]),
     ...processes.map(
       ({ name, pid, starts, ready }) =>
         `${name.padEnd(12)} ${ready ? "runs" : "down"}  pid ${pid ?? "external"}  started ${starts} times`,

@@ -14,14 +14,13 @@ const COLUMNS: readonly { readonly title: string; readonly of: (chapter: Chapter
   { title: "ahead of failure", of: ({ aheadMs }) => milliseconds(aheadMs) },
 ];
 
-/** Lines of the table, of the promises, and of where to read every step. */
-export function storyTable(result: StoryResult, temporalUi: string | undefined): readonly string[] {
+/** Lines of the table, of the promises, and of how to read every step. */
+export function storyTable(result: StoryResult): readonly string[] {
   const rows = [COLUMNS.map(({ title }) => title), ...result.chapters.map((chapter) => COLUMNS.map(({ of }) => of(chapter)))];
   const widths = COLUMNS.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
   const lines = rows.map((row) => row.map((cell, column) => pad(cell, widths[column] ?? 0, column)).join("  "));
   const promises = result.promises.map(({ promise, held, figure }) => `${held ? "held  " : "BROKEN"}  ${promise} (${figure})`);
-  const links = temporalUi === undefined ? [] : ["", `Every step, run by run: ${temporalUi}/namespaces/default/workflows`];
-  return [...lines, "", ...promises, ...links];
+  return [...lines, "", ...promises, "", "Every step, run by run: `npx foreshift ui` prints the way in."];
 }
 
 function pad(cell: string, width: number, column: number): string {

@@ -4,7 +4,7 @@
  */
 import { once } from "node:events";
 import { rm } from "node:fs/promises";
-import { connect } from "node:net";
+import { connect, type NetConnectOpts } from "node:net";
 import { join } from "node:path";
 import { migrate } from "../drivers/store/migrate.ts";
 import { openStore } from "../drivers/store/store.ts";
@@ -16,9 +16,11 @@ import type { SwarmSpec } from "../models/swarm-spec.ts";
 import type { VaultProcess } from "../models/vault-layout.ts";
 import { type Connection, connectionFile, localSockets } from "../setup/connection.ts";
 import { makePaths, type Paths } from "../setup/paths.ts";
+import { choosePort, LOOPBACK } from "../setup/ports.ts";
 import { type OpenBaoService, type Service, startOpenBao, startPostgres, startTemporal } from "../setup/services.ts";
 import { until } from "./await.ts";
 import { removeCgroups } from "./cgroups.ts";
+import { codecConfig } from "./codec.ts";
 import { labCommand } from "./enclosure.ts";
 import { writePrivateFile } from "./files.ts";
 import { startAfresh } from "./fresh-start.ts";
@@ -66,13 +68,15 @@ const TCP_BYTES_PER_SECOND_IN_ALL = 600_000;
 /** Some clients come by IPv6, as they do everywhere. */
 const IPV6_CLIENT_SHARE = 1 / 3;
 
-/** Those that log in by themselves. */
+/** Those that log in by themselves; the operator is whoever uses the command line beside the lab. */
 const SUPERVISED_PROCESSES = [
   "hypervisor",
   "collector",
   "control",
   "clients",
   "reflex",
+  "trainer",
+  "codec",
   "operator",
 ] as const satisfies readonly VaultProcess[];
 
@@ -126,9 +130,11 @@ class Lab implements RunningLab {
     await makePaths(paths);
     onProgress("starting PostgreSQL, Temporal and OpenBao");
     const where = { home: paths.home, run: paths.run };
+    const codec = { host: LOOPBACK, port: await choosePort(paths.home, "codec") };
+    const codecAddress = `http://${codec.host}:${codec.port}`;
     const [postgres, temporal, openBao] = await allOrFirstError([
       this.#keep(() => startPostgres(where)),
-      this.#keep(() => startTemporal(where)),
+      this.#keep(() => startTemporal({ ...where, codecEndpoint: `${codecAddress}/codec` })),
       this.#keep(() => startOpenBao(where)),
     ]);
     const key = await this.#provision(openBao);
@@ -140,8 +146,9 @@ class Lab implements RunningLab {
     this.#connection = {
       temporalAddress: temporal.address,
       temporalNamespace: process.env.TEMPORAL_NAMESPACE ?? "default",
-      ...(temporal.uiUrl === undefined ? {} : { temporalUi: temporal.uiUrl }),
+      ...(temporal.uiUrl === undefined ? {} : { codec: { address: codecAddress, tokenFile: this.#file("operator-token") } }),
       databaseUrl: postgres.url,
+      payloads: this.#payloads("operator"),
       sockets: localSockets(paths.run),
     };
     onProgress("starting collector, control worker and the fleet's namespaces");
@@ -152,6 +159,7 @@ class Lab implements RunningLab {
       this.#runFleet(key),
       this.#runWorker("control", this.#controlConfig()),
       this.#runWorker("trainer", this.#trainerConfig()),
+      ...(temporal.uiUrl === undefined ? [] : [this.#runCodec(codec, temporal.uiUrl)]),
     ]);
     await this.#registerPeers();
     await writePrivateFile(connectionFile(paths.home), `${JSON.stringify(this.#connection, null, 2)}\n`);
@@ -197,6 +205,11 @@ class Lab implements RunningLab {
   #vault(process: VaultProcess) {
     const auth = { method: "approle", credentialsFile: this.#file(`${process}.approle`) } as const;
     return { ...this.#vaultAccess, socketPath: join(this.#options.paths.run, "vault.sock"), auth };
+  }
+
+  /** The lab seals what it says to Temporal, as every installation should. */
+  #payloads(process: VaultProcess) {
+    return { mode: "sealed", vault: this.#vault(process) } as const;
   }
 
   async #runCollector(databaseUrl: string): Promise<void> {
@@ -247,7 +260,15 @@ class Lab implements RunningLab {
       logDir: paths.log,
     });
     const [command, ...args] = labCommand({ node: process.execPath, configFile, uid: process.getuid?.() ?? 0 });
-    await this.#run("hypervisor", command, args, "SIGKILL");
+    await this.#run("hypervisor", command, args, "SIGKILL", { path: sockets.hypervisor });
+  }
+
+  async #runCodec(listen: { host: string; port: number }, ui: string): Promise<void> {
+    const { databaseUrl } = this.connection;
+    const tokenFile = this.#file("operator-token");
+    const config = await codecConfig({ ...listen, ui, databaseUrl, payloads: this.#payloads("codec"), tokenFile });
+    const args = [join(this.#options.paths.project, "workers", "codec.ts"), await this.#writeConfig("codec", config)];
+    await this.#run("codec", process.execPath, args, "SIGTERM", listen);
   }
 
   async #runWorker(name: "collector" | "control" | "trainer", config: object): Promise<void> {
@@ -257,17 +278,18 @@ class Lab implements RunningLab {
       process.execPath,
       [join(this.#options.paths.project, "workers", `${name}.ts`), configFile],
       "SIGTERM",
+      { path: this.connection.sockets[name] },
     );
   }
 
-  /** Keeps a process running from here on, and waits until its socket answers. */
+  /** Keeps a process running from here on, and waits until it takes connections. */
   async #run(
-    name: "collector" | "control" | "hypervisor" | "trainer",
+    name: string,
     command: string,
     args: readonly string[],
     stopSignal: "SIGTERM" | "SIGKILL",
+    listens: NetConnectOpts,
   ): Promise<void> {
-    const socketPath = this.connection.sockets[name];
     const logFile = join(this.#options.paths.log, `${name}.log`);
     const supervised = new Supervised({
       name,
@@ -275,7 +297,7 @@ class Lab implements RunningLab {
       args,
       logFile,
       stopSignal,
-      ready: (signal) => answers(socketPath, signal),
+      ready: (signal) => answers(name, listens, signal),
     });
     this.#processes.push(supervised);
     await supervised.start();
@@ -287,6 +309,7 @@ class Lab implements RunningLab {
       temporal: { address: temporalAddress, namespace: temporalNamespace },
       databaseUrl,
       vault: this.#vault("control"),
+      payloads: this.#payloads("control"),
       sockets: {
         reflex: sockets.reflex,
         hypervisor: sockets.hypervisor,
@@ -299,7 +322,7 @@ class Lab implements RunningLab {
   #trainerConfig(): object {
     const { temporalAddress, temporalNamespace, databaseUrl, sockets } = this.connection;
     const temporal = { address: temporalAddress, namespace: temporalNamespace };
-    return { temporal, databaseUrl, socketPath: sockets.trainer };
+    return { temporal, databaseUrl, payloads: this.#payloads("trainer"), socketPath: sockets.trainer };
   }
 
   async #registerPeers(): Promise<void> {
@@ -340,17 +363,17 @@ async function allOrFirstError<T extends readonly Promise<unknown>[]>(
   return (await Promise.all(work)) as { [K in keyof T]: Awaited<T[K]> };
 }
 
-/** Resolves once something listens on the socket. */
-async function answers(socketPath: string, signal: AbortSignal): Promise<void> {
+/** Resolves once somebody takes connections there. */
+async function answers(name: string, listens: NetConnectOpts, signal: AbortSignal): Promise<void> {
   await until(
     async () => {
       if (signal.aborted) throw new Error("it took too long");
-      const socket = connect(socketPath);
+      const socket = connect(listens);
       await once(socket, "connect");
       socket.destroy();
       return true;
     },
-    { what: socketPath, timeoutMs: LIMITS.lab.processReadyTimeoutMs },
+    { what: name, timeoutMs: LIMITS.lab.processReadyTimeoutMs },
   );
 }
 

@@ -202,6 +202,13 @@ export const ERRORS = {
     retryable: false,
     httpStatus: 404,
   },
+  PAYLOAD_REFUSED: {
+    message: "A sealed payload is refused: {detail}",
+    remedy:
+      "Nothing was decoded. Check that its key is the transit key named in the configuration, and whether somebody changed it.",
+    retryable: false,
+    httpStatus: 400,
+  },
   INTERNAL: {
     message: "Foreshift failed unexpectedly: {detail}",
     remedy: "This is a defect. Run again with FORESHIFT_DEBUG=1 and report what it prints.",

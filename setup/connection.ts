@@ -2,6 +2,7 @@
  * Where the command line finds Temporal, PostgreSQL and the local sockets: environment first, then what the running lab wrote down.
  */
 import { readFile } from "node:fs/promises";
+import { homedir } from "node:os";
 import { join } from "node:path";
 import { z } from "zod";
 import { ForeshiftError } from "../models/errors.ts";
@@ -11,11 +12,13 @@ import { paths } from "./paths.ts";
 export const Connection = z.strictObject({
   temporalAddress: z.string().min(1),
   temporalNamespace: z.string().min(1),
-  /** Of Temporal's Web UI; absent when it is not known. */
-  temporalUi: z.string().optional(),
+  /** Temporal's Web UI with payloads opened: its address, and the file with the token that lets a person in. */
+  codec: z.strictObject({ address: z.url(), tokenFile: z.string().min(1) }).optional(),
   databaseUrl: z.string().min(1),
   /** Certificate of the person at the command line, for processes that ask for one; absent where none does. */
   identityDir: z.string().optional(),
+  /** Who opens it checks it (drivers/temporal-codec/policy.ts). */
+  payloads: z.looseObject({ mode: z.enum(["sealed", "plain"]) }),
   sockets: z.strictObject({
     reflex: z.string(),
     hypervisor: z.string(),
@@ -52,11 +55,41 @@ export async function connection(): Promise<Connection> {
   return {
     temporalAddress,
     temporalNamespace: process.env.TEMPORAL_NAMESPACE ?? written?.temporalNamespace ?? "default",
-    ...(written?.temporalUi === undefined ? {} : { temporalUi: written.temporalUi }),
+    ...codecAccess(written),
     databaseUrl,
     ...(written?.identityDir === undefined ? {} : { identityDir: written.identityDir }),
+    payloads: payloadPolicy(written),
     sockets: written?.sockets ?? localSockets(run),
   };
+}
+
+/**
+ * As the lab that runs states it. Beside a Temporal of one's own, `FORESHIFT_PAYLOADS` is `plain`, or the mount and name of the transit key,
+ * `transit/payloads` unless stated; Vault is where `VAULT_ADDR` says, its token in `VAULT_TOKEN_FILE` or where Vault's own tools keep it.
+ */
+function payloadPolicy(written: Connection | undefined): Connection["payloads"] {
+  const { TEMPORAL_ADDRESS, FORESHIFT_PAYLOADS: stated = "transit/payloads", VAULT_ADDR, VAULT_NAMESPACE } = process.env;
+  if (TEMPORAL_ADDRESS === undefined && written !== undefined) return written.payloads;
+  if (stated === "plain") return { mode: "plain" };
+  const [, transit, key] = /^(.+)\/([^/]+)$/.exec(stated) ?? [];
+  if (transit === undefined || key === undefined || VAULT_ADDR === undefined) {
+    const detail = "set VAULT_ADDR, and the transit key as MOUNT/KEY, or state that payloads are `plain`";
+    throw new ForeshiftError("INVALID_FIELD", { field: "FORESHIFT_PAYLOADS", value: stated, detail });
+  }
+  const tokenFile = process.env.VAULT_TOKEN_FILE ?? join(homedir(), ".vault-token");
+  const vault = {
+    address: VAULT_ADDR,
+    ...(VAULT_NAMESPACE === undefined ? {} : { namespace: VAULT_NAMESPACE }),
+    mounts: { transit },
+    auth: { method: "token-file", tokenFile },
+  };
+  return { mode: "sealed", vault, key };
+}
+
+function codecAccess(written: Connection | undefined): Pick<Connection, "codec"> {
+  const { FORESHIFT_CODEC: address, FORESHIFT_CODEC_TOKEN_FILE: tokenFile } = process.env;
+  if (address !== undefined && tokenFile !== undefined) return { codec: { address, tokenFile } };
+  return written?.codec === undefined ? {} : { codec: written.codec };
 }
 
 /** The sockets of one host's processes, in its run directory. */

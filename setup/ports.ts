@@ -14,6 +14,7 @@ export const LOOPBACK = "127.0.0.1";
 export const DEFAULT_PORTS = {
   temporal: 7233,
   "temporal-ui": 8233,
+  codec: 8433,
   postgres: 5433,
   openbao: 8200,
   "openbao-cluster": 8301,

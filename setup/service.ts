@@ -115,12 +115,18 @@ export function childLine(
 
 function spawnService(spec: ChildSpec, logFd: number, home: string): ChildProcess {
   const [command, ...args] = childLine(spec);
-  return spawn(command, args, {
-    stdio: ["ignore", logFd, logFd],
-    cwd: home,
-    // A service needs nothing of this environment, least of all other services' credentials.
-    env: { PATH: process.env.PATH ?? "", HOME: home, LANG: "C", LC_ALL: "C", TZ: "UTC", ...spec.env },
-  });
+  // Temporal makes its database for everybody to read; the mask is the child's from its first moment.
+  const before = process.umask(0o077);
+  try {
+    return spawn(command, args, {
+      stdio: ["ignore", logFd, logFd],
+      cwd: home,
+      // A service needs nothing of this environment, least of all other services' credentials.
+      env: { PATH: process.env.PATH ?? "", HOME: home, LANG: "C", LC_ALL: "C", TZ: "UTC", ...spec.env },
+    });
+  } finally {
+    process.umask(before);
+  }
 }
 
 function asChild(process: ChildProcess, spec: ChildSpec, home: string): Child {

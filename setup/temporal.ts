@@ -17,6 +17,8 @@ const CODE_ALREADY_EXISTS = 6;
 export interface TemporalOptions extends ServiceOptions {
   /** Passed on as `--dynamic-config-value KEY=JSON`. */
   readonly dynamicConfig?: Readonly<Record<string, string | number | boolean>>;
+  /** Where the Web UI has payloads opened; a server of one's own is told by its own configuration. */
+  readonly codecEndpoint?: string;
 }
 
 export interface TemporalService extends Service {
@@ -57,6 +59,7 @@ async function startServer(options: TemporalOptions, command: string, port: numb
       `--db-filename=${join(options.home, "temporal.db")}`,
       "--log-level=error",
       "--ui-disable-news-fetch",
+      ...(options.codecEndpoint === undefined ? [] : [`--ui-codec-endpoint=${options.codecEndpoint}`]),
       ...SEARCH_ATTRIBUTES.flatMap((name) => ["--search-attribute", `${name}=Keyword`]),
       ...dynamic.flatMap((entry) => ["--dynamic-config-value", entry]),
     ],

@@ -9,7 +9,7 @@ import { ForeshiftError, messageOf } from "../../models/errors.ts";
 import { LIMITS } from "../../models/limits.ts";
 import type { VaultConfig } from "./config.ts";
 
-const { callTimeoutMs, connectionsMax } = LIMITS.vault;
+const { connectionsMax } = LIMITS.vault;
 /** Vault's own limit of a request. */
 const ANSWER_BYTES_MAX = 32 * 1024 * 1024;
 
@@ -38,7 +38,10 @@ interface VaultRequest {
 }
 
 /** node-vault's own transport knows neither unix sockets nor deadlines. */
-export function openTransport(config: Pick<VaultConfig, "socketPath" | "address" | "namespace" | "caFile">): Transport {
+export function openTransport(
+  config: Pick<VaultConfig, "socketPath" | "address" | "namespace" | "caFile">,
+  callTimeoutMs: number = LIMITS.vault.callTimeoutMs,
+): Transport {
   const where = config.socketPath ?? config.address ?? "";
   const ca = config.caFile === undefined ? undefined : readFileSync(config.caFile, "utf8");
   const connect = { timeout: callTimeoutMs, ...(ca === undefined ? {} : { ca }) };

@@ -1,12 +1,17 @@
 /** The commands as a person types them against a lab that runs: drain, stop and resume, apply, audit; real WireGuard throughout. */
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join, relative } from "node:path";
 import { after, before, describe, it } from "node:test";
+import { Client, Connection as TemporalConnection } from "@temporalio/client";
 import { reflexClient } from "../../drivers/balancer/reflex-client.ts";
 import { dialProcess } from "../../drivers/identity/dial.ts";
+import { openDataKeyRegistry } from "../../drivers/store/data-keys.ts";
+import { openTransit } from "../../drivers/vault/transit.ts";
+import { openVault } from "../../drivers/vault/vault.ts";
 import { LabClient } from "../../lab/lab-client.ts";
 import { felt } from "../../lab/measure.ts";
 import { operatorIdentity } from "../../lab/operator.ts";
@@ -14,6 +19,7 @@ import { busiestEndpoint, sessionsOf, settledTraffic } from "../../lab/trial.ts"
 import type { DrainFinished, SwarmStatus } from "../../models/swarm-messages.ts";
 import { Connection, connectionFile, localSockets } from "../../setup/connection.ts";
 import { paths } from "../../setup/paths.ts";
+import { LeakScan, openFiles, type Secret } from "../support/leak-scan.ts";
 
 const MAIN = join(import.meta.dirname, "..", "..", "cli", "main.ts");
 const CLIENTS = 6;
@@ -43,7 +49,8 @@ describe("the commands against a running lab", () => {
 
   before(async () => {
     home = await mkdtemp(join(tmpdir(), "foreshift-commands-"));
-    env = { ...process.env, FORESHIFT_HOME: home, FORESHIFT_BIN: paths().bin };
+    // Everything that is ever logged, for the search of secrets.
+    env = { ...process.env, FORESHIFT_HOME: home, FORESHIFT_BIN: paths().bin, FORESHIFT_DEBUG: "1" };
     delete env.TEMPORAL_ADDRESS;
     delete env.DATABASE_URL;
     const { code, stderr } = await foreshift("lab", "up", "--clients", String(CLIENTS), "--json");
@@ -125,4 +132,113 @@ describe("the commands against a running lab", () => {
     const unknown = await foreshift("swarm", "plan", "nobody");
     assert.equal(unknown.code, 65, unknown.stderr);
   });
+
+  it("has let no secret out: not to Temporal, the database, logs, processes or files", { timeout: 120_000 }, async () => {
+    const said = `canary-${randomBytes(12).toString("hex")}`;
+    assert.equal((await foreshift("stop", "--reason", said)).code, 0);
+    assert.equal((await foreshift("resume")).code, 0);
+    const wayIn = await foreshift("ui");
+    assert.match(wayIn.stdout, /^http:\/\/127\.0\.0\.1:\d+\/enter\?ticket=/, wayIn.stderr);
+    const { scan, kept } = await secretsOf(home);
+    const ids = await workflowIds();
+    assert.ok(ids.includes("swarm/lab") && ids.some((id) => id.startsWith("drain/lab/")), ids.join());
+    const histories: string[] = [];
+    for (const id of ids) {
+      const history = await foreshift("history", id, "--json");
+      assert.equal(history.code, 0, history.stderr);
+      assert.ok(!history.stdout.includes('"refused"'), `${id} is readable throughout`);
+      histories.push(history.stdout);
+    }
+    assert.ok(
+      histories.some((text) => text.includes(said)),
+      "what was said is read with the key",
+    );
+    const leaks = [
+      ...scan.within("decoded histories", histories.join("\n")),
+      ...(await scan.database(await databaseUrl(home))),
+      ...(await scan.processes()),
+      ...(await scan.files(home)),
+      ...(await scan.files(paths(env).run)),
+    ].filter(({ secret, place }) => !(kept.get(secret) ?? []).includes(relative(home, place)));
+    assert.deepEqual(leaks, []);
+    const spoken = new LeakScan([{ name: "what was said", value: said }]);
+    const temporal = (await spoken.files(home)).filter(({ place }) => basename(place).startsWith("temporal.db"));
+    assert.deepEqual(temporal, [], "Temporal's own database holds no word of it");
+    assert.deepEqual(await openFiles(home), []);
+    await assertScanFinds(scan, home);
+  });
+
+  /** Of every run that Temporal knows, open or not. */
+  async function workflowIds(): Promise<readonly string[]> {
+    const { temporalAddress: address } = JSON.parse(await readFile(connectionFile(home), "utf8")) as {
+      temporalAddress: string;
+    };
+    const connection = await TemporalConnection.connect({ address });
+    try {
+      const ids = new Set<string>();
+      for await (const { workflowId } of new Client({ connection }).workflow.list()) ids.add(workflowId);
+      return [...ids];
+    } finally {
+      await connection.close();
+    }
+  }
 });
+
+async function databaseUrl(home: string): Promise<string> {
+  return (JSON.parse(await readFile(connectionFile(home), "utf8")) as { databaseUrl: string }).databaseUrl;
+}
+
+/** The lab's own secrets, taken from the vault as its administrator; `kept` names the files in which one may lie. */
+async function secretsOf(home: string) {
+  const keysFile = join("openbao", "keys.json");
+  const { rootToken, unsealKey } = JSON.parse(await readFile(join(home, keysFile), "utf8")) as Record<string, string>;
+  assert.ok(rootToken !== undefined && unsealKey !== undefined);
+  const tokenFile = join("config", "operator-token");
+  const operatorToken = (await readFile(join(home, tokenFile), "utf8")).trim();
+  const rootFile = join(home, "root-token");
+  await writeFile(rootFile, rootToken, { mode: 0o600 });
+  const port = (await readFile(join(home, "ports", "openbao"), "utf8")).trim();
+  const vault = openVault({ address: `http://127.0.0.1:${port}`, auth: { method: "token-file", tokenFile: rootFile } });
+  const registry = openDataKeyRegistry({ databaseUrl: await databaseUrl(home) });
+  try {
+    const { privateKey = "" } = await vault.kv.read({ path: "swarms/lab/wireguard", version: 1 });
+    const transit = openTransit(vault.calls, { mount: "transit", key: "payloads" });
+    const { latest } = await transit.versions();
+    const dataKeys = await registry.olderThan(latest + 1, 1_000);
+    assert.ok(dataKeys.length >= 2, "control worker and command line have sealed with keys of their own");
+    const opened = await Promise.all(
+      dataKeys.map(async ({ id, wrapped }) => ({ name: `data key ${id}`, value: await transit.unwrap(wrapped) })),
+    );
+    const secrets: Secret[] = [
+      { name: "swarm key", value: Buffer.from(privateKey, "base64") },
+      { name: "unseal key", value: unsealKey },
+      { name: "root token", value: rootToken },
+      { name: "operator token", value: operatorToken },
+      ...opened,
+    ];
+    const kept = new Map([
+      ["unseal key", [keysFile]],
+      ["root token", [keysFile]],
+      ["operator token", [tokenFile]],
+    ]);
+    return { scan: new LeakScan(secrets), kept };
+  } finally {
+    await Promise.all([vault.close(), registry.close()]);
+    await rm(rootFile);
+  }
+}
+
+/** A scan that finds nothing must be one that would: leaks are planted, and found. */
+async function assertScanFinds(scan: LeakScan, home: string): Promise<void> {
+  const secret = (await readFile(join(home, "config", "operator-token"), "utf8")).trim();
+  const planted = join(home, "log", "planted.log");
+  await writeFile(planted, `{"event":"oops","token":"${Buffer.from(`x${secret}`).toString("base64")}"}\n`, { mode: 0o644 });
+  const child = spawn("sleep", ["60"], { env: { OOPS: secret }, stdio: "ignore" });
+  try {
+    const found = [...(await scan.files(join(home, "log"))), ...(await scan.processes())].map(({ place }) => place);
+    assert.ok(found.includes(planted) && found.includes(`environ of process ${child.pid}`), found.join());
+  } finally {
+    child.kill("SIGKILL");
+    await rm(planted);
+  }
+}

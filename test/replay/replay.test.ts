@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { Worker } from "@temporalio/worker";
 import { pino } from "pino";
+import { PLAIN_PAYLOADS } from "../../drivers/temporal-codec/codec.ts";
 import { bundleWorkflows, installRuntime } from "../../workers/control/worker-set.ts";
 
 const FOLDER = join(import.meta.dirname, "histories");
@@ -31,7 +32,7 @@ test("replays every recorded history", { timeout: 300_000 }, async () => {
   assert.ok(files.length > 0, "the corpus is empty; record it with `node test/replay/record.ts`");
   const log = pino({ level: "silent" });
   installRuntime(log);
-  const workflowBundle = await bundleWorkflows(log);
+  const workflowBundle = await bundleWorkflows(log, PLAIN_PAYLOADS);
   const counts = new Map<string, number>();
   const histories: { workflowId: string; history: object }[] = [];
   for (const file of files) {

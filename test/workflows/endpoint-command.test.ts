@@ -33,7 +33,12 @@ interface Running {
 }
 
 function endpoint(...args: string[]): Running {
-  const env = { ...process.env, TEMPORAL_ADDRESS: stage.server.address, DATABASE_URL: "postgres://nobody@127.0.0.1:1/none" };
+  const env = {
+    ...process.env,
+    FORESHIFT_PAYLOADS: "plain",
+    TEMPORAL_ADDRESS: stage.server.address,
+    DATABASE_URL: "postgres://nobody@127.0.0.1:1/none",
+  };
   let hear: (text: string) => void = () => undefined;
   const ended = new Promise<Ran>((resolve) => {
     const child = execFile(process.execPath, [FORESHIFT, "endpoint", ...args], { env }, (error, stdout, stderr) => {

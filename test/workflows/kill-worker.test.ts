@@ -5,6 +5,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { openTemporal, type Temporal } from "../../drivers/temporal-client.ts";
+import { PLAIN_PAYLOADS } from "../../drivers/temporal-codec/codec.ts";
 import type { DrainFinished } from "../../models/swarm-messages.ts";
 import type { SwarmSpec } from "../../models/swarm-spec.ts";
 import { drainAndReplace } from "../../workflows/drain-and-replace.ts";
@@ -19,7 +20,11 @@ let temporal: Temporal;
 
 before(async () => {
   server = await startServer();
-  temporal = await openTemporal({ temporalAddress: server.address, temporalNamespace: "default" });
+  temporal = await openTemporal({
+    temporalAddress: server.address,
+    temporalNamespace: "default",
+    sealing: PLAIN_PAYLOADS,
+  });
 });
 after(async () => {
   await temporal?.close();

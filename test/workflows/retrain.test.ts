@@ -10,6 +10,7 @@ import { promisify } from "node:util";
 import { createActivities } from "../../activities/index.ts";
 import type { RetrainResult } from "../../activities/retrain.ts";
 import { createStopGuard } from "../../activities/stop-guard.ts";
+import { PLAIN_PAYLOADS } from "../../drivers/temporal-codec/codec.ts";
 import { swarmSchedules } from "../../drivers/temporal-schedules.ts";
 import { LIMITS } from "../../models/limits.ts";
 import { eventually, startServer, startWorkersWith, type TestServer } from "./support.ts";
@@ -35,7 +36,12 @@ after(async () => {
 
 /** What the command prints on standard output, or on standard error where it fails. */
 async function foreshift(...args: string[]): Promise<{ code: number; text: string }> {
-  const env = { ...process.env, TEMPORAL_ADDRESS: server.address, DATABASE_URL: stage.databaseUrl };
+  const env = {
+    ...process.env,
+    TEMPORAL_ADDRESS: server.address,
+    DATABASE_URL: stage.databaseUrl,
+    FORESHIFT_PAYLOADS: "plain",
+  };
   try {
     const { stdout } = await promisify(execFile)(process.execPath, [CLI, ...args], { env });
     return { code: 0, text: stdout };
@@ -134,7 +140,7 @@ test("applying a file makes the Schedule, the stop switch pauses it and the run,
     provisioner: world.provisioner,
     agentOf: (link) => world.agentOf(link.agent),
     stopGuard: createStopGuard(store),
-    keepSchedules: swarmSchedules({ connection, namespace: "default" }, store).keep,
+    keepSchedules: swarmSchedules({ connection, namespace: "default", sealing: PLAIN_PAYLOADS }, store).keep,
   });
   const workers = await startWorkersWith(server, activities);
   try {

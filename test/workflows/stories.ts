@@ -1,7 +1,9 @@
 /**
  * Stories on a swarm that is up, shared by the tests and by the recorder of the replay corpus.
  */
+
 import { openTemporal, type Temporal } from "../../drivers/temporal-client.ts";
+import { PLAIN_PAYLOADS } from "../../drivers/temporal-codec/codec.ts";
 import type { SwarmSpec } from "../../models/swarm-spec.ts";
 import type { WorkerSet } from "../../workers/control/worker-set.ts";
 import { eventually, startWorkers, type TestServer } from "./support.ts";
@@ -16,7 +18,11 @@ export interface Stage {
 }
 
 export async function setStage(server: TestServer): Promise<Stage> {
-  const temporal = await openTemporal({ temporalAddress: server.address, temporalNamespace: "default" });
+  const temporal = await openTemporal({
+    temporalAddress: server.address,
+    temporalNamespace: "default",
+    sealing: PLAIN_PAYLOADS,
+  });
   return {
     server,
     temporal,

@@ -9,6 +9,7 @@ import { Client, Connection } from "@temporalio/client";
 import { pino } from "pino";
 import { type Activities, createActivities } from "../../activities/index.ts";
 import { createStopGuard } from "../../activities/stop-guard.ts";
+import { PLAIN_PAYLOADS } from "../../drivers/temporal-codec/codec.ts";
 import { type ForesightPolicy, SwarmSpec } from "../../models/swarm-spec.ts";
 import { startTemporal, type TemporalService } from "../../setup/services.ts";
 import { startWorkerSet, type WorkerSet } from "../../workers/control/worker-set.ts";
@@ -53,6 +54,7 @@ export function startWorkersWith(server: TestServer, activities: Activities): Pr
     connection: { address: server.address },
     namespace: "default",
     activities,
+    sealing: PLAIN_PAYLOADS,
     log: pino({ level: process.env.FORESHIFT_DEBUG === "1" ? "debug" : "silent" }, pino.destination(2)),
   });
 }

@@ -5,6 +5,7 @@ import { type ModelStore, openModelStore } from "../../drivers/store/models.ts";
 import { openStore, type PostgresStore } from "../../drivers/store/store.ts";
 import { openTrainingStore, type TrainingStore } from "../../drivers/store/training.ts";
 import { openTemporal, type Temporal } from "../../drivers/temporal-client.ts";
+import { PLAIN_PAYLOADS } from "../../drivers/temporal-codec/codec.ts";
 import type { RetrainPolicy, SwarmSpec } from "../../models/swarm-spec.ts";
 import { seedFleet } from "../support/fleet-days.ts";
 import { startWorker, type WorkerProcess } from "../support/process.ts";
@@ -41,7 +42,11 @@ export class TrainingStage {
   static async set(server: TestServer): Promise<TrainingStage> {
     const where = await testHome();
     const postgres = await testPostgres(where, { migrated: true });
-    const temporal = await openTemporal({ temporalAddress: server.address, temporalNamespace: "default" });
+    const temporal = await openTemporal({
+      temporalAddress: server.address,
+      temporalNamespace: "default",
+      sealing: PLAIN_PAYLOADS,
+    });
     const stage = new TrainingStage(server, temporal, where, postgres);
     const fromMs = Math.floor(Date.now() / HOUR_MS) * HOUR_MS - HOURS * HOUR_MS;
     const fleet = { fromMs, hours: HOURS, isTold: true };
@@ -56,6 +61,7 @@ export class TrainingStage {
     const config = {
       temporal: { address: this.server.address },
       databaseUrl: this.databaseUrl,
+      payloads: { mode: "plain" },
       socketPath: join(this.#where.home, "trainer.sock"),
     };
     const configPath = join(this.#where.home, "trainer.json");

@@ -8,6 +8,7 @@ import { createActivities } from "../../activities/index.ts";
 import { createStopGuard } from "../../activities/stop-guard.ts";
 import type { ClientProvisioner, KeyVault } from "../../drivers/key-ports.ts";
 import type { Balancer, EndpointAgent, Hypervisor, Store, Telemetry } from "../../drivers/ports.ts";
+import { PLAIN_PAYLOADS } from "../../drivers/temporal-codec/codec.ts";
 import { ForeshiftError } from "../../models/errors.ts";
 import { startWorkerSet } from "../../workers/control/worker-set.ts";
 import { NO_MODELS } from "./world/models.ts";
@@ -70,5 +71,6 @@ await startWorkerSet({
     agentOf: (link) => remote<EndpointAgent>("agent", [link.agent]),
     stopGuard: createStopGuard(store),
   }),
+  sealing: PLAIN_PAYLOADS,
   log: pino({ level: "error" }, pino.destination(2)),
 });

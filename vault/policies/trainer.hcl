@@ -1,4 +1,7 @@
-# The trainer: who it is, and no more. Models and telemetry lie in PostgreSQL.
-path "auth/token/lookup-self" {
-  capabilities = ["read"]
+# The trainer: its own payloads in Temporal. Models and telemetry lie in PostgreSQL.
+path "${transit}/datakey/plaintext/payloads" {
+  capabilities = ["update"]
+}
+path "${transit}/decrypt/payloads" {
+  capabilities = ["update"]
 }

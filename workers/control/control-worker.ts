@@ -18,6 +18,8 @@ import { collectorClient } from "../../drivers/store/collector-client.ts";
 import { openModelStore } from "../../drivers/store/models.ts";
 import { openStore } from "../../drivers/store/store.ts";
 import { followTelemetryNews } from "../../drivers/store/telemetry-news.ts";
+import { openPayloadSealing } from "../../drivers/temporal-codec/codec.ts";
+import { PayloadPolicy } from "../../drivers/temporal-codec/policy.ts";
 import { swarmSchedules } from "../../drivers/temporal-schedules.ts";
 import { agentClient } from "../../drivers/tunnel/agent-client.ts";
 import { VaultConfig } from "../../drivers/vault/config.ts";
@@ -54,6 +56,8 @@ export const ControlConfig = z.strictObject({
   identity: IdentityConfig.optional(),
   /** Where keys are rotated; absent: nothing is. */
   vault: VaultConfig.optional(),
+  /** Stated, whichever it is: plain payloads can be read by everybody who reads Temporal. */
+  payloads: PayloadPolicy,
   sockets: z.strictObject({
     reflex: z.string().min(1),
     hypervisor: z.string().min(1),
@@ -88,7 +92,11 @@ export async function startControlWorker(config: ControlConfig, log: Logger): Pr
   const stopGuard = createStopGuard(store);
   const telemetryNews = (swarm: string) => news.countOf(swarm);
   const { namespace } = config.temporal;
-  const keepSchedules = swarmSchedules({ connection, namespace }, store).keep;
+  const sealing = openPayloadSealing(config.payloads, {
+    databaseUrl: config.databaseUrl,
+    onTrouble: (detail) => log.warn({ event: "data-key-not-refreshed", detail }),
+  });
+  const keepSchedules = swarmSchedules({ connection, namespace, sealing }, store).keep;
   const activities = createActivities({
     store,
     models,
@@ -103,7 +111,7 @@ export async function startControlWorker(config: ControlConfig, log: Logger): Pr
     provisioner,
   });
   const prepare = () => registerSearchAttributes(connection, namespace, log);
-  const workers = await startWorkerSet({ connection, namespace, activities, log, prepare });
+  const workers = await startWorkerSet({ connection, namespace, activities, sealing, log, prepare });
   const served = await serve({
     socketPath: config.sockets.control,
     log,
@@ -116,6 +124,7 @@ export async function startControlWorker(config: ControlConfig, log: Logger): Pr
     await served.close();
     await workers.stop();
     await Promise.all([
+      sealing.close(),
       news.close(),
       agents.close(),
       balancer.close(),

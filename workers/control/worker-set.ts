@@ -18,6 +18,7 @@ import {
 import type { Logger } from "pino";
 import type { Activities, ActivityQueue } from "../../activities/index.ts";
 import type { RetrainActivities } from "../../activities/retrain.ts";
+import type { PayloadSealing } from "../../drivers/temporal-codec/codec.ts";
 import { messageOf } from "../../models/errors.ts";
 import { LIMITS } from "../../models/limits.ts";
 
@@ -43,6 +44,8 @@ export interface WorkerSetOptions {
   readonly activities: Partial<Activities> | { readonly [TRAINING_QUEUE]: RetrainActivities };
   /** Queue of the workflows; `control` where left out. */
   readonly workflowQueue?: string;
+  /** How what is said to Temporal is sealed; PLAIN_PAYLOADS for not at all. */
+  readonly sealing: PayloadSealing;
   readonly log: Logger;
   /** Done before the workers start, each time a connection is made. */
   readonly prepare?: () => Promise<void>;
@@ -61,9 +64,11 @@ export interface WorkerSetStatus {
 }
 
 /** Bundled once: workflow code is the same for every connection. */
-export function bundleWorkflows(log: Logger): Promise<WorkflowBundle> {
+export function bundleWorkflows(log: Logger, sealing: PayloadSealing): Promise<WorkflowBundle> {
   const workflowsPath = fileURLToPath(new URL("../../workflows/index.ts", import.meta.url));
-  return bundleWorkflowCode({ workflowsPath, logger: sdkLogger(log) });
+  const failureConverterPath = sealing.converter?.failureConverterPath;
+  const converter = failureConverterPath === undefined ? {} : { failureConverterPath };
+  return bundleWorkflowCode({ workflowsPath, logger: sdkLogger(log), ...converter });
 }
 
 let runtimeInstalled = false;
@@ -107,7 +112,7 @@ function sdkLogger(log: Logger): SdkLogger {
 /** Returns at once; `status()` says when the workers run. */
 export async function startWorkerSet(options: WorkerSetOptions): Promise<WorkerSet> {
   installRuntime(options.log);
-  const bundle = await bundleWorkflows(options.log);
+  const bundle = await bundleWorkflows(options.log, options.sealing);
   const stopping = new AbortController();
   let status: WorkerSetStatus = { state: "connecting", restarts: 0, lastError: undefined };
   const running = keepRunning(options, bundle, stopping.signal, (change) => {
@@ -157,6 +162,8 @@ async function runOnce(options: WorkerSetOptions, bundle: WorkflowBundle, stop: 
   };
   try {
     await options.prepare?.();
+    // A worker that cannot seal could not even say that a task failed.
+    await options.sealing.ready();
     await createWorkers(options, bundle, connection, workers);
     report({ state: "running", lastError: undefined });
     options.log.info({ event: "workers-running", queues: Object.keys(options.activities) });
@@ -177,8 +184,10 @@ async function createWorkers(
   connection: NativeConnection,
   workers: Worker[],
 ): Promise<void> {
+  const { converter } = options.sealing;
   const shared = {
     connection,
+    ...(converter === undefined ? {} : { dataConverter: converter }),
     namespace: options.namespace,
     shutdownGraceTime: LIMITS.control.workerShutdownMs,
     shutdownForceTime: 2 * LIMITS.control.workerShutdownMs,

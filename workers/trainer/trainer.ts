@@ -12,6 +12,7 @@ import { createStopGuard } from "../../activities/stop-guard.ts";
 import { openModelStore } from "../../drivers/store/models.ts";
 import { openStore } from "../../drivers/store/store.ts";
 import { openTrainingStore } from "../../drivers/store/training.ts";
+import { openPayloadSealing } from "../../drivers/temporal-codec/codec.ts";
 import { swarmSchedules } from "../../drivers/temporal-schedules.ts";
 import { messageOf } from "../../models/errors.ts";
 import { LIMITS } from "../../models/limits.ts";
@@ -24,6 +25,7 @@ import { threadedTrainer } from "./jobs.ts";
 export const TrainerConfig = z.strictObject({
   temporal: ControlConfig.shape.temporal,
   databaseUrl: z.string().min(1),
+  payloads: ControlConfig.shape.payloads,
   /** Its own: `GET /v1/status`. */
   socketPath: z.string().min(1),
 });
@@ -41,16 +43,21 @@ export async function startTrainer(config: TrainerConfig, log: Logger): Promise<
   const stopGuard = createStopGuard(store);
   const codeVersion = await versionOfProgram();
   const activities = retrainActivities({ store, models, training, stopGuard, trainer: threadedTrainer(), codeVersion });
+  const sealing = openPayloadSealing(config.payloads, {
+    databaseUrl: config.databaseUrl,
+    onTrouble: (detail) => log.warn({ event: "data-key-not-refreshed", detail }),
+  });
   const prepare = () => registerSearchAttributes(connection, namespace, log);
   const workers = await startWorkerSet({
     connection,
     namespace,
     activities: { [TRAINING_QUEUE]: activities },
     workflowQueue: TRAINING_QUEUE,
+    sealing,
     log,
     prepare,
   });
-  const schedules = swarmSchedules({ connection, namespace }, store);
+  const schedules = swarmSchedules({ connection, namespace, sealing }, store);
   const stopping = new AbortController();
   const keeping = keepSchedules(schedules.keep, log, stopping.signal);
   const served = await serve({
@@ -65,7 +72,7 @@ export async function startTrainer(config: TrainerConfig, log: Logger): Promise<
     await served.close();
     await workers.stop();
     await keeping;
-    await Promise.all([store.close(), models.close(), training.close()]);
+    await Promise.all([store.close(), models.close(), training.close(), sealing.close()]);
   };
 }
 

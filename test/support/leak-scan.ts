@@ -1,0 +1,131 @@
+/**
+ * Looks for secrets wherever one could have leaked to: files, the database, command lines and environments, texts. In every form in which
+ * they are written down somewhere.
+ */
+import { lstat, readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import pg from "pg";
+
+export interface Secret {
+  /** For the report; the secret itself is never printed. */
+  readonly name: string;
+  /** Bytes of a key, or the text of a token. */
+  readonly value: Buffer | string;
+}
+
+export interface Leak {
+  readonly secret: string;
+  readonly place: string;
+}
+
+interface Pattern {
+  readonly secret: string;
+  readonly bytes: Buffer;
+}
+
+/** Shorter ones would be found by chance. */
+const BYTES_MIN = 12;
+const FILE_BYTES_MAX = 512 * 1024 * 1024;
+
+export class LeakScan {
+  readonly #patterns: readonly Pattern[];
+
+  constructor(secrets: readonly Secret[]) {
+    this.#patterns = secrets.flatMap(({ name, value }) => formsOf(value).map((bytes) => ({ secret: name, bytes })));
+    const weak = this.#patterns.find(({ bytes }) => bytes.byteLength < BYTES_MIN);
+    if (weak !== undefined) throw new Error(`${weak.secret} is too short to be looked for`);
+  }
+
+  within(place: string, content: Buffer | string): readonly Leak[] {
+    const bytes = typeof content === "string" ? Buffer.from(content) : content;
+    const found = this.#patterns.filter((pattern) => bytes.includes(pattern.bytes)).map(({ secret }) => secret);
+    return [...new Set(found)].map((secret) => ({ secret, place }));
+  }
+
+  /** Every file below the folder, sockets and links aside. */
+  async files(folder: string): Promise<readonly Leak[]> {
+    const leaks: Leak[] = [];
+    for (const file of await filesBelow(folder)) {
+      // What goes away meanwhile (a write-ahead log that is recycled) is not there to be read.
+      const content = await readFile(file).catch(() => Buffer.alloc(0));
+      leaks.push(...this.within(file, content));
+    }
+    return leaks;
+  }
+
+  /** Arguments and environments of every process that may be looked at. */
+  async processes(): Promise<readonly Leak[]> {
+    const leaks: Leak[] = [];
+    for (const pid of (await readdir("/proc")).filter((name) => /^\d+$/.test(name))) {
+      for (const what of ["cmdline", "environ"]) {
+        const content = await readFile(`/proc/${pid}/${what}`).catch(() => Buffer.alloc(0));
+        leaks.push(...this.within(`${what} of process ${pid}`, content));
+      }
+    }
+    return leaks;
+  }
+
+  /** Every row of every table, as text. */
+  async database(databaseUrl: string): Promise<readonly Leak[]> {
+    const client = new pg.Client({ connectionString: databaseUrl });
+    await client.connect();
+    try {
+      const { rows: tables } = await client.query<{ name: string }>(
+        "select format('%I.%I', schemaname, tablename) as name from pg_tables where schemaname not in ('pg_catalog', 'information_schema')",
+      );
+      const leaks: Leak[] = [];
+      for (const { name } of tables) {
+        const { rows } = await client.query<{ line: string }>(`select t::text as line from ${name} t`);
+        leaks.push(...this.within(`table ${name}`, rows.map(({ line }) => line).join("\n")));
+      }
+      return leaks;
+    } finally {
+      await client.end();
+    }
+  }
+}
+
+/** Files below the folder that somebody else than their owner may read or write, where no folder on the way keeps others out. */
+export async function openFiles(folder: string): Promise<readonly string[]> {
+  const found: string[] = [];
+  for (const entry of await readdir(folder, { withFileTypes: true })) {
+    const path = join(folder, entry.name);
+    const { mode } = await lstat(path);
+    const closed = (mode & 0o077) === 0;
+    if (entry.isDirectory() && !closed) found.push(...(await openFiles(path)));
+    if (entry.isFile() && !closed) found.push(path);
+  }
+  return found;
+}
+
+async function filesBelow(folder: string): Promise<string[]> {
+  const found: string[] = [];
+  for (const entry of await readdir(folder, { withFileTypes: true }).catch(() => [])) {
+    const path = join(folder, entry.name);
+    if (entry.isDirectory()) found.push(...(await filesBelow(path)));
+    if (!entry.isFile()) continue;
+    const size = await lstat(path).then(
+      (stat) => stat.size,
+      () => 0,
+    );
+    if (size <= FILE_BYTES_MAX) found.push(path);
+  }
+  return found;
+}
+
+/** As itself, and as base64, base64url and hexadecimal write it; base64 of a text inside a longer one begins at any of three places. */
+function formsOf(value: Buffer | string): Buffer[] {
+  const bytes = Buffer.from(value);
+  const hex = bytes.toString("hex");
+  const forms = [bytes, Buffer.from(hex), Buffer.from(hex.toUpperCase())];
+  for (const encoding of ["base64", "base64url"] as const) {
+    for (const shift of [0, 1, 2]) {
+      const text = Buffer.concat([Buffer.alloc(shift), bytes])
+        .toString(encoding)
+        .replace(/=+$/, "");
+      // The first and last characters also hold bits of the neighbours.
+      forms.push(Buffer.from(shift === 0 ? text.slice(0, -1) : text.slice(shift + 1, -1)));
+    }
+  }
+  return forms;
+}
