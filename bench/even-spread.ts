@@ -3,6 +3,7 @@
  * other. Sessions move as in a planned move: the new endpoint begins the handshake, the old one forgets.
  */
 import { randomUUID } from "node:crypto";
+import { dialAgent } from "../drivers/identity/dial.ts";
 import { agentClient } from "../drivers/tunnel/agent-client.ts";
 import { until } from "../lab/await.ts";
 import type { OpenLab } from "../lab/open-lab.ts";
@@ -82,13 +83,16 @@ async function changeSteering({ balancer }: OpenLab, change: (state: SteeringSta
 }
 
 async function onAgent<T>(
-  { balancer }: OpenLab,
+  { balancer, identity }: OpenLab,
   endpoint: string,
   work: (agent: ReturnType<typeof agentClient>) => Promise<T>,
 ): Promise<T> {
   const link = (await balancer.desired())?.members.find((member) => member.endpoint === endpoint)?.link;
   if (link === undefined) throw new ForeshiftError("UNKNOWN_ENDPOINT", { value: endpoint });
-  const agent = agentClient({ socketPath: link.agent });
+  const agent = agentClient({
+    socketPath: link.agent,
+    dial: identity === undefined ? undefined : dialAgent(identity, endpoint),
+  });
   try {
     return await work(agent);
   } finally {

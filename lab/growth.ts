@@ -2,7 +2,6 @@
  * Growth of the load: sessions that join one after the other, as on a day on which more people log in than the swarm was made for.
  */
 import type { Logger } from "pino";
-import { agentClient } from "../drivers/tunnel/agent-client.ts";
 import { ForeshiftError, messageOf } from "../models/errors.ts";
 import type { Clients } from "./clients.ts";
 import type { GrowthBegun } from "./lab-client.ts";
@@ -67,7 +66,7 @@ export class Growth {
     const { machines, swarm, log } = this.#parts;
     const running = machines.list(swarm).filter(({ state }) => state === "running");
     const retiring = running.map(async ({ name }) => {
-      const agent = agentClient({ socketPath: machines.agentSocket(name) });
+      const agent = machines.agent(name);
       try {
         await agent.retire({ operation: `lab/growth/${name}/${Date.now()}`, publicKeys });
       } catch (thrown) {

@@ -16,7 +16,7 @@ import { counted } from "../models/words.ts";
 import type { Connection } from "../setup/connection.ts";
 import { until } from "./await.ts";
 import { LabClient } from "./lab-client.ts";
-import { operatorIdentity } from "./operator.ts";
+import { controlIdentity } from "./operator.ts";
 import { LAB_SWARM } from "./spec.ts";
 import { awaitWhole, type Surroundings } from "./trial.ts";
 
@@ -32,7 +32,7 @@ export interface OpenLab extends Surroundings {
 }
 
 export async function openLab(connection: Connection): Promise<OpenLab> {
-  const identity = await operatorIdentity(connection);
+  const identity = await controlIdentity(connection);
   const dial = identity === undefined ? undefined : dialProcess(identity, "reflex");
   const balancer = reflexClient({ socketPath: connection.sockets.reflex, dial });
   const hypervisor = netnsHypervisor({ socketPath: connection.sockets.hypervisor });

@@ -6,11 +6,14 @@ import { once } from "node:events";
 import { rm } from "node:fs/promises";
 import { connect, type NetConnectOpts } from "node:net";
 import { join } from "node:path";
+import { pino } from "pino";
+import { IdentityConfig } from "../drivers/identity/config.ts";
 import { migrate } from "../drivers/store/migrate.ts";
 import { openStore } from "../drivers/store/store.ts";
 import type { VaultOptions } from "../drivers/vault/config.ts";
 import { writeCredentials } from "../drivers/vault/credentials.ts";
 import { openVault } from "../drivers/vault/vault.ts";
+import { processIdentity } from "../models/identity.ts";
 import { LIMITS } from "../models/limits.ts";
 import type { SwarmSpec } from "../models/swarm-spec.ts";
 import type { VaultProcess } from "../models/vault-layout.ts";
@@ -18,6 +21,7 @@ import { type Connection, connectionFile, localSockets } from "../setup/connecti
 import { makePaths, type Paths } from "../setup/paths.ts";
 import { choosePort, LOOPBACK } from "../setup/ports.ts";
 import { type OpenBaoService, type Service, startOpenBao, startPostgres, startTemporal } from "../setup/services.ts";
+import { identify } from "../workers/identify.ts";
 import { until } from "./await.ts";
 import { removeCgroups } from "./cgroups.ts";
 import { codecConfig } from "./codec.ts";
@@ -150,6 +154,7 @@ class Lab implements RunningLab {
       databaseUrl: postgres.url,
       payloads: this.#payloads("operator"),
       sockets: localSockets(paths.run),
+      identityDir: this.#identityDir("operator"),
     };
     onProgress("starting collector, control worker and the fleet's namespaces");
     await migrate(postgres.url);
@@ -160,6 +165,7 @@ class Lab implements RunningLab {
       this.#runWorker("control", this.#controlConfig()),
       this.#runWorker("trainer", this.#trainerConfig()),
       ...(temporal.uiUrl === undefined ? [] : [this.#runCodec(codec, temporal.uiUrl)]),
+      this.#identifyOperator(),
     ]);
     await this.#registerPeers();
     await writePrivateFile(connectionFile(paths.home), `${JSON.stringify(this.#connection, null, 2)}\n`);
@@ -186,6 +192,8 @@ class Lab implements RunningLab {
       mounts: openBao.mounts,
       ...(openBao.namespace === undefined ? {} : { namespace: openBao.namespace }),
     };
+    // Certificates of the lab before, perhaps of another Vault's authority.
+    await rm(join(this.#options.paths.home, "identity"), { recursive: true, force: true });
     const { credentialsFile } = this.#vault("provision").auth;
     await openBao.deliver("provision", credentialsFile);
     const vault = openVault({ ...this.#vaultAccess, address: openBao.address, auth: { method: "approle", credentialsFile } });
@@ -212,6 +220,32 @@ class Lab implements RunningLab {
     return { mode: "sealed", vault: this.#vault(process) } as const;
   }
 
+  /** What makes a process of the lab somebody: its login, and where it keeps its certificate. */
+  #secured(process: VaultProcess) {
+    return { vault: this.#vault(process), identity: { dir: this.#identityDir(process) } };
+  }
+
+  #identityDir(process: VaultProcess): string {
+    return join(this.#options.paths.home, "identity", process);
+  }
+
+  /** Kept fresh here for the commands of the person whose lab this is; they only read it. */
+  async #identifyOperator(): Promise<void> {
+    const vault = openVault(this.#vault("operator"));
+    const dest = join(this.#options.paths.log, "supervisor.log");
+    const identity = await identify({
+      uri: processIdentity("operator"),
+      config: IdentityConfig.parse({ dir: this.#identityDir("operator") }),
+      pki: vault.pki,
+      collector: this.connection.sockets.collector,
+      log: pino({ name: "supervisor" }, pino.destination({ dest, mode: 0o600 })),
+    });
+    this.#closers.push(async () => {
+      await identity.close();
+      await vault.close();
+    });
+  }
+
   async #runCollector(databaseUrl: string): Promise<void> {
     const outsideEvents = { name: LAB_SWARM, file: this.#file(OUTSIDE_EVENTS), pollMs: OUTSIDE_EVENTS_POLL_MS };
     await writePrivateFile(outsideEvents.file, "[]\n");
@@ -219,6 +253,7 @@ class Lab implements RunningLab {
       socketPath: this.connection.sockets.collector,
       databaseUrl,
       outsideEvents,
+      ...this.#secured("collector"),
     });
   }
 
@@ -231,6 +266,7 @@ class Lab implements RunningLab {
     const reflexConfigFile = await this.#writeConfig("reflex", {
       socketPath: sockets.reflex,
       collectorSocket: sockets.collector,
+      ...this.#secured("reflex"),
       stateDir: this.#reflexDir,
       edgeDevice: "edge",
       serverDevice: "server",
@@ -253,7 +289,7 @@ class Lab implements RunningLab {
       agentSocketDir: join(paths.run, "agents"),
       reflexSocket: sockets.reflex,
       collectorSocket: sockets.collector,
-      vault: this.#vault("hypervisor"),
+      ...this.#secured("hypervisor"),
       clientsVault: this.#vault("clients"),
       outsideEventsFile: this.#file(OUTSIDE_EVENTS),
       stateDir: this.#fleetDir,
@@ -308,7 +344,7 @@ class Lab implements RunningLab {
     return {
       temporal: { address: temporalAddress, namespace: temporalNamespace },
       databaseUrl,
-      vault: this.#vault("control"),
+      ...this.#secured("control"),
       payloads: this.#payloads("control"),
       sockets: {
         reflex: sockets.reflex,

@@ -67,7 +67,8 @@ describe("the commands against a running lab", () => {
     const sockets = localSockets(paths(env).run);
     const written = Connection.parse(JSON.parse(await readFile(connectionFile(home), "utf8")));
     const identity = await operatorIdentity(written);
-    const dial = identity === undefined ? undefined : dialProcess(identity, "reflex");
+    assert.ok(identity !== undefined);
+    const dial = dialProcess(identity, "reflex");
     const balancer = reflexClient({ socketPath: sockets.reflex, dial });
     const lab = new LabClient(sockets.hypervisor);
     try {
@@ -92,7 +93,7 @@ describe("the commands against a running lab", () => {
       for (const action of ["drain", "pin sessions", "retire sessions", "terminate the machine"])
         assert.ok(actions.includes(action), `${action} is not in ${actions.join()}`);
     } finally {
-      await Promise.all([balancer.close(), lab.close(), identity?.close()]);
+      await Promise.all([balancer.close(), lab.close(), identity.close()]);
     }
   });
 
