@@ -296,6 +296,33 @@ test("a client does not take somebody else for the collector, and none at all wh
   await careless.end();
 });
 
+test("started again, a process is who it was, with Vault and collector away; a certificate that is another's is not taken up", async () => {
+  const one = await agent("ep-10");
+  const away = () => Promise.reject(new Error("away"));
+  const again = (uri: string) =>
+    new ProcessIdentity({
+      uri,
+      pki: { issue: away },
+      dir: join(where.home, "lab-ep-10-identity"),
+      certificateTtlMs: 60_000,
+      crlSources: () => [{ name: "nobody", pauseMs: 0, fetch: away }],
+      staleCrl: { newConnections: "refuse", established: "keep" },
+      note: () => undefined,
+    });
+  const same = again(one.identity.uri);
+  await same.start();
+  assert.equal(same.certificate.serial, one.identity.certificate.serial);
+  const socket = await dialProcess(same, "collector")(address);
+  socket.destroy();
+  await same.close();
+  const other = again(agentIdentity("lab", "ep-11"));
+  const started = other.start();
+  await Promise.race([started, new Promise((resolve) => setTimeout(resolve, 300))]);
+  assert.throws(() => other.certificate, codeIs("NOT_READY"));
+  await other.close();
+  await assert.rejects(started);
+});
+
 test("the collector's certificate is replaced again and again; a connection that stands goes on", async () => {
   const one = await agent("ep-5");
   const socket = await dialProcess(one.identity, "collector")(address);
