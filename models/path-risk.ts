@@ -45,12 +45,12 @@ export function pathRisks(
   spec: SwarmSpec,
 ): readonly PathRisk[] {
   const legs = evidence.map((one) => ({ one, near: legOf(one, [BALANCER]), far: legOf(one, farEnds(one)) }));
-  const nearMs = usualTrip(legs.map(({ near }) => near));
-  const farMs = usualTrip(legs.map(({ far }) => far));
+  const usualNear = usualOf(legs.map(({ near }) => near));
+  const usualFar = usualOf(legs.map(({ far }) => far));
   return legs.flatMap(({ one, near, far }) => {
     const ways = [
-      ...legFindings(near, "clients", "the way to the balancer", nearMs, spec, one.atMs),
-      ...legFindings(far, "upstream", "the way to the other endpoints", farMs, spec, one.atMs),
+      ...legFindings(near, "clients", "the way to the balancer", usualNear, spec, one.atMs),
+      ...legFindings(far, "upstream", "the way to the other endpoints", usualFar, spec, one.atMs),
     ];
     return routesOf(spec).map(({ clients, upstream, regions }): PathRisk => {
       const around = regions
@@ -109,9 +109,21 @@ function legOf({ series }: PathEvidence, ends: readonly string[]): Leg {
   return { pathRttMs: leg("pathRttMs"), pathJitterMs: leg("pathJitterMs"), pathLossShare: leg("pathLossShare") };
 }
 
-/** The middle of the endpoints' middle round trips; undefined where nobody has any. */
-function usualTrip(legs: readonly Leg[]): number | undefined {
-  return middle(legs.flatMap(({ pathRttMs }) => middle(pathRttMs.map(({ value }) => value)) ?? []));
+/** How the endpoints' own middle values lie: where all are slow, or far apart, nobody stands out. */
+interface Usual {
+  readonly middleMs: number | undefined;
+  readonly spreadMs: number;
+}
+
+type UsualLeg = Readonly<Record<"pathRttMs" | "pathJitterMs", Usual>>;
+
+function usualOf(legs: readonly Leg[]): UsualLeg {
+  const of = (metric: "pathRttMs" | "pathJitterMs"): Usual => {
+    const own = legs.flatMap((leg) => middle(leg[metric].map(({ value }) => value)) ?? []);
+    const middleMs = middle(own);
+    return { middleMs, spreadMs: middle(own.map((value) => Math.abs(value - (middleMs ?? value)))) ?? 0 };
+  };
+  return { pathRttMs: of("pathRttMs"), pathJitterMs: of("pathJitterMs") };
 }
 
 /** Loss, round trip and jitter that are, or are on their way to, what the swarm file calls degraded. */
@@ -119,13 +131,13 @@ function legFindings(
   leg: Leg,
   name: string,
   way: string,
-  usualMs: number | undefined,
+  { pathRttMs: trip, pathJitterMs: jitter }: UsualLeg,
   spec: SwarmSpec,
   nowMs: number,
 ): readonly Finding[] {
   const levels: Readonly<Record<PathMetric, number | undefined>> = {
-    pathRttMs: delayLevel(spec, usualMs),
-    pathJitterMs: spec.thresholds.rttExcessMsMin > 0 ? spec.thresholds.rttExcessMsMin : undefined,
+    pathRttMs: delayLevel(spec, trip.middleMs, trip.spreadMs),
+    pathJitterMs: delayLevel(spec, jitter.middleMs, jitter.spreadMs),
     pathLossShare: lossLevel(spec),
   };
   return PATH_METRICS.flatMap((metric) => {

@@ -86,6 +86,15 @@ describe("a way", () => {
     assert.ok((ofFirst(risksOf({ "pathRttMs:balancer": still(40) }))[0]?.risk.value ?? 0) > 0.7);
   });
 
+  test("where everybody's way is slow, or they are far apart, nobody stands out", () => {
+    const slow = (tripMs: number, jitterMs: number) => ({
+      "pathRttMs:balancer": still(tripMs),
+      "pathJitterMs:balancer": still(jitterMs),
+    });
+    const all = [40, 45, 60].map((ms, at) => endpointOf(`ep-${at + 1}`, slow(ms, ms / 2)));
+    for (const { risk } of pathRisks(all, [], spec)) assert.ok(risk.value < 0.05, JSON.stringify(risk));
+  });
+
   test("an event reaches the ways from its region, and those to it; one at home is the endpoint's own", () => {
     const value = (events: readonly OutsideEvent[]) =>
       ofFirst(risksOf({}, events)).map(({ risk }) => Math.round(risk.value * 10));
