@@ -70,7 +70,7 @@ test("the trainer is killed while it trains; the run ends with one model, in use
     const pending = (await handle.describe()).raw.pendingActivities ?? [];
     return pending.some(({ activityType, lastStartedTime }) => activityType?.name === "trainChallenger" && lastStartedTime);
   };
-  await eventually("it trains", isTraining, 60_000);
+  await eventually("it trains", isTraining, 120_000);
   await stage.killTrainer();
   assert.deepEqual(await models.list("fleet"), []);
   await stage.startTrainer();

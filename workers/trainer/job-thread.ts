@@ -1,12 +1,16 @@
-/** One job of training: answers with its result and ends. */
+/** One job of training: answers with its result and ends. Whatever else runs on the machine goes first. */
+import { setPriority } from "node:os";
 import { parentPort, workerData } from "node:worker_threads";
 import { fromModelFile, toModelFile } from "../../models/failure/model-file.ts";
 import { trainFailureModel } from "../../models/failure/train.ts";
+import { LIMITS } from "../../models/limits.ts";
 import { compareOnUnseen } from "../../models/retraining/compare.ts";
 import { learnedFrom } from "../../models/retraining/training-set.ts";
 import type { Job } from "./jobs.ts";
 import { threadedExecutor } from "./pool.ts";
 
+// Of this thread, and of those that it starts; the one that answers Temporal keeps its own.
+setPriority(LIMITS.training.niceness);
 parentPort?.postMessage(await resultOf(workerData as Job));
 
 async function resultOf(job: Job) {

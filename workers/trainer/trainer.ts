@@ -1,8 +1,7 @@
 /**
- * The trainer: a Temporal worker for retrainings alone, and the keeper of their Schedules. Whatever else runs on its machine goes first.
+ * The trainer: a Temporal worker for retrainings alone, and the keeper of the swarms' Schedules.
  */
 import { readFile } from "node:fs/promises";
-import { setPriority } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Logger } from "pino";
@@ -33,8 +32,6 @@ export type TrainerConfig = z.infer<typeof TrainerConfig>;
 
 /** Starts it; what it answers ends it. Servers that are away are awaited, not given up on. */
 export async function startTrainer(config: TrainerConfig, log: Logger): Promise<() => Promise<void>> {
-  // Threads inherit it, so it comes before there are any.
-  setPriority(LIMITS.training.niceness);
   const connection = await connectionOptions(config.temporal);
   const { namespace } = config.temporal;
   const store = openStore({ databaseUrl: config.databaseUrl });
