@@ -2,7 +2,7 @@
  * A process's AppRole on disk: one file, mode 0600. Delivered with a secret-id that is wrapped, so that whoever opens it first is the
  * only one who does; the process unwraps it and keeps the secret-id in its place, a fresh one after each login.
  */
-import { open, readFile, rm, stat } from "node:fs/promises";
+import { readFile, rm, stat, writeFile } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
 import { z } from "zod";
 import { ForeshiftError, messageOf } from "../../models/errors.ts";
@@ -37,28 +37,45 @@ export async function writeCredentials(file: string, credentials: Credentials): 
   await writePrivately(file, `${JSON.stringify(credentials)}\n`);
 }
 
-/** One process at a time uses the file; what a process that was killed left of its turn is over after a while. */
+/** One process at a time uses the file; the turn of one that was killed is over at once, or, where that cannot be seen, after a while. */
 export async function withCredentials<T>(file: string, work: () => Promise<T>): Promise<T> {
-  const { fileTurnMsMax, fileTurnPollMs } = IDENTITY_LIMITS;
   const turn = `${file}.turn`;
-  for (;;) {
-    try {
-      await (await open(turn, "wx", 0o600)).close();
-      break;
-    } catch (thrown) {
-      if ((thrown as NodeJS.ErrnoException).code !== "EEXIST")
-        throw new ForeshiftError("DISK", { value: turn, detail: messageOf(thrown) });
-      const takenAtMs = await stat(turn).then(
-        ({ mtimeMs }) => mtimeMs,
-        () => Date.now(),
-      );
-      if (Date.now() - takenAtMs > fileTurnMsMax) await rm(turn, { force: true });
-      else await delay(fileTurnPollMs);
-    }
+  while (!(await takeTurn(turn))) {
+    if (await isOver(turn)) await rm(turn, { force: true });
+    else await delay(IDENTITY_LIMITS.fileTurnPollMs);
   }
   try {
     return await work();
   } finally {
     await rm(turn, { force: true });
+  }
+}
+
+async function takeTurn(turn: string): Promise<boolean> {
+  try {
+    await writeFile(turn, String(process.pid), { flag: "wx", mode: 0o600 });
+    return true;
+  } catch (thrown) {
+    if ((thrown as NodeJS.ErrnoException).code === "EEXIST") return false;
+    throw new ForeshiftError("DISK", { value: turn, detail: messageOf(thrown) });
+  }
+}
+
+async function isOver(turn: string): Promise<boolean> {
+  try {
+    const pid = Number(await readFile(turn, "utf8"));
+    const { mtimeMs } = await stat(turn);
+    return Date.now() - mtimeMs > IDENTITY_LIMITS.fileTurnMsMax || (pid > 0 && !isAlive(pid));
+  } catch {
+    // Given back in between.
+    return false;
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch (thrown) {
+    return (thrown as NodeJS.ErrnoException).code !== "ESRCH";
   }
 }

@@ -1,5 +1,6 @@
 // The vault client against a real OpenBao, over TCP and over a unix socket: secrets, transit, certificates, logins that come back.
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { X509Certificate } from "node:crypto";
 import { chmod, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -8,6 +9,7 @@ import { readCredentials, writeCredentials } from "../../drivers/vault/credentia
 import { openVault, type Vault } from "../../drivers/vault/vault.ts";
 import type { ForeshiftError } from "../../models/errors.ts";
 import { agentIdentity, processIdentity } from "../../models/identity.ts";
+import { IDENTITY_LIMITS } from "../../models/limits-identity.ts";
 import type { VaultProcess } from "../../models/vault-layout.ts";
 import type { OpenBaoService } from "../../setup/services.ts";
 import { type TestHome, testHome, testOpenBao } from "../support/services.ts";
@@ -159,6 +161,12 @@ test("commands of one person at the same time do not take each other's secret-id
   for (let round = 0; round < 5; round += 1)
     await Promise.all(Array.from({ length: 4 }, () => withCredentials(file).renewToken()));
   await withCredentials(file).renewToken();
+  // One that was killed in its turn.
+  const { pid } = spawnSync("true");
+  await writeFile(`${file}.turn`, String(pid));
+  const startedAtMs = performance.now();
+  await withCredentials(file).renewToken();
+  assert.ok(performance.now() - startedAtMs < IDENTITY_LIMITS.fileTurnMsMax / 2);
 });
 
 test("whoever guesses at a process's secret-id does not lock it out", async () => {
