@@ -55,6 +55,18 @@ export function revokeActivities(deps: ActivityDeps) {
       });
     },
 
+    /** Whoever holds it is out as soon as a process has the new list: the collector looks twice a second and hands it on. */
+    revokeCertificate(input: StepInput & { serial: string }): Promise<void> {
+      return asFinish(deps, input, "revoke a certificate", async () => {
+        await deps.certificates.revoke(input.serial);
+        return {
+          result: undefined,
+          text: `Certificate ${input.serial} is on the revocation list`,
+          details: { serial: input.serial },
+        };
+      });
+    },
+
     /** Every version of the preshared keys of clients that are out. */
     destroyClientKeys(input: StepInput & { publicKeys: readonly string[] }): Promise<void> {
       return asFinish(deps, input, "destroy keys of revoked clients", async () => {

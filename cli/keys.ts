@@ -40,11 +40,10 @@ new key is put back, and the rotation ends there.`,
     .action(rotate);
   keys
     .command("revoke")
-    .description(
-      "take a client out for good: off every endpoint within two seconds, its keys destroyed; it cannot be registered again",
-    )
+    .description("take a client out for good, off every endpoint within two seconds; or a certificate out of use")
     .requiredOption("-s, --swarm <name>", "the swarm it belongs to")
-    .requiredOption("-c, --client <name...>", "its public key, or an address inside the tunnel")
+    .option("-c, --client <name...>", "its public key, or an address inside the tunnel; its key cannot be registered again")
+    .option("--serial <serial>", "of a process's or an endpoint's certificate, hexadecimal", serialOf)
     .requiredOption("-r, --reason <text>", "why, for the audit trail")
     .option("--json", "print JSON")
     .action(revoke);
@@ -57,8 +56,9 @@ new key is put back, and the rotation ends there.`,
 }
 
 async function rotate(options: RotateOptions, command: Command): Promise<void> {
+  const begin = beginningOf(options);
   await withTemporal(async (temporal) => {
-    const { workflowId, runId } = await begin(temporal, options);
+    const { workflowId, runId } = await begin(temporal);
     if (options.wait !== true) {
       const told = `Begun: ${workflowId}. \`foreshift keys status\` says how far it is.`;
       return print(command, { workflowId, runId }, () => told);
@@ -71,27 +71,40 @@ async function rotate(options: RotateOptions, command: Command): Promise<void> {
   });
 }
 
-function begin(temporal: Temporal, { all, kind, reason, swarm }: RotateOptions) {
+type Begin = (temporal: Temporal) => Promise<{ workflowId: string; runId: string }>;
+
+/** INVALID_FIELD when the options do not say what to rotate. */
+function beginningOf({ all, kind, reason, swarm }: RotateOptions): Begin {
   const by = me();
   if (all === true) {
     if (kind !== undefined) refuse("--kind", kind, "it goes without --all");
-    if (reason === undefined)
-      return refuse("--reason", "nothing", "say why every key is rotated; it is kept in the audit trail");
-    return temporal.rotateAll({ swarm, kinds: KEY_KINDS, by, reason, waits: true });
+    const why = reason ?? refuse("--reason", "nothing", "say why every key is rotated; it is kept in the audit trail");
+    return (temporal) => temporal.rotateAll({ swarm, kinds: KEY_KINDS, by, reason: why, waits: true });
   }
-  if (kind === undefined) return refuse("--kind", "nothing", `expected one of ${KEY_KINDS.join(", ")}, or --all`);
-  return temporal.rotateKeys({ swarm, kind, by, reason: reason ?? "asked for by hand" });
+  const one = kind ?? refuse("--kind", "nothing", `expected one of ${KEY_KINDS.join(", ")}, or --all`);
+  return (temporal) => temporal.rotateKeys({ swarm, kind: one, by, reason: reason ?? "asked for by hand" });
 }
 
 function refuse(field: string, value: string, detail: string): never {
   throw new ForeshiftError("INVALID_FIELD", { field, value, detail });
 }
 
-async function revoke(
-  { client, reason, swarm }: { swarm: string; client: readonly string[]; reason: string },
-  command: Command,
-): Promise<void> {
-  const revoked = await withTemporal((temporal) => temporal.revokeClients({ swarm, clients: client, reason, by: me() }));
+interface RevokeOptions {
+  readonly swarm: string;
+  readonly client?: readonly string[];
+  readonly serial?: string;
+  readonly reason: string;
+}
+
+async function revoke({ client, reason, serial, swarm }: RevokeOptions, command: Command): Promise<void> {
+  if ((client === undefined) === (serial === undefined))
+    refuse("--client", "nothing", "expected it or --serial, one of the two");
+  if (serial !== undefined) {
+    const done = await withTemporal((temporal) => temporal.revokeCertificate({ swarm, serial, reason, by: me() }));
+    return print(command, done, ({ text }) => text);
+  }
+  const request = { swarm, clients: client ?? [], reason, by: me() };
+  const revoked = await withTemporal((temporal) => temporal.revokeClients(request));
   const whenOut = (outAfterMs: number | undefined) =>
     outAfterMs === undefined ? "could not be asked" : `out after ${Math.ceil(outAfterMs)} ms`;
   print(command, revoked, ({ endpoints, text }) =>
@@ -145,6 +158,12 @@ function statusAsText(rotations: readonly RotationStatus[]): string {
   ]);
   const lines = rotations.flatMap(({ text }) => (text === "" ? [] : [text]));
   return [table([["KIND", "PHASE", "DONE", "", "BEGUN (UTC)", "BY", "REASON"], ...rows]), ...lines].join("\n");
+}
+
+function serialOf(text: string): string {
+  const digits = text.replaceAll(":", "").toUpperCase();
+  if (!/^[0-9A-F]{2,40}$/.test(digits)) throw new InvalidArgumentError("Expected hexadecimal digits, with or without colons.");
+  return digits;
 }
 
 function kindOf(text: string): KeyKind {

@@ -17,6 +17,12 @@ export interface KeyVault {
   destroy(request: { path: string; versions: readonly number[] }): Promise<void>;
 }
 
+/** The authority that signs processes' certificates. */
+export interface Certificates {
+  /** On the revocation list, which is made anew at once; doing it again changes nothing. INVALID_FIELD for a serial it did not sign. */
+  revoke(serial: string): Promise<void>;
+}
+
 /** What a hook made of it: the clients it reached and that obeyed, and the others. */
 export interface Provisioned {
   /** Public keys. */

@@ -23,8 +23,10 @@ import {
 import { ApplicationFailure } from "@temporalio/common";
 import { ForeshiftError, messageOf } from "../models/errors.ts";
 import {
+  type CertificateRevoked,
   type ClientsRevoked,
   type KeyKind,
+  type RevokeCertificateInput,
   type RevokeClientsInput,
   type RotateAllInput,
   type RotateInput,
@@ -74,6 +76,8 @@ export interface Temporal {
   rotateAll(request: RotateAllInput): Promise<{ workflowId: string; runId: string }>;
   /** Takes clients out for good, and waits until they are. */
   revokeClients(request: RevokeClientsInput): Promise<ClientsRevoked>;
+  /** Puts a certificate on the revocation list. INVALID_FIELD for a serial that Vault did not sign. */
+  revokeCertificate(request: RevokeCertificateInput): Promise<CertificateRevoked>;
   /** Names of the swarms whose workflow runs. */
   swarms(): Promise<readonly string[]>;
   /** Begins a retraining as its Schedule would; one that is under way is answered instead. NOT_READY where there is no Schedule. */
@@ -152,6 +156,11 @@ export async function openTemporal(options: TemporalOptions): Promise<Temporal> 
       reach(address, () => {
         const workflowId = `revoke/${request.swarm}/${randomUUID()}`;
         return workflow.execute("revokeClients", { workflowId, taskQueue: "control", args: [request] });
+      }),
+    revokeCertificate: (request) =>
+      reach(address, () => {
+        const workflowId = `revoke/${request.swarm}/${randomUUID()}`;
+        return workflow.execute("revokeCertificate", { workflowId, taskQueue: "control", args: [request] });
       }),
     swarms: async () => {
       const ids = await ask("*", () => find(`WorkflowType = "swarm"`));

@@ -179,3 +179,18 @@ export interface RotatedAll {
   readonly failed: readonly KeyKind[];
   readonly text: string;
 }
+
+export interface RevokeCertificateInput {
+  /** For the audit trail. */
+  readonly swarm: string;
+  /** Hexadecimal, with or without colons. */
+  readonly serial: string;
+  readonly by: string;
+  readonly reason: string;
+}
+
+export interface CertificateRevoked {
+  readonly workflowId: string;
+  readonly serial: string;
+  readonly text: string;
+}

@@ -8,6 +8,7 @@ export { endpointLost } from "./endpoint-lost.ts";
 export { predict } from "./predict.ts";
 export { replenishGhosts } from "./replenish-ghosts.ts";
 export { retrainModels } from "./retrain-models.ts";
+export { revokeCertificate } from "./revoke-certificate.ts";
 export { revokeClients } from "./revoke-clients.ts";
 export { rotateAll } from "./rotate-all.ts";
 export { rotateKeys } from "./rotate-keys.ts";

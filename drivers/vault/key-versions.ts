@@ -4,7 +4,7 @@
 import { randomBytes } from "node:crypto";
 import { ForeshiftError, messageOf } from "../../models/errors.ts";
 import { versionsToDestroy } from "../../models/keys.ts";
-import type { KeyVault } from "../key-ports.ts";
+import type { Certificates, KeyVault } from "../key-ports.ts";
 import type { Kv, SecretMetadata } from "./kv.ts";
 
 /** What WireGuard takes (`wg genpsk`): 32 bytes of chance, base64. */
@@ -46,6 +46,9 @@ export const noKeyVault: KeyVault = {
   destroyOthers: () => Promise.reject(notConfigured()),
   destroy: () => Promise.reject(notConfigured()),
 };
+
+/** The same of certificates. */
+export const noCertificates: Certificates = { revoke: () => Promise.reject(notConfigured()) };
 
 function notConfigured(): ForeshiftError {
   const detail = "the control worker's configuration has no section vault";

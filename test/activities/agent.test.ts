@@ -32,6 +32,7 @@ if (insideNamespace(import.meta.url)) {
   const swarmKey = genkey();
   const clientKey = genkey();
   const presharedKey = run("wg", "genpsk").trim();
+  const laterKey = run("wg", "genpsk").trim();
   const clientPublic = pubkey(clientKey);
   const probePublic = pubkey(genkey());
   /** What the agents told the balancer, by endpoint. */
@@ -419,13 +420,63 @@ if (insideNamespace(import.meta.url)) {
     assert.ok(beat.rxBytes > 0 && beat.txBytes > 0);
   });
 
+  const knowsClient = async (endpoint: string) =>
+    (await uapiDevice(`wg-${endpoint}`).state()).peers.some(({ publicKey }) => publicKey === clientPublic);
+
+  test("a preshared key changes under a session that goes on, and the next handshake uses it, wherever it is made", async () => {
+    const vault = openVault({ address: bao.address, auth: { method: "token-file", tokenFile: bao.tokenFile } });
+    const presharedKey = await vault.kv.write("swarms/lab/peers/c", { presharedKey: laterKey });
+    await vault.close();
+    const [peer] = await store.peers("lab");
+    assert.ok(peer !== undefined);
+    for (const name of ["ep-1", "ep-2"])
+      await agent(name).api.loadKeys({ operation: "keys", peers: [{ ...peer, presharedKey }] });
+    const before = await handshakeAt("ep-2");
+    const traffic = pings("c", 100, 0.02);
+    const peers = await store.rekeyPeers({ swarm: "lab", keys: [{ publicKey: clientPublic, presharedKey }] });
+    for (const name of ["ep-1", "ep-2"]) await agent(name).api.setKeys({ operation: "keys", peers });
+    await uapiDevice("wg-c").apply([{ kind: "preshared", publicKey: pubkey(swarmKey), presharedKey: laterKey }]);
+    assert.equal(await traffic, 100);
+    assert.equal(await handshakeAt("ep-2"), before, "nothing made a handshake");
+    // What the session says of its key is of the time when it began.
+    const session = { ...(await eventually("the session", () => heldBy("ep-2"))), presharedKey: peer.presharedKey };
+    await agent("ep-1").api.adopt({ operation: "keys", sessions: [session as SessionState] });
+    await eventually("a handshake with the new key", async () => (await handshakeAt("ep-1")) > before, 3_000);
+    assert.equal(await pings("c", 5, 0.02), 5);
+    assert.deepEqual(
+      (await journal("ep-1")).filter(({ action }) => action.endsWith(" keys")).map(({ executions }) => executions),
+      [1, 1],
+    );
+  });
+
+  test("a revoked client is out of every endpoint within two seconds, and no session's word brings it back", async () => {
+    const session = await eventually("the session", () => heldBy("ep-1"));
+    const sinceMs = performance.now();
+    await store.revokePeers({ swarm: "lab", publicKeys: [clientPublic], reason: "a test" });
+    for (const name of ["ep-1", "ep-2"]) {
+      await eventually(`it is out of ${name}`, async () => !(await knowsClient(name)), 2_000);
+      console.log(`out of ${name} after ${(performance.now() - sinceMs).toFixed(0)} ms`);
+    }
+    const { publicKey, innerAddresses } = session;
+    await agent("ep-2").api.adopt({ operation: "revoked", sessions: [session] });
+    await agent("ep-2").api.prepare({ operation: "revoked", peers: [{ publicKey, innerAddresses }] });
+    await agent("ep-2").process.kill("SIGKILL");
+    await startAgent("ep-2");
+    await eventually("up again", async () => (await agent("ep-2").api.status()).tunnelUp);
+    assert.deepEqual([await knowsClient("ep-1"), await knowsClient("ep-2")], [false, false]);
+    assert.equal(await pings("c", 3, 0.05), 0);
+    assert.deepEqual(await store.sessions("lab"), []);
+    await assert.rejects(store.registerPeers("lab", [{ publicKey, innerAddresses }]), /revoked for good/);
+  });
+
   test("no secret is in a command line, an environment, a log, or a file of the agents", async () => {
     const token = (await readFile(bao.tokenFile, "utf8")).trim();
     const secrets = [
       swarmKey,
       presharedKey,
+      laterKey,
       token,
-      ...[swarmKey, presharedKey].map((key) => Buffer.from(key, "base64").toString("hex")),
+      ...[swarmKey, presharedKey, laterKey].map((key) => Buffer.from(key, "base64").toString("hex")),
     ];
     const assertClean = (what: string, text: string) => {
       for (const secret of secrets) assert.ok(!text.includes(secret), `a secret is in ${what}`);

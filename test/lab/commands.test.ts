@@ -16,6 +16,7 @@ import { LabClient } from "../../lab/lab-client.ts";
 import { felt } from "../../lab/measure.ts";
 import { operatorIdentity } from "../../lab/operator.ts";
 import { busiestEndpoint, sessionsOf, settledTraffic } from "../../lab/trial.ts";
+import type { ClientsRevoked, KeysRotated } from "../../models/keys.ts";
 import type { DrainFinished, SwarmStatus } from "../../models/swarm-messages.ts";
 import { Connection, connectionFile, localSockets } from "../../setup/connection.ts";
 import { paths } from "../../setup/paths.ts";
@@ -132,6 +133,49 @@ describe("the commands against a running lab", () => {
     else assert.match(planned.stderr, /the plan of lab.*no sessions were measured for five minutes yet/s);
     const unknown = await foreshift("swarm", "plan", "nobody");
     assert.equal(unknown.code, 65, unknown.stderr);
+  });
+
+  it("rotates every client's preshared key, and nobody notices", async () => {
+    const lab = new LabClient(localSockets(paths(env).run).hypervisor);
+    try {
+      await lab.resetTraffic();
+      const { code, stdout, stderr } = await foreshift("keys", "rotate", "-s", "lab", "-k", "preshared", "--wait", "--json");
+      assert.equal(code, 0, `${stdout}${stderr}`);
+      const rotated = JSON.parse(stdout) as KeysRotated;
+      assert.deepEqual([rotated.outcome, rotated.done, rotated.skipped], ["rotated", CLIENTS, 0], rotated.text);
+      const cost = felt(await settledTraffic(lab));
+      assert.ok(cost.packetsSent > 0);
+      assert.deepEqual([cost.packetsLost, cost.tcpBroken], [0, 0]);
+      const told = await foreshift("keys", "status", "-s", "lab");
+      assert.match(told.stdout, /preshared +rotated +6 of 6/);
+    } finally {
+      await lab.close();
+    }
+  });
+
+  it("puts a client out: off every endpoint within two seconds, and nothing of it comes through", async () => {
+    const lab = new LabClient(localSockets(paths(env).run).hypervisor);
+    try {
+      const [client] = (await lab.describe()).peers;
+      const address = client?.innerAddresses[0] ?? "";
+      const args = ["-s", "lab", "-c", address, "-r", "a lost laptop", "--json"];
+      const { code, stdout, stderr } = await foreshift("keys", "revoke", ...args);
+      assert.equal(code, 0, `${stdout}${stderr}`);
+      const { endpoints, keysDestroyed, publicKeys } = JSON.parse(stdout) as ClientsRevoked;
+      assert.deepEqual([publicKeys, keysDestroyed], [[client?.publicKey], true]);
+      assert.ok(endpoints.length > 0);
+      for (const { endpoint, outAfterMs } of endpoints)
+        assert.ok(outAfterMs !== undefined && outAfterMs < 2_000, `${endpoint}: out after ${outAfterMs} ms`);
+      await lab.resetTraffic();
+      const { clients } = await settledTraffic(lab);
+      const received = (publicKey: string | undefined) =>
+        clients.filter((one) => one.publicKey === publicKey).reduce((sum, { up }) => sum + up.received, 0);
+      assert.equal(received(client?.publicKey), 0);
+      const unknown = await foreshift("keys", "revoke", "-s", "lab", "-c", "10.66.99.99", "-r", "nobody");
+      assert.deepEqual([unknown.code, /No client of swarm lab/.test(unknown.stderr)], [65, true], unknown.stderr);
+    } finally {
+      await lab.close();
+    }
   });
 
   it("has let no secret out: not to Temporal, the database, logs, processes or files", { timeout: 120_000 }, async () => {

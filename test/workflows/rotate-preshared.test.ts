@@ -174,3 +174,15 @@ test("a revoked client is out of every endpoint, its keys are gone, and no rotat
   const row = world.auditRows.find(({ action }) => action === "revoke");
   assert.deepEqual([row?.details.by, row?.details.reason], ["a test", "stolen"]);
 });
+
+test("a certificate is revoked by its serial, with who and why in the trail", async () => {
+  const { name: swarm } = spec;
+  await server.client.workflow.execute("revokeCertificate", {
+    workflowId: `revoke/${swarm}/2`,
+    taskQueue: "control",
+    args: [{ swarm, serial: "0A:1B", by: "a test", reason: "a copied disk" }],
+  });
+  assert.ok(world.revokedSerials.has("0A:1B"));
+  const row = world.auditRows.find(({ action }) => action === "revoke a certificate");
+  assert.match(row?.text ?? "", /0A:1B is on the revocation list\. a copied disk \(asked for by a test\)/);
+});

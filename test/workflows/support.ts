@@ -60,7 +60,7 @@ export function startWorkersWith(server: TestServer, activities: Activities): Pr
 }
 
 export function activitiesOf(world: World): Activities {
-  const { store, hypervisor, balancer, telemetry, keyVault, provisioner } = world;
+  const { store, hypervisor, balancer, telemetry, keyVault, provisioner, certificates } = world;
   return createActivities({
     store,
     hypervisor,
@@ -69,6 +69,7 @@ export function activitiesOf(world: World): Activities {
     models: NO_MODELS,
     keyVault,
     provisioner,
+    certificates,
     agentOf: (link) => world.agentOf(link.agent),
     stopGuard: createStopGuard(store),
   });

@@ -6,7 +6,7 @@ import { createInterface } from "node:readline";
 import { pino } from "pino";
 import { createActivities } from "../../activities/index.ts";
 import { createStopGuard } from "../../activities/stop-guard.ts";
-import type { ClientProvisioner, KeyVault } from "../../drivers/key-ports.ts";
+import type { Certificates, ClientProvisioner, KeyVault } from "../../drivers/key-ports.ts";
 import type { Balancer, EndpointAgent, Hypervisor, Store, Telemetry } from "../../drivers/ports.ts";
 import { PLAIN_PAYLOADS } from "../../drivers/temporal-codec/codec.ts";
 import { ForeshiftError } from "../../models/errors.ts";
@@ -68,6 +68,7 @@ await startWorkerSet({
     models: NO_MODELS,
     keyVault: remote<KeyVault>("keyVault"),
     provisioner: remote<ClientProvisioner>("provisioner"),
+    certificates: remote<Certificates>("certificates"),
     agentOf: (link) => remote<EndpointAgent>("agent", [link.agent]),
     stopGuard: createStopGuard(store),
   }),

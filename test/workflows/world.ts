@@ -2,7 +2,7 @@
  * A world in memory behind the ports, for faults that cannot be produced on command in the real one: any call can be made to fail or to
  * kill its caller, before or after it took effect. Its parts pass the contract tests of the real drivers (world-contracts.test.ts).
  */
-import type { ClientProvisioner, KeyVault } from "../../drivers/key-ports.ts";
+import type { Certificates, ClientProvisioner, KeyVault } from "../../drivers/key-ports.ts";
 import type { AuditRow, Balancer, EndpointAgent, Hypervisor, Store, Telemetry } from "../../drivers/ports.ts";
 import type { SteeringState } from "../../models/steering.ts";
 import type { SwarmSpec } from "../../models/swarm-spec.ts";
@@ -39,6 +39,7 @@ export class World {
   readonly #keys = new SimulatedKeys(this.#fleet, this.#calls);
   readonly keyVault: KeyVault = this.#keys.vault;
   readonly provisioner: ClientProvisioner = this.#keys.provisioner;
+  readonly certificates: Certificates = this.#keys.certificates;
 
   agentOf(name: string): EndpointAgent {
     return simulatedAgent(name, this.#fleet, this.#reflex, this.#calls);
@@ -71,6 +72,10 @@ export class World {
   /** Versions of each path that were written, and those that are destroyed. */
   get keyVersions(): SimulatedKeys["versions"] {
     return this.#keys.versions;
+  }
+
+  get revokedSerials(): ReadonlySet<string> {
+    return this.#keys.revokedSerials;
   }
 
   /** Handshakes that failed because the sides had different preshared keys. */
@@ -155,6 +160,7 @@ export class World {
     if (name === "telemetry") return this.telemetry;
     if (name === "keyVault") return this.keyVault;
     if (name === "provisioner") return this.provisioner;
+    if (name === "certificates") return this.certificates;
     return this.store;
   }
 }

@@ -23,7 +23,7 @@ import { PayloadPolicy } from "../../drivers/temporal-codec/policy.ts";
 import { swarmSchedules } from "../../drivers/temporal-schedules.ts";
 import { agentClient } from "../../drivers/tunnel/agent-client.ts";
 import { VaultConfig } from "../../drivers/vault/config.ts";
-import { keyVault, noKeyVault } from "../../drivers/vault/key-versions.ts";
+import { keyVault, noCertificates, noKeyVault } from "../../drivers/vault/key-versions.ts";
 import { openVault } from "../../drivers/vault/vault.ts";
 import { ForeshiftError, messageOf } from "../../models/errors.ts";
 import type { MemberLink } from "../../models/steering.ts";
@@ -109,6 +109,7 @@ export async function startControlWorker(config: ControlConfig, log: Logger): Pr
     keepSchedules,
     keyVault: secrets === undefined ? noKeyVault : keyVault(secrets.kv),
     provisioner,
+    certificates: secrets === undefined ? noCertificates : secrets.pki,
   });
   const prepare = () => registerSearchAttributes(connection, namespace, log);
   const workers = await startWorkerSet({ connection, namespace, activities, sealing, log, prepare });

@@ -1,5 +1,5 @@
 /** Vault's versions of keys, and the hook that reaches clients, of a world. A key is no more than its version's name here. */
-import type { ClientProvisioner, KeyVault } from "../../../drivers/key-ports.ts";
+import type { Certificates, ClientProvisioner, KeyVault } from "../../../drivers/key-ports.ts";
 import type { PeerKey } from "../../../drivers/ports.ts";
 import { refName, versionsToDestroy } from "../../../models/keys.ts";
 import type { Calls } from "./calls.ts";
@@ -34,6 +34,12 @@ export class SimulatedKeys {
         this.#destroy(path, versionsToDestroy(this.versions.get(path) ?? [], keep)),
       ),
     destroy: ({ path, versions }) => this.#calls.read("vault.destroy", () => void this.#destroy(path, versions)),
+  };
+
+  readonly revokedSerials = new Set<string>();
+
+  readonly certificates: Certificates = {
+    revoke: (serial) => this.#calls.read("pki.revoke", () => void this.revokedSerials.add(serial)),
   };
 
   readonly provisioner: ClientProvisioner = {
