@@ -11,7 +11,7 @@ import { reflexClient } from "../../drivers/balancer/reflex-client.ts";
 import { dialProcess } from "../../drivers/identity/dial.ts";
 import { openDataKeyRegistry } from "../../drivers/store/data-keys.ts";
 import { openTransit } from "../../drivers/vault/transit.ts";
-import { openVault } from "../../drivers/vault/vault.ts";
+import { openVault, type Vault } from "../../drivers/vault/vault.ts";
 import { LabClient } from "../../lab/lab-client.ts";
 import { felt } from "../../lab/measure.ts";
 import { operatorIdentity } from "../../lab/operator.ts";
@@ -256,6 +256,7 @@ async function secretsOf(home: string) {
     );
     const secrets: Secret[] = [
       { name: "swarm key", value: Buffer.from(privateKey, "base64") },
+      ...(await presharedKeys(vault)),
       { name: "unseal key", value: unsealKey },
       { name: "root token", value: rootToken },
       { name: "operator token", value: operatorToken },
@@ -271,6 +272,21 @@ async function secretsOf(home: string) {
     await Promise.all([vault.close(), registry.close()]);
     await rm(rootFile);
   }
+}
+
+/** Of the clients that were rotated, but for the one that is out, whose keys are destroyed. */
+async function presharedKeys({ kv }: Vault): Promise<readonly Secret[]> {
+  const ids = await kv.list("swarms/lab/peers");
+  const found = ids.map(async (id): Promise<readonly Secret[]> => {
+    const path = `swarms/lab/peers/${id}`;
+    const { currentVersion: version, versions } = await kv.metadata(path);
+    if (versions.every(({ destroyed }) => destroyed)) return [];
+    const { presharedKey = "" } = await kv.read({ path, version });
+    return [{ name: `preshared key ${id}`, value: Buffer.from(presharedKey, "base64") }];
+  });
+  const secrets = (await Promise.all(found)).flat();
+  assert.equal(secrets.length, CLIENTS - 1);
+  return secrets;
 }
 
 /** A scan that finds nothing must be one that would: leaks are planted, and found. */

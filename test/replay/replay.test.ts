@@ -20,6 +20,9 @@ const EXPECTED = {
   replenishGhosts: 6,
   addEndpoints: 6,
   predict: 6,
+  rotateKeys: 2,
+  rotateAll: 1,
+  revokeClients: 1,
   retrainModels: 3,
 };
 
