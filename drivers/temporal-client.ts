@@ -149,6 +149,26 @@ export async function openTemporal(options: TemporalOptions): Promise<Temporal> 
     resumeAutomation: (request) => update("resumeAutomation", request),
     status: (swarm) => query("swarmStatus", swarm),
     lastPlan: (swarm) => query("plan", swarm),
+    ...keyCalls(workflow, address),
+    swarms: async () => {
+      const ids = await ask("*", () => find(`WorkflowType = "swarm"`));
+      return ids.map((id) => id.slice(swarmWorkflowId("").length)).sort();
+    },
+    retrain: (swarm) => ask(swarm, () => beginRetraining(schedule, swarm)),
+    openRuns: (swarm) => ask(swarm, () => find(`ForeshiftSwarm = "${swarm}"`)),
+    lastRun: (workflowId) => ask("*", () => lastRun(workflow, workflowId)),
+    runLines: (workflowId, runId) => runLines(workflow, workflowId, runId),
+    result: (workflowId, runId) => reach(address, () => workflow.getHandle(workflowId, runId).result()),
+    history: (workflowId, runId) =>
+      ask("*", async () => readableEvents(await workflow.getHandle(workflowId, runId).fetchHistory(), options.sealing.codec)),
+    close: () => connection.close(),
+  };
+}
+
+type KeyCalls = Pick<Temporal, "rotateKeys" | "rotateAll" | "rotation" | "revokeClients" | "revokeCertificate">;
+
+function keyCalls(workflow: WorkflowClient, address: string): KeyCalls {
+  return {
     rotateKeys: (request) => reach(address, () => startRotation(workflow, request), request.swarm),
     rotateAll: (request) => reach(address, () => startRotateAll(workflow, request), request.swarm),
     rotation: (swarm, kind) => reach(address, () => rotationOf(workflow, swarm, kind), swarm),
@@ -162,18 +182,6 @@ export async function openTemporal(options: TemporalOptions): Promise<Temporal> 
         const workflowId = `revoke/${request.swarm}/${randomUUID()}`;
         return workflow.execute("revokeCertificate", { workflowId, taskQueue: "control", args: [request] });
       }),
-    swarms: async () => {
-      const ids = await ask("*", () => find(`WorkflowType = "swarm"`));
-      return ids.map((id) => id.slice(swarmWorkflowId("").length)).sort();
-    },
-    retrain: (swarm) => ask(swarm, () => beginRetraining(schedule, swarm)),
-    openRuns: (swarm) => ask(swarm, () => find(`ForeshiftSwarm = "${swarm}"`)),
-    lastRun: (workflowId) => ask("*", () => lastRun(workflow, workflowId)),
-    runLines: (workflowId, runId) => runLines(workflow, workflowId, runId),
-    result: (workflowId, runId) => reach(address, () => workflow.getHandle(workflowId, runId).result()),
-    history: (workflowId, runId) =>
-      ask("*", async () => readableEvents(await workflow.getHandle(workflowId, runId).fetchHistory(), options.sealing.codec)),
-    close: () => connection.close(),
   };
 }
 

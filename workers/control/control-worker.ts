@@ -24,7 +24,7 @@ import { swarmSchedules } from "../../drivers/temporal-schedules.ts";
 import { agentClient } from "../../drivers/tunnel/agent-client.ts";
 import { VaultConfig } from "../../drivers/vault/config.ts";
 import { keyVault, noCertificates, noKeyVault } from "../../drivers/vault/key-versions.ts";
-import { openVault } from "../../drivers/vault/vault.ts";
+import { openVault, type Vault } from "../../drivers/vault/vault.ts";
 import { ForeshiftError, messageOf } from "../../models/errors.ts";
 import type { MemberLink } from "../../models/steering.ts";
 import type { VaultProcess } from "../../models/vault-layout.ts";
@@ -84,7 +84,7 @@ export async function startControlWorker(config: ControlConfig, log: Logger): Pr
   const telemetry = collectorClient({ socketPath: config.sockets.collector, dial: dialTo("collector") });
   const agents = agentPool(identity);
   const secrets = secured?.vault ?? (config.vault === undefined ? undefined : openVault(config.vault));
-  const provisioner = labProvisioner({ socketPath: config.sockets.hypervisor });
+  const keys = keyPorts(secrets, config.sockets.hypervisor);
   const news = followTelemetryNews({
     databaseUrl: config.databaseUrl,
     onBreak: (thrown) => log.warn({ event: "telemetry-news-broken", detail: messageOf(thrown) }),
@@ -107,9 +107,7 @@ export async function startControlWorker(config: ControlConfig, log: Logger): Pr
     stopGuard,
     telemetryNews,
     keepSchedules,
-    keyVault: secrets === undefined ? noKeyVault : keyVault(secrets.kv),
-    provisioner,
-    certificates: secrets === undefined ? noCertificates : secrets.pki,
+    ...keys,
   });
   const prepare = () => registerSearchAttributes(connection, namespace, log);
   const workers = await startWorkerSet({ connection, namespace, activities, sealing, log, prepare });
@@ -134,9 +132,18 @@ export async function startControlWorker(config: ControlConfig, log: Logger): Pr
       models.close(),
       store.close(),
     ]);
-    await provisioner.close();
+    await keys.provisioner.close();
     if (secured === undefined) await secrets?.close();
     await secured?.close();
+  };
+}
+
+/** What rotations and revocations stand on; without a Vault they are refused. */
+function keyPorts(secrets: Vault | undefined, hypervisorSocket: string) {
+  return {
+    keyVault: secrets === undefined ? noKeyVault : keyVault(secrets.kv),
+    certificates: secrets === undefined ? noCertificates : secrets.pki,
+    provisioner: labProvisioner({ socketPath: hypervisorSocket }),
   };
 }
 
