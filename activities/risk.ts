@@ -121,12 +121,14 @@ export async function scoreAll(
     });
   const ways = members.map((member) => ({ ...member, series: pointsOf(legs, member.endpoint) }));
   const paths = Map.groupBy(pathRisks(ways, events, spec), ({ endpoint }) => endpoint);
+  const series = new Map(Object.keys(window.endpoints).map((endpoint) => [endpoint, pointsOf(window, endpoint)]));
   return members.map(({ endpoint, sessions, place }) => {
     const evidence = {
       endpoint,
       atMs: nowMs,
       sessions,
-      series: pointsOf(window, endpoint),
+      series: series.get(endpoint) ?? {},
+      others: (name: string) => [...series].flatMap(([other, all]) => (other === endpoint ? [] : [all[name] ?? []])),
       medianRttMs: trips?.medianMs,
       rttSpreadMs: trips?.spreadMs,
       outside: outsideRisk(events, place, nowMs, windowMs),

@@ -67,6 +67,9 @@ const OWN = {
 } as const;
 /** A probe is lost for no reason. */
 const PROBE_LOST = 1e-4;
+/** Of one session; and losses from which their number is nearly normal. */
+const PACKETS_PER_S = 20;
+const LOST_MANY = 30;
 /** After a restart memory fills up, and sessions come back, with these time constants. */
 const WARM_UP_S = 150;
 const RETURN_S = 120;
@@ -224,7 +227,7 @@ class Machine {
     this.#pause.step();
     this.#queue.step();
     this.#neighbour.step();
-    if (this.#restart.step()) this.#begin();
+    if (this.#restart.step()) this.begin();
     if (this.#silence.step()) this.#silentS = 0;
     const isSilent = this.#silence.size > 0 || this.#restart.size > 0;
     this.#silentS = isSilent ? this.#silentS + 1 : 0;
@@ -248,6 +251,7 @@ class Machine {
       agentLateMsMax: lateMs,
       "pathRttMs:balancer": rtt * 0.7 * Math.exp(0.1 * gauss(random)),
       "pathLossShare:balancer": this.#pathLost.mean(),
+      carriedLossShare: this.#carriedLoss(around, sessions),
       memoryFullPressureShare: random() < 0.002 ? 0.01 * random() : 0,
       oomKillsPerS: 0,
       memoryUncorrectedErrorsPerS: 0,
@@ -269,7 +273,7 @@ class Machine {
   }
 
   /** Its processes start anew; its sessions were led away before, and come back. */
-  #begin(): void {
+  begin(): void {
     this.#warm = 0;
     this.#back = 0;
     this.#heap = 0;
@@ -311,8 +315,19 @@ class Machine {
     return this.#trips.mean();
   }
 
+  /** Of the clients' own packets in this second. */
+  #carriedLoss({ loss }: Surroundings, sessions: number): number {
+    const packets = Math.max(1, sessions * PACKETS_PER_S);
+    const lost = packets * this.#lossChance(loss);
+    return share((lost > LOST_MANY ? lost + Math.sqrt(lost) * gauss(this.#random) : poisson(lost, this.#random)) / packets);
+  }
+
+  #lossChance(loss: number): number {
+    return Math.min(1, PROBE_LOST + loss + this.state.lossShare);
+  }
+
   #probe({ loss }: Surroundings): void {
-    const chance = Math.min(1, PROBE_LOST + loss + this.state.lossShare);
+    const chance = this.#lossChance(loss);
     let lost = 0;
     for (let probe = 0; probe < this.#options.probesPerS; probe++) if (this.#random() < chance) lost++;
     this.#lost.push(lost / this.#options.probesPerS);
@@ -321,19 +336,33 @@ class Machine {
 }
 
 export class FleetTelemetry {
+  readonly #options: FleetOptions;
   readonly #around: Surroundings;
-  readonly #machines: readonly Machine[];
+  readonly #fleetRttMs: number;
   readonly #fault: Fault | undefined;
+  #machines: readonly Machine[];
+  #made = 0;
 
   constructor(options: FleetOptions, fault?: Fault) {
-    const { endpoints, seed } = options;
-    this.#around = new Surroundings(seed * 7_919 + 1);
-    const fleetRttMs = 3 + 12 * seededRandom(seed + 17)();
-    this.#machines = Array.from(
-      { length: endpoints },
-      (_, index) => new Machine(`ep-${index + 1}`, seed * 104_729 + index * 1_299_709 + 3, fleetRttMs, options),
-    );
+    this.#options = options;
+    this.#around = new Surroundings(options.seed * 7_919 + 1);
+    this.#fleetRttMs = 3 + 12 * seededRandom(options.seed + 17)();
     this.#fault = fault;
+    this.#machines = Array.from({ length: options.endpoints }, () => this.#make());
+  }
+
+  /** Another machine takes its place; it is cold, and its sessions come to it by and by. */
+  replace(endpoint: string): string {
+    const machine = this.#make();
+    machine.begin();
+    this.#machines = this.#machines.map((one) => (one.endpoint === endpoint ? machine : one));
+    return machine.endpoint;
+  }
+
+  #make(): Machine {
+    const seed = this.#options.seed * 104_729 + this.#made * 1_299_709 + 3;
+    this.#made++;
+    return new Machine(`ep-${this.#made}`, seed, this.#fleetRttMs, this.#options);
   }
 
   /** To be asked for one second after the other. */

@@ -9,6 +9,7 @@ export function register(program: Command): void {
   registerFailure(backtest);
   registerLoad(backtest);
   registerForecast(backtest);
+  registerFleet(backtest);
 }
 
 function registerAnomaly(backtest: Command): void {
@@ -68,6 +69,27 @@ function registerForecast(backtest: Command): void {
     .action(async (options: { train: string; test: string; period: number; horizon: number }) => {
       const { backtestForecast } = await import("../backtest/forecast.ts");
       console.log(JSON.stringify(await backtestForecast(options), null, 2));
+    });
+}
+
+function registerFleet(backtest: Command): void {
+  backtest
+    .command("fleet")
+    .description("play a made-up fleet under the models: drains of sound machines, and how early failing ones are left")
+    .option(
+      "--file <swarm>",
+      "swarm file whose policy is tried (YAML or JSON), its predictions acting; else the defaults with 10 endpoints",
+    )
+    .option("--hours <number>", "endpoint-hours without a fault", wholeNumber("hours", 0, 100_000), 50)
+    .option("--trials <number>", "faults that build up", wholeNumber("trials", 0, 10_000), 20)
+    .option("--seed <number>", "of everything that happens", wholeNumber("seed", 0, 1_000_000), 1)
+    .option("--json", "print JSON (always so)")
+    .action(async ({ file, hours, trials, seed }: { file?: string; hours: number; trials: number; seed: number }) => {
+      const { backtestFleet, DEFAULT_FLEET } = await import("../backtest/fleet-report.ts");
+      const { readSwarmFile } = await import("./swarm.ts");
+      const read = file === undefined ? DEFAULT_FLEET : await readSwarmFile(file);
+      const spec = { ...read, foresight: { ...read.foresight, mode: "act" as const } };
+      console.log(JSON.stringify(backtestFleet({ spec, endpointHours: hours, trials, seed }), null, 2));
     });
 }
 

@@ -5,6 +5,7 @@
 import type { LearnedRisk } from "./failure/fleet-model.ts";
 import { LIMITS } from "./limits.ts";
 import { lossGrowth } from "./loss-growth.ts";
+import { beyondOthers } from "./others.ts";
 import type { OutsideRisk } from "./outside-events.ts";
 import { anyOf, type Estimate, highest, NO_RISK, orderly, type RiskScore, type RiskTerm } from "./risk.ts";
 import type { SwarmSpec } from "./swarm-spec.ts";
@@ -17,6 +18,8 @@ export interface Evidence {
   readonly sessions: number;
   /** Recent values by series name (models/telemetry.ts), in the order of time. */
   readonly series: Readonly<Record<string, readonly Point[]>>;
+  /** The same series of the other endpoints: what all of them show is nobody's own. */
+  readonly others?: ((series: string) => readonly (readonly Point[])[]) | undefined;
   /** Of the swarm: the middle of its members' round trips; undefined before any answer. */
   readonly medianRttMs: number | undefined;
   /** How far apart they are anyway (signals.ts); taken for nothing unless stated. */
@@ -35,6 +38,8 @@ interface Watched {
   readonly label: string;
   readonly unit: "share" | "ms";
   readonly threshold: (spec: SwarmSpec, medianRttMs: number | undefined, rttSpreadMs?: number) => number | undefined;
+  /** Of a share of probes: how many there are in a second. */
+  readonly probesPerS?: (spec: SwarmSpec) => number;
 }
 
 /** A machine with less memory than this left kills processes. */
@@ -50,7 +55,14 @@ const GROWTH_SPAN_SHARE = 1 / 3;
 
 /** Where users feel it: what the swarm file calls degraded for loss and delay, and critical for the machine's resources. */
 const WATCHED: readonly Watched[] = [
-  { series: "innerLossShare", resource: "loss", label: "loss through the tunnel", unit: "share", threshold: lossLevel },
+  {
+    series: "innerLossShare",
+    resource: "loss",
+    label: "loss through the tunnel",
+    unit: "share",
+    threshold: lossLevel,
+    probesPerS: ({ outlier }) => 1_000 / outlier.probeIntervalMs,
+  },
   { series: CARRIED_LOSS, resource: "loss", label: "loss of what clients are sent", unit: "share", threshold: lossLevel },
   {
     series: "pathLossShare:balancer",
@@ -58,6 +70,7 @@ const WATCHED: readonly Watched[] = [
     label: "loss towards the balancer",
     unit: "share",
     threshold: lossLevel,
+    probesPerS: () => 1_000 / LIMITS.paths.probeIntervalMs,
   },
   { series: "innerRttMsP75", resource: "delay", label: "round trip through the tunnel", unit: "ms", threshold: delayLevel },
   { series: "pathRttMs:balancer", resource: "delay", label: "round trip to the balancer", unit: "ms", threshold: delayLevel },
@@ -168,7 +181,12 @@ function watchedTerm(watched: Watched, evidence: Evidence, spec: SwarmSpec): Fin
   const threshold = watched.threshold(spec, evidence.medianRttMs, evidence.rttSpreadMs);
   const points = evidence.series[watched.series];
   if (threshold === undefined || points === undefined) return undefined;
-  const found = surestCrossing(points, threshold, spec.foresight.windowMs, evidence.atMs);
+  const kind = { comesAndGoes: comesAndGoes(watched), probesPerS: watched.probesPerS?.(spec) };
+  const surest = (values: readonly Point[]) => surestCrossing(values, threshold, spec.foresight.windowMs, evidence.atMs, kind);
+  let found = surest(points);
+  if (found === undefined || found.trend.slope === 0 || found.probability.value < TERM_SHOWN_MIN) return undefined;
+  const beyond = beyondOthers(points, evidence.others?.(watched.series) ?? []);
+  if (beyond !== points) found = surest(beyond);
   if (found === undefined || found.trend.slope === 0) return undefined;
   const { level } = found.trend;
   const when = found.inMs === undefined ? "it is there" : `it reaches ${shown(threshold, watched.unit)} in ${span(found.inMs)}`;
@@ -191,41 +209,78 @@ function growthTerm({ series, atMs }: Evidence, spec: SwarmSpec): readonly Findi
   return [{ name: "loss", text, estimate }];
 }
 
+/** What fills up stays full; loads and delays come and go. */
+function comesAndGoes({ resource }: Watched): boolean {
+  return resource === "delay" || resource === "cpu";
+}
+
+interface RiseKind {
+  readonly comesAndGoes?: boolean;
+  readonly probesPerS?: number | undefined;
+}
+
 /** Of several spans of the past the one whose lower bound is highest: a slow creep needs a long one, a steep rise a short one. */
 export function surestCrossing(
   points: readonly Point[],
   threshold: number,
   windowMs: number,
   nowMs: number,
+  kind: RiseKind = {},
 ): Crossing | undefined {
+  const { probesPerS } = kind;
   let surest: Crossing | undefined;
   for (const share of SPAN_SHARES) {
-    const recent = points.filter(({ atMs }) => atMs > nowMs - windowMs * share);
+    const recent = since(points, nowMs - windowMs * share);
     if (recent.length < POINTS_MIN) continue;
+    if (probesPerS !== undefined && probesLost(recent, probesPerS) < LIMITS.plan.lossMissesMin) continue;
     const trend = trendOf(recent);
     if (trend === undefined) continue;
-    const found = believed(crossing(trend, threshold, windowMs));
+    const found = believed(crossing(trend, threshold, windowMs), kind);
     if (surest === undefined || found.probability.low > surest.probability.low) surest = found;
   }
   return surest;
 }
 
-function believed(found: Crossing): Crossing {
+/** A share over a window counts each lost probe as long as the window is, so its mean over time is that of the probes. */
+function probesLost(points: readonly Point[], probesPerS: number): number {
+  const sum = points.reduce((total, { value }) => total + (Number.isFinite(value) ? value : 0), 0);
+  return (sum * probesPerS * LIMITS.telemetry.stepMs) / 1_000;
+}
+
+/** Those after a moment, of points in the order of time. */
+function since(points: readonly Point[], atMs: number): readonly Point[] {
+  let [low, high] = [0, points.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((points[middle]?.atMs ?? 0) > atMs) high = middle;
+    else low = middle + 1;
+  }
+  return low === 0 ? points : points.slice(low);
+}
+
+/**
+ * What comes and goes is as likely to go on for another while as it has lasted: a share `span / (span + rest)` of such rises lasts the
+ * rest of the way (the rule of Gott 1993 for anything met at a random moment of its life).
+ */
+function believed(found: Crossing, { comesAndGoes = false }: RiseKind): Crossing {
   const { value, low, high } = found.probability;
-  return { ...found, probability: orderly({ value: value * LINE_TRUST, low: low * LINE_TRUST_LOW, high }) };
+  const { spanMs } = found.trend;
+  const lasts = !comesAndGoes || found.inMs === undefined ? 1 : spanMs / (spanMs + found.inMs);
+  return { ...found, probability: orderly({ value: value * LINE_TRUST * lasts, low: low * LINE_TRUST_LOW * lasts, high }) };
 }
 
 /** That the sessions of the endpoint outgrow what it can carry. */
 function overload(evidence: Evidence, spec: SwarmSpec): { estimate: Estimate; term: Finding | undefined } {
   const { capacitySessions } = spec.endpoints;
+  const { windowMs } = spec.foresight;
+  const { atMs: nowMs } = evidence;
   const points = evidence.series["sessions"];
   if (evidence.sessions >= capacitySessions) {
     const estimate = { value: 1, low: 1, high: 1 };
     const text = `${evidence.sessions} sessions, and it carries ${capacitySessions}`;
     return { estimate, term: { name: "overload", text, estimate } };
   }
-  const found =
-    points === undefined ? undefined : surestCrossing(points, capacitySessions, spec.foresight.windowMs, evidence.atMs);
+  const found = points === undefined ? undefined : surestCrossing(points, capacitySessions, windowMs, nowMs);
   if (found === undefined || found.trend.slope === 0) return { estimate: NO_RISK, term: undefined };
   const when = found.inMs === undefined ? "now" : `in ${span(found.inMs)}`;
   const text = `${evidence.sessions} sessions and growing; it carries ${capacitySessions}, which is reached ${when}`;
@@ -237,7 +292,7 @@ function eventTerm(
   evidence: Evidence,
   windowMs: number,
 ): Finding | undefined {
-  const recent = (evidence.series[series] ?? []).filter(({ atMs }) => atMs > evidence.atMs - windowMs);
+  const recent = since(evidence.series[series] ?? [], evidence.atMs - windowMs);
   return recent.some(({ value }) => value > 0) ? { name: "event", text: label, estimate: prior } : undefined;
 }
 

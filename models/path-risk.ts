@@ -4,6 +4,7 @@
  * no part of it: that is the endpoint's own score.
  */
 import { delayLevel, lossLevel, surestCrossing } from "./evidence.ts";
+import { LIMITS } from "./limits.ts";
 import { type OutsideEvent, outsideRisk, type Place, placeOf } from "./outside-events.ts";
 import { anyOf, type Estimate, highest, orderly, type PathRisk, type RiskTerm } from "./risk.ts";
 import type { SwarmSpec } from "./swarm-spec.ts";
@@ -142,7 +143,8 @@ function legFindings(
   };
   return PATH_METRICS.flatMap((metric) => {
     const level = levels[metric];
-    const found = level === undefined ? undefined : surestCrossing(leg[metric], level, spec.foresight.windowMs, nowMs);
+    const kind = metric === "pathLossShare" ? { probesPerS: 1_000 / LIMITS.paths.probeIntervalMs } : { comesAndGoes: true };
+    const found = level === undefined ? undefined : surestCrossing(leg[metric], level, spec.foresight.windowMs, nowMs, kind);
     if (level === undefined || found === undefined) return [];
     const text = `${way}: ${LABELS[metric]} ${shown(metric, found.trend.level)}, and ${shown(metric, level)} is degraded`;
     return [{ name, text, estimate: orderly(found.probability) }];

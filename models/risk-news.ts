@@ -5,6 +5,8 @@ import type { ForesightPolicy } from "./swarm-spec.ts";
 
 /** Ways waver more than machines do, and less hangs on them. */
 const WAYS_CHANGE_MIN = 0.3;
+/** Two scores of one endpoint that are told are at least this share of the interval between scores apart. */
+const APART_SHARE_MIN = 0.9;
 
 /** What was told last of one endpoint. */
 export interface ToldRisk {
@@ -50,7 +52,8 @@ function isNews({ score }: ScoredEndpoint, before: ToldRisk | undefined, policy:
   const { scoreConcernMin } = LIMITS.foresight;
   const isGrave = Math.max(servedRisk(score), score.overload.value) >= scoreConcernMin;
   if (before === undefined) return isGrave;
-  if (score.atMs <= before.atMs) return false;
+  // Looks that follow at once see the same measurements: they confirm nothing.
+  if (score.atMs <= before.atMs || score.atMs - before.atMs < scoreIntervalMs(policy) * APART_SHARE_MIN) return false;
   if (hasChanged(score, before)) return true;
   if (before.times < policy.confirmationsOf) return true;
   return isGrave && score.atMs - before.atMs >= policy.scoreStaleMs / 3;

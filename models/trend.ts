@@ -13,7 +13,10 @@ export interface Point {
 export interface Trend {
   /** Where the line stands at the last point. */
   readonly level: number;
-  /** Per millisecond: the Theil-Sen slope, and its 90 % interval by ranks (Sen 1968). Zero where growth is not significant. */
+  /**
+   * Per millisecond: the Theil-Sen slope, and its 90 % interval by ranks (Sen 1968). Zero where growth is not significant. Where the newer
+   * half grows more slowly, its slope: what warms up or fills up slows down, and does not go on as it began.
+   */
   readonly slope: number;
   readonly slopeLow: number;
   readonly slopeHigh: number;
@@ -50,21 +53,29 @@ export function trendOf(points: readonly Point[]): Trend | undefined {
   const last = pieces.at(-1);
   const first = pieces[0];
   if (pieces.length < PIECES_MIN || first === undefined || last === undefined) return undefined;
-  const { slopes, score, variance } = compare(pieces);
+  const spanMs = last.atMs - first.atMs;
+  const { score, variance } = compare(pieces);
+  if (score <= SIGNIFICANT * Math.sqrt(variance)) {
+    const level = median(pieces.map(({ value }) => value));
+    const noise = MAD_SCALE * median(pieces.map(({ value }) => Math.abs(value - level)));
+    return { level, slope: 0, slopeLow: 0, slopeHigh: 0, noise, spanMs };
+  }
+  const recent = Math.max(0, median(slopesOf(pieces.slice(-Math.ceil(pieces.length / 2)))));
+  const slopes = slopesOf(pieces);
   const half = (Z_90 * Math.sqrt(variance)) / 2;
   const middle = slopes.length / 2;
   const at = (rank: number) => slopes[Math.min(slopes.length - 1, Math.max(0, Math.round(rank)))] ?? 0;
-  const isSignificant = score > SIGNIFICANT * Math.sqrt(variance);
-  const slope = isSignificant ? median(slopes) : 0;
-  const intercept = median(pieces.map(({ atMs, value }) => value - slope * (atMs - last.atMs)));
-  const noise = MAD_SCALE * median(pieces.map(({ atMs, value }) => Math.abs(value - intercept - slope * (atMs - last.atMs))));
+  const overall = median(slopes);
+  const intercept = median(pieces.map(({ atMs, value }) => value - overall * (atMs - last.atMs)));
+  const noise = MAD_SCALE * median(pieces.map(({ atMs, value }) => Math.abs(value - intercept - overall * (atMs - last.atMs))));
+  const slope = Math.min(overall, recent);
   return {
     level: intercept,
     slope,
-    slopeLow: isSignificant ? Math.max(0, at(middle - half)) : 0,
-    slopeHigh: isSignificant ? at(middle + half) : 0,
+    slopeLow: Math.min(slope, Math.max(0, at(middle - half))),
+    slopeHigh: Math.max(slope, at(middle + half)),
     noise,
-    spanMs: last.atMs - first.atMs,
+    spanMs,
   };
 }
 
@@ -91,34 +102,52 @@ function cut(points: readonly Point[]): readonly Point[] {
   const first = points[0];
   const last = points.at(-1);
   if (first === undefined || last === undefined || last.atMs <= first.atMs) return [];
-  const lengthMs = (last.atMs - first.atMs) / PIECES;
-  const groups = new Map<number, { sum: number; atMs: number; count: number }>();
+  const piecesPerMs = PIECES / (last.atMs - first.atMs);
+  const sums = new Float64Array(PIECES);
+  const times = new Float64Array(PIECES);
+  const counts = new Float64Array(PIECES);
   for (const { atMs, value } of points) {
     if (!Number.isFinite(value)) continue;
-    const piece = Math.min(PIECES - 1, Math.floor((atMs - first.atMs) / lengthMs));
-    const group = groups.get(piece) ?? { sum: 0, atMs: 0, count: 0 };
-    groups.set(piece, { sum: group.sum + value, atMs: group.atMs + atMs - first.atMs, count: group.count + 1 });
+    const piece = Math.max(0, Math.min(PIECES - 1, Math.floor((atMs - first.atMs) * piecesPerMs)));
+    sums[piece] = (sums[piece] ?? 0) + value;
+    times[piece] = (times[piece] ?? 0) + atMs - first.atMs;
+    counts[piece] = (counts[piece] ?? 0) + 1;
   }
-  return [...groups]
-    .sort(([a], [b]) => a - b)
-    .map(([, { sum, atMs, count }]) => ({ atMs: first.atMs + atMs / count, value: sum / count }));
+  const pieces: Point[] = [];
+  counts.forEach((count, piece) => {
+    if (count === 0) return;
+    pieces.push({ atMs: first.atMs + (times[piece] ?? 0) / count, value: (sums[piece] ?? 0) / count });
+  });
+  return pieces;
 }
 
-/** Slopes of all pairs, sorted, and Mann and Kendall's score with its variance under "no trend", corrected for ties. */
-function compare(pieces: readonly Point[]): { slopes: readonly number[]; score: number; variance: number } {
-  const slopes: number[] = [];
-  let score = 0;
-  for (const [index, later] of pieces.entries()) {
-    for (const earlier of pieces.slice(0, index)) {
-      slopes.push((later.value - earlier.value) / (later.atMs - earlier.atMs));
-      score += Math.sign(later.value - earlier.value);
-    }
-  }
+/** Mann and Kendall's score, with its variance under "no trend", corrected for ties. */
+function compare(pieces: readonly Point[]): { score: number; variance: number } {
   const pairs = (count: number) => count * (count - 1) * (2 * count + 5);
-  const ties = new Map<number, number>();
-  for (const { value } of pieces) ties.set(value, (ties.get(value) ?? 0) + 1);
-  const tied = [...ties.values()].reduce((sum, count) => sum + pairs(count), 0);
-  return { slopes: slopes.sort((a, b) => a - b), score, variance: Math.max(0, pairs(pieces.length) - tied) / 18 };
+  let score = 0;
+  let tied = 0;
+  for (let index = 0; index < pieces.length; index++) {
+    const value = pieces[index]?.value ?? 0;
+    let [before, after] = [0, 0];
+    for (let other = 0; other < pieces.length; other++) {
+      const difference = value - (pieces[other]?.value ?? 0);
+      if (other < index) score += Math.sign(difference);
+      if (difference === 0 && other < index) before++;
+      else if (difference === 0 && other > index) after++;
+    }
+    // Each group of equal values once, at its first.
+    if (before === 0 && after > 0) tied += pairs(after + 1);
+  }
+  return { score, variance: Math.max(0, pairs(pieces.length) - tied) / 18 };
+}
+
+/** Of all pairs, sorted. */
+function slopesOf(pieces: readonly Point[]): readonly number[] {
+  const slopes: number[] = [];
+  for (const [index, later] of pieces.entries()) {
+    for (const earlier of pieces.slice(0, index)) slopes.push((later.value - earlier.value) / (later.atMs - earlier.atMs));
+  }
+  return slopes.sort((a, b) => a - b);
 }
 
 function median(values: readonly number[]): number {

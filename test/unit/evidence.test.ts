@@ -99,7 +99,7 @@ describe("a score", () => {
     const rising = { innerRttMsP75: series((ago) => 9 - 0.06 * ago) };
     const alone = scoreEvidence(evidenceOf({ series: rising, medianRttMs: 2 }), SPEC);
     const among = scoreEvidence(evidenceOf({ series: rising, medianRttMs: 2, rttSpreadMs: 3 }), SPEC);
-    assert.ok(alone.failure.value > 0.7, `${alone.failure.value}`);
+    assert.ok(alone.failure.value > 0.5, `${alone.failure.value}`);
     assert.ok(among.failure.value < 0.1, `${among.failure.value}`);
   });
 

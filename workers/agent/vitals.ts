@@ -6,6 +6,7 @@ import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { type Counters, interfaceCounters, MachineErrors, networkErrors, readInterfaces } from "./kernel-counters.ts";
 import { NamespaceReader, type NamespaceUse } from "./namespace-use.ts";
+import { type PressureResource, stalledS } from "./pressure.ts";
 import { fileNumber, fileText } from "./proc-files.ts";
 
 export interface Vitals {
@@ -132,12 +133,8 @@ export class VitalsReader {
     return quotaUs > 0 && periodUs > 0 ? Math.min(all, quotaUs / periodUs) : all;
   }
 
-  #pressureS(resource: "cpu" | "memory" | "io", kind: "some" | "full"): number | undefined {
-    const machine = this.#ownMachine ? `/proc/pressure/${resource}` : undefined;
-    const path = this.#cgroup === undefined ? machine : join(this.#cgroup, `${resource}.pressure`);
-    if (path === undefined) return undefined;
-    const totalUs = new RegExp(`^${kind} .*total=(\\d+)`, "m").exec(fileText(path) ?? "")?.[1];
-    return totalUs === undefined ? undefined : Number(totalUs) / 1e6;
+  #pressureS(resource: PressureResource, kind: "some" | "full"): number | undefined {
+    return stalledS(resource, kind, { cgroup: this.#cgroup, ownMachine: this.#ownMachine });
   }
 
   #memory(use: NamespaceUse | undefined): { readonly bytes: number | undefined; readonly share: number | undefined } {
