@@ -52,7 +52,7 @@ async function foreshift(...args: string[]): Promise<{ code: number; text: strin
 }
 
 test("each swarm has a Schedule with the stated policies", { timeout: 120_000 }, async () => {
-  const found = await eventually("the Schedule is there", () => stage.schedule("fleet").catch(() => undefined));
+  const found = await eventually("the Schedule is there", () => stage.schedule("fleet").catch(() => undefined), 90_000);
   const { spec, policies, action, info } = found;
   assert.equal(spec.intervals?.[0]?.every, EVERY_MS);
   assert.equal(spec.jitter, LIMITS.training.jitterMs);
@@ -155,7 +155,11 @@ test("applying a file makes the Schedule, the stop switch pauses it and the run,
     assert.equal((await foreshift("models", "retrain", "-s", "fleet")).code, 65);
     await stage.startTrainer();
     const lines = () => temporal.runLines(begun.workflowId, begun.runId);
-    await eventually("the run halts", async () => (await lines()).some((line) => line.includes("Halted by the stop switch")));
+    await eventually(
+      "the run halts",
+      async () => (await lines()).some((line) => line.includes("Halted by the stop switch")),
+      90_000,
+    );
     await temporal.resumeAutomation(request);
     assert.equal((await stage.schedule("fleet")).state.paused, false);
     assert.equal(((await temporal.result(begun.workflowId, begun.runId)) as RetrainResult).outcome, "kept");

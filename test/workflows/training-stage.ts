@@ -86,7 +86,7 @@ export class TrainingStage {
 
   /** Waits for the Schedule first: the trainer makes it. */
   async retrained(swarm: string): Promise<RetrainResult & { readonly workflowId: string; readonly runId: string }> {
-    await eventually("the Schedule is there", () => this.schedule(swarm).catch(() => undefined));
+    await eventually("the Schedule is there", () => this.schedule(swarm).catch(() => undefined), 90_000);
     const { workflowId, runId } = await this.temporal.retrain(swarm);
     return { workflowId, runId, ...((await this.temporal.result(workflowId, runId)) as RetrainResult) };
   }
