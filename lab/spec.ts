@@ -28,7 +28,7 @@ export interface SpecOverrides {
 /**
  * With three endpoints one is a third of the swarm, so the shares that suit a fleet would forbid every move: the lab states that one
  * endpoint may be disrupted at a time and as many in the window as its story needs, that two may be ejected, and that fewer than a
- * quarter healthy is panic. Its faults build up within a minute, so that is how far it looks ahead; and waking a ghost in it takes a
+ * quarter healthy is panic. A few milliseconds more are chance where one machine is the whole fleet. Its faults build up within a minute, so that is how far it looks ahead; and waking a ghost in it takes a
  * moment, which for a handful of sessions must not weigh more than they do.
  */
 export function labSpec(
@@ -53,7 +53,7 @@ export function labSpec(
     },
     thresholds: {
       rttFactor: 2.5,
-      rttExcessMsMin: 4,
+      rttExcessMsMin: 6,
       holdMs: 1_000,
       replaceAfterMs: 2_000,
       recoverAfterMs: 5_000,
