@@ -242,7 +242,7 @@ test("a history is read on the command line, payload by payload", async () => {
   assert.match(events[0]?.eventType ?? "", /WORKFLOW_EXECUTION_STARTED$/);
   const text = JSON.stringify(events);
   assert.ok(text.includes(CANARY), "what was said is there");
-  assert.deepEqual(/.{100}"refused".{200}/.exec(text)?.[0], undefined, "every payload is opened");
+  assert.doesNotMatch(text, /"refused":"(A sealed payload|Unknown encoding)/, "every payload is opened");
   const blind = await openTemporal({ temporalAddress: server.address, temporalNamespace: "default", sealing: PLAIN_PAYLOADS });
   closers.unshift(() => blind.close());
   assert.ok(!JSON.stringify(await blind.history(swarmWorkflowId(SPEC.name))).includes(CANARY));
