@@ -25,6 +25,7 @@ export interface QuietReport {
 }
 
 export interface FaultReport {
+  /** Without those of machines that had been replaced before. */
   readonly trials: number;
   /** The sessions began to leave before their users suffered. */
   readonly drainedBeforeImpact: number;
@@ -60,7 +61,8 @@ export const DEFAULT_FLEET: SwarmSpec = SwarmSpec.parse({
 const RUN_SECONDS_MAX = 4 * 3_600;
 
 export function backtestFleet(options: FleetBacktestOptions): FleetReport {
-  const outcomes = Array.from({ length: options.trials }, (_, trial) => playFault(options.spec, options.seed * 1_000 + trial));
+  const trials = Array.from({ length: options.trials }, (_, trial) => options.seed * 1_000 + trial);
+  const outcomes = trials.flatMap((seed) => playFault(options.spec, seed) ?? []);
   const of = (kind: FleetFault) => faultReport(outcomes.filter((outcome) => outcome.kind === kind));
   return {
     seed: options.seed,
@@ -102,7 +104,8 @@ interface FaultOutcome {
   readonly falseDrains: number;
 }
 
-function playFault(spec: SwarmSpec, seed: number): FaultOutcome {
+/** Undefined where the machine had been replaced for another reason before its fault. */
+function playFault(spec: SwarmSpec, seed: number): FaultOutcome | undefined {
   const plan = faultPlan(spec, seed, START_MS);
   let impactS = Number.POSITIVE_INFINITY;
   const steps = playFleet({
@@ -117,6 +120,8 @@ function playFault(spec: SwarmSpec, seed: number): FaultOutcome {
       return second >= impactS;
     },
   });
+  const drains = steps.filter(({ endpoint, kind }) => endpoint === plan.endpoint && kind === "drain");
+  if (drains.some(({ second }) => second < plan.beginsS)) return undefined;
   const own = steps.filter(({ endpoint, second }) => endpoint === plan.endpoint && second >= plan.beginsS);
   return {
     kind: plan.kind,
