@@ -12,3 +12,10 @@ test("a run's reason is told with its first step and left out after it", () => {
   assert.equal(reasons.onceEach("ep-4 is awake. Another reason.", "drain/lab/ep-2"), "ep-4 is awake. Another reason.");
   assert.equal(reasons.onceEach("No reason is given", "drain/lab/ep-2"), "No reason is given");
 });
+
+test("numbers are said as a person would", () => {
+  assert.deepEqual(
+    [counted(1, "ghost"), counted(3, "ghost"), counted(0, "address"), counted(1, "address")],
+    ["1 ghost", "3 ghosts", "0 addresses", "1 address"],
+  );
+});
