@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Reasons } from "../../lab/narrator.ts";
+import { counted } from "../../models/words.ts";
 
 test("a run's reason is told with its first step and left out after it", () => {
   const reasons = new Reasons();
