@@ -195,10 +195,10 @@ function watchedTerm(watched: Watched, evidence: Evidence, spec: SwarmSpec): Fin
 }
 
 /** Of the traffic's own loss, which has no reading of its own moment before it: growth by a factor, seen while it is small. */
-function growthTerm({ series, atMs }: Evidence, spec: SwarmSpec): readonly Finding[] {
+function growthTerm({ series, others, atMs }: Evidence, spec: SwarmSpec): readonly Finding[] {
   const { windowMs } = spec.foresight;
   const recent = (series[CARRIED_LOSS] ?? []).filter((point) => point.atMs > atMs - windowMs * GROWTH_SPAN_SHARE);
-  const growth = lossGrowth(recent, lossLevel(spec), windowMs);
+  const growth = lossGrowth(beyondOthers(recent, others?.(CARRIED_LOSS) ?? []), lossLevel(spec), windowMs);
   if (growth === undefined) return [];
   const { value, low, high } = growth.probability;
   const estimate = orderly({ value: value * LINE_TRUST, low: low * LINE_TRUST_LOW, high });
