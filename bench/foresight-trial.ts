@@ -53,6 +53,7 @@ const REST_MS = 10_000;
 /** A look counts some dozens of packets of each client, so that a single one lost is less than what is called degraded. */
 export const LOOK_MS = 1_000;
 const QUIET_LOOK_MS = 5_000;
+const SURPLUS_POLL_MS = 1_000;
 
 export async function playTrial(lab: BenchLab, mode: Mode, plan: FaultPlan, size: Size): Promise<Outcome> {
   const { open, running } = lab;
@@ -118,19 +119,22 @@ export async function beginFresh({ open, running }: BenchLab, { endpoints, ghost
   await awaitFullService(open, fullService);
 }
 
-/** As a person would who knows that the rush is over: automation takes its time. */
-async function endSurplus(open: OpenLab, endpoints: number): Promise<void> {
-  for (;;) {
-    await awaitAtRest(open);
-    const members = (await open.balancer.health()).toSorted((a, b) => a.sessions - b.sessions);
-    const [emptiest] = members;
-    if (emptiest === undefined || members.length <= endpoints) return;
-    await open.temporal.drainEndpoint({ swarm: open.swarm, endpoint: emptiest.endpoint, by: "bench" });
-    await until(
-      async () => ((await open.balancer.health()).some(({ endpoint }) => endpoint === emptiest.endpoint) ? undefined : true),
-      { what: `the end of ${emptiest.endpoint}`, timeoutMs: LIMITS.story.phaseTimeoutMs },
-    );
-  }
+/**
+ * As a person would who knows that the rush is over: automation takes its time. A drain that fails, because sessions whose clients are gone
+ * answer nobody, is asked for again; their keys die within minutes.
+ */
+async function endSurplus({ balancer, swarm, temporal }: OpenLab, endpoints: number): Promise<void> {
+  await until(
+    async () => {
+      if ((await temporal.status(swarm)).runs.length > 0) return undefined;
+      const members = (await balancer.health()).toSorted((a, b) => a.sessions - b.sessions);
+      const [emptiest] = members;
+      if (emptiest === undefined || members.length <= endpoints) return true;
+      await temporal.drainEndpoint({ swarm, endpoint: emptiest.endpoint, by: "bench" });
+      return undefined;
+    },
+    { what: `a swarm of ${endpoints}`, timeoutMs: LIMITS.bench.surplusTimeoutMs, pollMs: SURPLUS_POLL_MS },
+  );
 }
 
 async function endpointAt({ open }: BenchLab, place: number): Promise<string> {

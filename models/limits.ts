@@ -408,6 +408,8 @@ export const LIMITS = {
     countMax: 1_000_000,
     /** A span that could not be measured is begun again, this often in all. */
     attemptsMax: 3,
+    /** Endpoints that a rush has left are drained within this: longer than a session without its client lives. */
+    surplusTimeoutMs: 300_000,
     /** In less time nobody could act. */
     buildUpSecondsMin: 5,
   },
