@@ -258,11 +258,16 @@ async function secretsOf(home: string) {
     const preshared = await Promise.all(
       presharedPaths.map(async (name) => {
         const path = `swarms/lab/peers/${name}`;
-        const { currentVersion: version } = await vault.kv.metadata(path);
-        const { presharedKey = "" } = await vault.kv.read({ path, version });
-        return { name: `preshared key ${name}`, value: Buffer.from(presharedKey, "base64") };
+        // Of a client that was put out, and of a rotation that is over, every version is destroyed.
+        const living = (await vault.kv.metadata(path)).versions.filter(({ destroyed }) => !destroyed);
+        const keys = await Promise.all(living.map(({ version }) => vault.kv.read({ path, version })));
+        return keys.map(({ presharedKey = "" }) => ({
+          name: `preshared key ${name}`,
+          value: Buffer.from(presharedKey, "base64"),
+        }));
       }),
     );
+    assert.ok(preshared.flat().length > 0, "clients have preshared keys by now");
     const secrets: Secret[] = [
       { name: "swarm key", value: Buffer.from(privateKey, "base64") },
       ...(await presharedKeys(vault)),
@@ -271,7 +276,7 @@ async function secretsOf(home: string) {
       { name: "operator token", value: operatorToken },
       { name: "database password", value: new URL(await databaseUrl(home)).password },
       ...opened,
-      ...preshared,
+      ...preshared.flat(),
     ];
     const kept = new Map([
       ["unseal key", /^openbao\/keys\.json$/],
