@@ -92,7 +92,10 @@ export class Clients {
   /** The spare host's tunnels come up. Until then, and after `lowerSpare`, they know of no session and send nothing, whoever asks. */
   async raiseSpare(): Promise<void> {
     if (this.#spare === undefined) return;
-    await ipBatch(upAndRoutes(this.#spare.client), this.#spare.client.name);
+    const { client, keys } = this.#spare;
+    // A peer that is set anew has no keys to go on with: its first packet shakes hands.
+    await runScript(client.sessions.map(({ device }, k) => this.#setConfig(device, keys[k], client)).join("\n"), client.name);
+    await ipBatch(upAndRoutes(client), client.name);
   }
 
   async lowerSpare(): Promise<void> {
@@ -181,7 +184,7 @@ export class Clients {
     const as = this.#options.sessions > ONE_USER_SESSIONS_MAX && isRealRoot() ? asUser(FIRST_USER_ID + client.number) : "";
     const start = client.sessions.map(
       ({ device }, k) => `${atDataPathPriority([as, "wireguard-go", device]).join(" ")} 2>/dev/null
-wg setconf ${device} /dev/stdin <<'END'\n${this.#config(keys[k], client)}\nEND`,
+${this.#setConfig(device, keys[k], client)}`,
     );
     await runScript(
       `export WG_I_PREFER_BUGGY_USERSPACE_TO_POLISHED_KMOD=1 LOG_LEVEL=silent\nchmod 1777 /run/wireguard\n${start.join("\n")}`,
@@ -197,13 +200,15 @@ wg setconf ${device} /dev/stdin <<'END'\n${this.#config(keys[k], client)}\nEND`,
     await ipBatch(upAndRoutes(client), client.name);
   }
 
-  #config(keys: KeyPair | undefined, client: Client): string {
-    return `[Interface]
+  #setConfig(device: string, keys: KeyPair | undefined, client: Client): string {
+    return `wg setconf ${device} /dev/stdin <<'END'
+[Interface]
 PrivateKey = ${keys?.privateKey ?? ""}
 [Peer]
 PublicKey = ${this.#options.swarmPublicKey}
 Endpoint = ${this.#endpoint(client.family)}
-AllowedIPs = ${INNER.servers}`;
+AllowedIPs = ${INNER.servers}
+END`;
   }
 
   #endpoint(family: 4 | 6): string {

@@ -164,7 +164,8 @@ class TrafficProcess {
       this.#waiting.get(id)?.reject(this.#failure(`no answer in ${LIMITS.lab.trafficAnswerTimeoutMs} ms`));
       this.#waiting.delete(id);
     }, LIMITS.lab.trafficAnswerTimeoutMs);
-    this.#child.send({ id, question });
+    // A channel that has closed is followed by the exit, which says how it ended.
+    this.#child.send({ id, question }, () => undefined);
     try {
       return (await answer) as Answers[Q["kind"]];
     } finally {

@@ -1,6 +1,6 @@
 /** When keys are rotated by themselves: what the swarm files and the stop switch make of it. */
 import { KEY_KINDS, type KeyKind } from "./keys.ts";
-import { STOPPED_BY } from "./retraining/schedule.ts";
+import { STOPPED_NOTE } from "./retraining/schedule.ts";
 import type { SwarmSpec } from "./swarm-spec.ts";
 
 /** Times in milliseconds. */
@@ -27,7 +27,7 @@ export function wantedRotations(
 ): readonly KeySchedule[] {
   return specs.flatMap(({ name: swarm, keys }) => {
     const held = switches.find(({ scope }) => scope === "*" || scope === swarm);
-    const pausedBecause = held === undefined ? undefined : `${STOPPED_BY} ${held.by}: ${held.reason}`;
+    const pausedBecause = held === undefined ? undefined : STOPPED_NOTE;
     return KEY_KINDS.flatMap((kind) => {
       const { catchUpMs, everyMs, jitterMs } = keys[kind];
       if (everyMs === undefined) return [];

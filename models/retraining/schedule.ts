@@ -15,6 +15,8 @@ export function retrainIdOf(swarm: string): string {
 
 /** Words that a Schedule is paused with by us, and taken up again by: what a person has paused stays so. */
 export const STOPPED_BY = "Stopped by";
+/** A Schedule's note is nothing that the payload codec seals, so it repeats nobody's words. */
+export const STOPPED_NOTE = `${STOPPED_BY} the stop switch; who did it and why: foreshift audit`;
 
 export function wantedSchedules(
   specs: readonly SwarmSpec[],
@@ -23,7 +25,7 @@ export function wantedSchedules(
   return specs.flatMap(({ name: swarm, foresight }) => {
     if (foresight.mode === "off" || foresight.retrain?.mode !== "on") return [];
     const held = switches.find(({ scope }) => scope === "*" || scope === swarm);
-    const pausedBecause = held === undefined ? undefined : `${STOPPED_BY} ${held.by}: ${held.reason}`;
+    const pausedBecause = held === undefined ? undefined : STOPPED_NOTE;
     return [{ swarm, everyMs: foresight.retrain.everyMs, pausedBecause }];
   });
 }

@@ -13,6 +13,7 @@ import { createStopGuard } from "../../activities/stop-guard.ts";
 import { PLAIN_PAYLOADS } from "../../drivers/temporal-codec/codec.ts";
 import { swarmSchedules } from "../../drivers/temporal-schedules.ts";
 import { LIMITS } from "../../models/limits.ts";
+import { STOPPED_NOTE } from "../../models/retraining/schedule.ts";
 import { eventually, startServer, startWorkersWith, type TestServer } from "./support.ts";
 import { EVERY_MS, TrainingStage } from "./training-stage.ts";
 import { World } from "./world.ts";
@@ -151,7 +152,7 @@ test("applying a file makes the Schedule, the stop switch pauses it and the run,
     const request = { swarm: "fleet", scope: "swarm", by: "ada", reason: "looking" } as const;
     await temporal.stopAutomation(request);
     const { paused, note } = (await stage.schedule("fleet")).state;
-    assert.deepEqual([paused, note], [true, "Stopped by ada: looking"]);
+    assert.deepEqual([paused, note], [true, STOPPED_NOTE]);
     assert.equal((await foreshift("models", "retrain", "-s", "fleet")).code, 65);
     await stage.startTrainer();
     const lines = () => temporal.runLines(begun.workflowId, begun.runId);
