@@ -30,7 +30,7 @@ export class Draft {
   #requested: SwarmState["requested"];
   #pending: SwarmState["pending"];
   #paged: SwarmState["paged"];
-  #ghostsMissed = 0;
+  #replacementsShort = 0;
 
   constructor(state: SwarmState, beliefs: readonly Belief[], observation: Observation, now: number) {
     this.#state = state;
@@ -132,9 +132,9 @@ export class Draft {
     this.#pending = [...this.#pending, { kind, count: missing, sinceMs: this.#now }];
   }
 
-  /** Ghosts for want of which a replacement was withheld. */
+  /** Replacements that capacity forbids while every ghost is spoken for, by a step that was chosen before them or after. */
   ghostsMissed(): number {
-    return this.#ghostsMissed;
+    return this.#capacity.freeGhosts > 0 ? 0 : this.#replacementsShort;
   }
 
   decision(): Decision<SwarmState> {
@@ -196,8 +196,9 @@ export class Draft {
     const others = this.#capacity.serving.size - (this.#capacity.serving.has(step.endpoint) ? 1 : 0);
     const left = others + (step.mode === "replace" ? 1 : 0);
     const because = whyBelowCapacity(this.#capacity, this.#sessionsAt(step.endpoint), this.#replacementSessions(step), left);
-    if (because === undefined || step.mode === "drain" || this.#capacity.freeGhosts > 0) return because;
-    this.#ghostsMissed += 1;
+    if (because === undefined || step.mode === "drain") return because;
+    this.#replacementsShort += 1;
+    if (this.#capacity.freeGhosts > 0) return because;
     return `${because}; no ghost is free to take its place`;
   }
 
