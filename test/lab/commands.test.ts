@@ -115,7 +115,7 @@ describe("the commands against a running lab", () => {
     assert.ok(spec !== undefined);
     const file = join(home, "swarm.json");
     const apply = async (wanted: object) => {
-      await writeFile(file, JSON.stringify(wanted));
+      await writeFile(file, JSON.stringify(wanted), { mode: 0o600 });
       return await foreshift("swarm", "apply", "-f", file);
     };
     const wrong = await apply({ ...spec, endpoints: { ...spec.endpoints, cuont: 2 } });
