@@ -5,6 +5,7 @@ import { balancerActivities } from "./balancer.ts";
 import type { ActivityDeps } from "./deps.ts";
 import { hypervisorActivities } from "./hypervisor.ts";
 import { keyActivities } from "./keys.ts";
+import { payloadKeyActivities } from "./payload-keys.ts";
 import { revokeActivities } from "./revoke.ts";
 import { riskActivities } from "./risk.ts";
 import { sessionActivities } from "./sessions.ts";
@@ -17,7 +18,7 @@ export function createActivities(deps: ActivityDeps) {
     hypervisor: hypervisorActivities(deps),
     agents: sessionActivities(deps),
     store: storeActivities(deps),
-    vault: { ...keyActivities(deps), ...revokeActivities(deps) },
+    vault: { ...keyActivities(deps), ...revokeActivities(deps), ...payloadKeyActivities(deps) },
     watch: { ...watchActivities(deps), ...riskActivities(deps) },
   };
 }

@@ -23,6 +23,18 @@ export interface Certificates {
   revoke(serial: string): Promise<void>;
 }
 
+/** The key that seals payloads and stays in Vault, and the data keys that it wraps. */
+export interface PayloadKeys {
+  /** The version that wraps from here on. */
+  latestVersion(): Promise<number>;
+  /** A further version. Answers which it is. */
+  rotate(): Promise<number>;
+  /** Wraps a bounded batch of data keys anew, by the latest version. `left`: those that are still wrapped by an older one. */
+  rewrapSome(): Promise<{ readonly rewrapped: number; readonly left: number }>;
+  /** Gives up the versions that no data key needs; NOT_READY while one does. Answers the oldest that is left. */
+  retireOld(): Promise<number>;
+}
+
 /** What a hook made of it: the clients it reached and that obeyed, and the others. */
 export interface Provisioned {
   /** Public keys. */

@@ -7,7 +7,7 @@ import { ForeshiftError } from "./errors.ts";
 import { KEY_LIMITS } from "./limits-keys.ts";
 import type { Peer, SecretRef } from "./session.ts";
 
-export const KEY_KINDS = ["preshared"] as const;
+export const KEY_KINDS = ["preshared", "transit"] as const;
 export type KeyKind = (typeof KEY_KINDS)[number];
 
 /** The id is the run's mutex: one rotation of a kind at a time. */

@@ -124,6 +124,8 @@ export const KeyPolicy = z.strictObject({
       verifyTimeoutMs: z.number().int().min(1_000).max(30_000).default(10_000),
     })
     .prefault({}),
+  /** The key that seals payloads. It is everybody's: state it in one swarm's file. */
+  transit: z.strictObject(rotation).prefault({}),
 });
 export type KeyPolicy = z.infer<typeof KeyPolicy>;
 

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, beforeEach, test } from "node:test";
 import { ForeshiftError } from "../../models/errors.ts";
-import { type ClientsRevoked, type KeysRotated, presharedPath, rotateWorkflowId } from "../../models/keys.ts";
+import { type ClientsRevoked, type KeyKind, type KeysRotated, presharedPath, rotateWorkflowId } from "../../models/keys.ts";
 import type { SwarmSpec } from "../../models/swarm-spec.ts";
 import type { WorkerSet } from "../../workers/control/worker-set.ts";
 import { eventually, specFor, startServer, startWorkers, type TestServer } from "./support.ts";
@@ -35,12 +35,12 @@ beforeEach(async () => {
   workers = await startWorkers(server, world);
 });
 
-function rotate(): Promise<KeysRotated> {
+function rotate(kind: KeyKind = "preshared"): Promise<KeysRotated> {
   const { name: swarm } = spec;
   return server.client.workflow.execute("rotateKeys", {
-    workflowId: rotateWorkflowId(swarm, "preshared"),
+    workflowId: rotateWorkflowId(swarm, kind),
     taskQueue: "control",
-    args: [{ swarm, kind: "preshared", by: "a test", reason: "to see it" }],
+    args: [{ swarm, kind, by: "a test", reason: "to see it" }],
   });
 }
 
@@ -185,4 +185,15 @@ test("a certificate is revoked by its serial, with who and why in the trail", as
   assert.ok(world.revokedSerials.has("0A:1B"));
   const row = world.auditRows.find(({ action }) => action === "revoke a certificate");
   assert.match(row?.text ?? "", /0A:1B is on the revocation list\. a copied disk \(asked for by a test\)/);
+});
+
+test("a further transit version wraps every data key anew before the old one is given up, with Vault away in between", async () => {
+  let calls = 0;
+  world.intercept = (call) => {
+    calls += call === "transit.rewrap" ? 1 : 0;
+    if (call === "transit.rewrap" && calls === 2) throw new ForeshiftError("UNREACHABLE", { field: "vault", detail: "away" });
+  };
+  const { done, outcome, batches } = await rotate("transit");
+  assert.deepEqual([outcome, done, batches], ["rotated", 5, 3]);
+  assert.deepEqual(world.transit, { wraps: [2, 2, 2, 2, 2], oldestReadable: 2 });
 });

@@ -60,7 +60,7 @@ export function startWorkersWith(server: TestServer, activities: Activities): Pr
 }
 
 export function activitiesOf(world: World): Activities {
-  const { store, hypervisor, balancer, telemetry, keyVault, provisioner, certificates } = world;
+  const { store, hypervisor, balancer, telemetry, keyVault, provisioner, certificates, payloadKeys } = world;
   return createActivities({
     store,
     hypervisor,
@@ -70,6 +70,7 @@ export function activitiesOf(world: World): Activities {
     keyVault,
     provisioner,
     certificates,
+    payloadKeys,
     agentOf: (link) => world.agentOf(link.agent),
     stopGuard: createStopGuard(store),
   });

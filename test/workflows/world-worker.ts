@@ -6,7 +6,7 @@ import { createInterface } from "node:readline";
 import { pino } from "pino";
 import { createActivities } from "../../activities/index.ts";
 import { createStopGuard } from "../../activities/stop-guard.ts";
-import type { Certificates, ClientProvisioner, KeyVault } from "../../drivers/key-ports.ts";
+import type { Certificates, ClientProvisioner, KeyVault, PayloadKeys } from "../../drivers/key-ports.ts";
 import type { Balancer, EndpointAgent, Hypervisor, Store, Telemetry } from "../../drivers/ports.ts";
 import { PLAIN_PAYLOADS } from "../../drivers/temporal-codec/codec.ts";
 import { ForeshiftError } from "../../models/errors.ts";
@@ -69,6 +69,7 @@ await startWorkerSet({
     keyVault: remote<KeyVault>("keyVault"),
     provisioner: remote<ClientProvisioner>("provisioner"),
     certificates: remote<Certificates>("certificates"),
+    payloadKeys: remote<PayloadKeys>("payloadKeys"),
     agentOf: (link) => remote<EndpointAgent>("agent", [link.agent]),
     stopGuard: createStopGuard(store),
   }),

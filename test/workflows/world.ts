@@ -2,7 +2,7 @@
  * A world in memory behind the ports, for faults that cannot be produced on command in the real one: any call can be made to fail or to
  * kill its caller, before or after it took effect. Its parts pass the contract tests of the real drivers (world-contracts.test.ts).
  */
-import type { Certificates, ClientProvisioner, KeyVault } from "../../drivers/key-ports.ts";
+import type { Certificates, ClientProvisioner, KeyVault, PayloadKeys } from "../../drivers/key-ports.ts";
 import type { AuditRow, Balancer, EndpointAgent, Hypervisor, Store, Telemetry } from "../../drivers/ports.ts";
 import type { SteeringState } from "../../models/steering.ts";
 import type { SwarmSpec } from "../../models/swarm-spec.ts";
@@ -40,6 +40,7 @@ export class World {
   readonly keyVault: KeyVault = this.#keys.vault;
   readonly provisioner: ClientProvisioner = this.#keys.provisioner;
   readonly certificates: Certificates = this.#keys.certificates;
+  readonly payloadKeys: PayloadKeys = this.#keys.payloadKeys;
 
   agentOf(name: string): EndpointAgent {
     return simulatedAgent(name, this.#fleet, this.#reflex, this.#calls);
@@ -76,6 +77,10 @@ export class World {
 
   get revokedSerials(): ReadonlySet<string> {
     return this.#keys.revokedSerials;
+  /** Of the transit key: by which version each data key is wrapped, and the oldest that opens anything. */
+  get transit(): { readonly wraps: readonly number[]; readonly oldestReadable: number } {
+    const { oldestReadable, wraps } = this.#keys;
+    return { wraps, oldestReadable };
   }
 
   /** Handshakes that failed because the sides had different preshared keys. */
@@ -161,6 +166,7 @@ export class World {
     if (name === "keyVault") return this.keyVault;
     if (name === "provisioner") return this.provisioner;
     if (name === "certificates") return this.certificates;
+    if (name === "payloadKeys") return this.payloadKeys;
     return this.store;
   }
 }

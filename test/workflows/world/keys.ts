@@ -1,5 +1,5 @@
 /** Vault's versions of keys, and the hook that reaches clients, of a world. A key is no more than its version's name here. */
-import type { Certificates, ClientProvisioner, KeyVault } from "../../../drivers/key-ports.ts";
+import type { Certificates, ClientProvisioner, KeyVault, PayloadKeys } from "../../../drivers/key-ports.ts";
 import type { PeerKey } from "../../../drivers/ports.ts";
 import { refName, versionsToDestroy } from "../../../models/keys.ts";
 import type { Calls } from "./calls.ts";
@@ -40,6 +40,26 @@ export class SimulatedKeys {
 
   readonly certificates: Certificates = {
     revoke: (serial) => this.#calls.read("pki.revoke", () => void this.revokedSerials.add(serial)),
+  /** Versions of the transit key that wrap data keys, one entry for each data key. */
+  readonly wraps = [1, 1, 1, 1, 1];
+  transitVersion = 1;
+  oldestReadable = 1;
+
+  readonly payloadKeys: PayloadKeys = {
+    latestVersion: () => this.#calls.read("transit.latest", () => this.transitVersion),
+    rotate: () => this.#calls.read("transit.rotate", () => ++this.transitVersion),
+    rewrapSome: () =>
+      this.#calls.read("transit.rewrap", () => {
+        const old = this.wraps.flatMap((version, at) => (version < this.transitVersion ? [at] : []));
+        const some = old.slice(0, 2);
+        for (const at of some) this.wraps[at] = this.transitVersion;
+        return { rewrapped: some.length, left: old.length - some.length };
+      }),
+    retireOld: () =>
+      this.#calls.read("transit.retire", () => {
+        this.oldestReadable = Math.min(...this.wraps);
+        return this.oldestReadable;
+      }),
   };
 
   readonly provisioner: ClientProvisioner = {
