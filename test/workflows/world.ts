@@ -77,6 +77,8 @@ export class World {
 
   get revokedSerials(): ReadonlySet<string> {
     return this.#keys.revokedSerials;
+  }
+
   /** Of the transit key: by which version each data key is wrapped, and the oldest that opens anything. */
   get transit(): { readonly wraps: readonly number[]; readonly oldestReadable: number } {
     const { oldestReadable, wraps } = this.#keys;
