@@ -19,7 +19,9 @@ export async function rotateTransit(rotation: Rotation): Promise<KeysRotated> {
     rotation.enter("issuing");
     const after = await keySteps.latestTransitVersion.executeWithOptions({ summary: "Which version is in use?" }, []);
     version = await step(journal, () =>
-      keySteps.rotateTransit.executeWithOptions({ summary: `A version after ${after}` }, [{ ...named(rotation, "rotate"), after }]),
+      keySteps.rotateTransit.executeWithOptions({ summary: `A version after ${after}` }, [
+        { ...named(rotation, "rotate"), after },
+      ]),
     );
   } catch (thrown) {
     return await rotation.finish("undone", `The transit key is as it was: ${reasonOf(thrown)}.`);
@@ -38,7 +40,10 @@ export async function rotateTransit(rotation: Rotation): Promise<KeysRotated> {
     return await rotation.finish("failed", text);
   }
   const { done } = rotation.progress;
-  return await rotation.finish("rotated", `${counted(done, "data key")} wrapped anew by version ${version}; older ones are given up.`);
+  return await rotation.finish(
+    "rotated",
+    `${counted(done, "data key")} wrapped anew by version ${version}; older ones are given up.`,
+  );
 }
 
 async function rewrapAll(rotation: Rotation): Promise<void> {

@@ -15,6 +15,7 @@ import type { ProcessIdentity } from "../../drivers/identity/process-identity.ts
 import type { EndpointAgent } from "../../drivers/ports.ts";
 import { labProvisioner } from "../../drivers/provisioner/lab.ts";
 import { collectorClient } from "../../drivers/store/collector-client.ts";
+import { openDataKeyRegistry } from "../../drivers/store/data-keys.ts";
 import { openModelStore } from "../../drivers/store/models.ts";
 import { openStore } from "../../drivers/store/store.ts";
 import { followTelemetryNews } from "../../drivers/store/telemetry-news.ts";
@@ -24,6 +25,8 @@ import { swarmSchedules } from "../../drivers/temporal-schedules.ts";
 import { agentClient } from "../../drivers/tunnel/agent-client.ts";
 import { VaultConfig } from "../../drivers/vault/config.ts";
 import { keyVault, noCertificates, noKeyVault } from "../../drivers/vault/key-versions.ts";
+import { noPayloadKeys, payloadKeys } from "../../drivers/vault/payload-keys.ts";
+import { openTransit } from "../../drivers/vault/transit.ts";
 import { openVault, type Vault } from "../../drivers/vault/vault.ts";
 import { ForeshiftError, messageOf } from "../../models/errors.ts";
 import type { MemberLink } from "../../models/steering.ts";
@@ -84,7 +87,7 @@ export async function startControlWorker(config: ControlConfig, log: Logger): Pr
   const telemetry = collectorClient({ socketPath: config.sockets.collector, dial: dialTo("collector") });
   const agents = agentPool(identity);
   const secrets = secured?.vault ?? (config.vault === undefined ? undefined : openVault(config.vault));
-  const keys = keyPorts(secrets, config.sockets.hypervisor);
+  const keys = keyPorts(secrets, config);
   const news = followTelemetryNews({
     databaseUrl: config.databaseUrl,
     onBreak: (thrown) => log.warn({ event: "telemetry-news-broken", detail: messageOf(thrown) }),
@@ -107,7 +110,7 @@ export async function startControlWorker(config: ControlConfig, log: Logger): Pr
     stopGuard,
     telemetryNews,
     keepSchedules,
-    ...keys,
+    ...keys.ports,
   });
   const prepare = () => registerSearchAttributes(connection, namespace, log);
   const workers = await startWorkerSet({ connection, namespace, activities, sealing, log, prepare });
@@ -132,18 +135,27 @@ export async function startControlWorker(config: ControlConfig, log: Logger): Pr
       models.close(),
       store.close(),
     ]);
-    await keys.provisioner.close();
+    await keys.close();
     if (secured === undefined) await secrets?.close();
     await secured?.close();
   };
 }
 
 /** What rotations and revocations stand on; without a Vault they are refused. */
-function keyPorts(secrets: Vault | undefined, hypervisorSocket: string) {
+function keyPorts(secrets: Vault | undefined, { databaseUrl, payloads, sockets }: ControlConfig) {
+  const provisioner = labProvisioner({ socketPath: sockets.hypervisor });
+  const registry = openDataKeyRegistry({ databaseUrl });
+  const sealed = secrets === undefined || payloads.mode === "plain" ? undefined : { calls: secrets.calls, policy: payloads };
+  const transitOf = ({ calls, policy }: NonNullable<typeof sealed>) =>
+    openTransit(calls, { mount: policy.vault.mounts.transit, key: policy.key });
   return {
-    keyVault: secrets === undefined ? noKeyVault : keyVault(secrets.kv),
-    certificates: secrets === undefined ? noCertificates : secrets.pki,
-    provisioner: labProvisioner({ socketPath: hypervisorSocket }),
+    ports: {
+      keyVault: secrets === undefined ? noKeyVault : keyVault(secrets.kv),
+      certificates: secrets === undefined ? noCertificates : secrets.pki,
+      payloadKeys: sealed === undefined ? noPayloadKeys : payloadKeys(transitOf(sealed), registry),
+      provisioner,
+    },
+    close: () => Promise.all([provisioner.close(), registry.close()]),
   };
 }
 

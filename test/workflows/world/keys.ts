@@ -40,6 +40,8 @@ export class SimulatedKeys {
 
   readonly certificates: Certificates = {
     revoke: (serial) => this.#calls.read("pki.revoke", () => void this.revokedSerials.add(serial)),
+  };
+
   /** Versions of the transit key that wrap data keys, one entry for each data key. */
   readonly wraps = [1, 1, 1, 1, 1];
   transitVersion = 1;
