@@ -20,7 +20,7 @@ const EXPECTED = {
   replenishGhosts: 6,
   addEndpoints: 6,
   predict: 6,
-  rotateKeys: 2,
+  rotateKeys: 3,
   rotateAll: 1,
   revokeClients: 1,
   retrainModels: 3,
