@@ -1,11 +1,10 @@
 /** `foreshift keys rotate|revoke|status`: new versions of keys without a session dropped, and clients that are out at once. */
-import { setTimeout as delay } from "node:timers/promises";
 import { type Command, InvalidArgumentError } from "commander";
 import type { Temporal } from "../drivers/temporal-client.ts";
 import { ForeshiftError } from "../models/errors.ts";
 import { KEY_KINDS, type KeyKind, type KeysRotated, type RotatedAll, type RotationStatus } from "../models/keys.ts";
-import { LIMITS } from "../models/limits.ts";
 import { me, table, withTemporal } from "./control.ts";
+import { tellOfRun } from "./follow-run.ts";
 import { print, wantsJson } from "./output.ts";
 
 const FAILED_EXIT_CODE = 1;
@@ -63,9 +62,10 @@ async function rotate(options: RotateOptions, command: Command): Promise<void> {
       const told = `Begun: ${workflowId}. \`foreshift keys status\` says how far it is.`;
       return print(command, { workflowId, runId }, () => told);
     }
-    const rotated = await follow(temporal, workflowId, runId, (line) => {
+    const tell = (line: string) => {
       if (!wantsJson(command)) console.error(line);
-    });
+    };
+    const rotated = (await tellOfRun(temporal, workflowId, runId, tell)) as KeysRotated | RotatedAll;
     print(command, rotated, ({ text }) => text);
     if (rotated.outcome !== "rotated") process.exitCode = FAILED_EXIT_CODE;
   });
@@ -110,31 +110,6 @@ async function revoke({ client, reason, serial, swarm }: RevokeOptions, command:
   print(command, revoked, ({ endpoints, text }) =>
     [text, table(endpoints.map(({ endpoint, outAfterMs }) => [`  ${endpoint}`, whenOut(outAfterMs)]))].join("\n"),
   );
-}
-
-async function follow(
-  temporal: Temporal,
-  workflowId: string,
-  runId: string,
-  tell: (line: string) => void,
-): Promise<KeysRotated | RotatedAll> {
-  let ended = false;
-  const result = temporal.result(workflowId, runId).finally(() => {
-    ended = true;
-  });
-  result.catch(() => undefined);
-  let told = 0;
-  const tellNews = async () => {
-    const lines = await temporal.runLines(workflowId, runId);
-    for (const line of lines.slice(told)) tell(line);
-    told = Math.max(told, lines.length);
-  };
-  while (!ended) {
-    await tellNews();
-    await Promise.race([delay(LIMITS.control.runBeginPollMs), result.catch(() => undefined)]);
-  }
-  await tellNews();
-  return (await result) as KeysRotated | RotatedAll;
 }
 
 async function status({ swarm }: { swarm: string }, command: Command): Promise<void> {
