@@ -4,6 +4,7 @@
  */
 import { type ChildProcess, type SpawnOptions, spawn } from "node:child_process";
 import { readdirSync, readFileSync, readlinkSync, statSync, symlinkSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { ForeshiftError } from "../models/errors.ts";
 import { LIMITS } from "../models/limits.ts";
 
@@ -79,6 +80,11 @@ async function holdMountNamespace(name: string): Promise<void> {
   child.unref();
   child.stdout.destroy();
   symlinkSync(`/proc/${child.pid}/ns/mnt`, `${MNT_DIR}/${name}`);
+}
+
+/** A file of the host's mount namespace, as a path here. Links on the way that are absolute lead to our own files. */
+export function pathOn(host: string, path: string): string {
+  return join(dirname(dirname(readlinkSync(`${MNT_DIR}/${host}`))), "root", path);
 }
 
 /** Runs a shell script; in the host's namespaces when one is named. COMMAND_FAILED with the end of its standard error. */

@@ -21,8 +21,8 @@ export function uapiSocketPath(device: string): string {
   return `/var/run/wireguard/${device}.sock`;
 }
 
-export function uapiDevice(device: string): WireGuardDevice {
-  const ask = (text: string) => exchange(device, text);
+export function uapiDevice(device: string, path = uapiSocketPath(device)): WireGuardDevice {
+  const ask = (text: string) => exchange(device, path, text);
   return {
     device,
     state: async () => parseState(await ask("get=1\n\n")),
@@ -132,9 +132,8 @@ function checkErrno(device: string, answer: string): void {
 }
 
 /** One question, one answer, one connection. An answer ends with an empty line. */
-function exchange(device: string, question: string): Promise<string> {
+function exchange(device: string, path: string, question: string): Promise<string> {
   return new Promise((resolve, reject) => {
-    const path = uapiSocketPath(device);
     const fail = (detail: string) => {
       socket.destroy();
       reject(new ForeshiftError("UNREACHABLE", { field: `WireGuard ${device}`, value: path, detail }));

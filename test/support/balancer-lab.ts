@@ -4,10 +4,11 @@
 import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
+import { uapiDevice } from "../../drivers/tunnel/wireguard-uapi.ts";
 import { ECHO_PORT, ENDPOINT_INNER, endpointLinks, INNER, probeInnerAddress, SERVER_INNER } from "../../lab/addresses.ts";
 import { type Client, Clients } from "../../lab/clients.ts";
 import { makeKeyPair } from "../../lab/keys.ts";
-import { removeNamespace, runScript, signalHost, spawnIn } from "../../lab/namespace.ts";
+import { pathOn, removeNamespace, runScript, signalHost, spawnIn } from "../../lab/namespace.ts";
 import { addMachine, buildBackbone } from "../../lab/topology.ts";
 import type { MemberLink, SteeringState } from "../../models/steering.ts";
 import { SteeringState as SteeringStateSchema } from "../../models/steering.ts";
@@ -167,16 +168,14 @@ function output(host: string, args: readonly string[]): Promise<string> {
   });
 }
 
-/** Which endpoint has the client's newest session, by WireGuard's own account. */
+/** Which endpoint has the client's newest session, by WireGuard's own account to the millisecond: `wg` rounds it to a second. */
 export async function holderOf(lab: BalancerLab, client: Client, session = 0): Promise<string | undefined> {
   const publicKey = client.sessions[session]?.peer.publicKey;
   let best: { endpoint: string; at: number } | undefined;
   for (const endpoint of lab.endpoints) {
-    const text = await runScript("wg show wg0 latest-handshakes || true", endpoint);
-    for (const line of text.split("\n")) {
-      const [key, at] = line.split("\t");
-      if (key === publicKey && Number(at) > (best?.at ?? 0)) best = { endpoint, at: Number(at) };
-    }
+    const { peers } = await uapiDevice("wg0", pathOn(endpoint, "/run/wireguard/wg0.sock")).state();
+    const at = peers.find((peer) => peer.publicKey === publicKey)?.lastHandshakeMs ?? 0;
+    if (at > (best?.at ?? 0)) best = { endpoint, at };
   }
   return best?.endpoint;
 }
