@@ -45,6 +45,7 @@ export function register(program: Command): void {
       },
     );
   registerRotate(bench);
+  registerIpsec(bench);
   bench
     .command("chaos")
     .description("kill anything at any point of a move, and count what was done twice or lost")
@@ -100,6 +101,19 @@ function registerRotate(bench: Command): void {
       const { benchRotate } = await import("../bench/rotate.ts");
       const { clients, faults = false, sessions = clients } = options;
       show(await benchRotate({ ...options, sessions, faults, onProgress }));
+    });
+}
+
+function registerIpsec(bench: Command): void {
+  bench
+    .command("ipsec")
+    .description("what taking IPsec sessions over costs, and whether a sequence number is ever used twice")
+    .option("--crashes <n>", "crashes played on counters alone, at random points, rates and losses of updates", whole, 10_000)
+    .option("--seed <n>", "the crashes follow from it", whole, 1)
+    .option("--json", "JSON is what it prints anyway")
+    .action(async (options: { crashes: number; seed: number }) => {
+      const { benchIpsec } = await import("../bench/ipsec.ts");
+      show(benchIpsec(options));
     });
 }
 

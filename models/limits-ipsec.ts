@@ -1,0 +1,32 @@
+/**
+ * Limits of shadowing IPsec sessions. Part of models/limits.ts.
+ */
+export const IPSEC_LIMITS = {
+  /** Between two updates of a counter that changed, and what of lag they are told with: part of the age of what a shadow knows. */
+  updateIntervalMs: 50,
+  /** What a shadow knows may be this old at most; older, and a handshake is cheaper than a jump. */
+  ageMsMax: 5_000,
+  /** Packets that leave between two looks at a rate, whatever the rate: a queue that empties at once. */
+  burstPackets: 64,
+  /** A peak is measured over no less: two events a microsecond apart say nothing of a rate. */
+  rateWindowMs: 10,
+  /** Jumps are at least this many times what can have been sent. */
+  jumpFactor: 2,
+  /**
+   * Frames a second that one SA cannot exceed on its sender's link: 1 Gbit/s of the smallest Ethernet frames, 84 bytes each with
+   * preamble and gap. Jumping over them costs 0.03 % of the 32-bit numbers for each second, and holds whatever the peak was.
+   */
+  linePps: 1_488_095,
+  /** Numbers left to the sender after a jump; fewer, and the next rekey could come too late. */
+  sequenceReserve: 2 ** 24,
+  /** A receiver that infers the upper half of an extended number takes a longer jump for a step back. */
+  jumpMax: 2 ** 31,
+  /** The largest replay window of Linux (XFRMA_REPLAY_ESN_MAX). */
+  replayWindowMax: 4_096,
+  childrenMax: 16,
+  selectorsMax: 32,
+  /** Answers of `ip xfrm` that are read at once, and events of one line. */
+  outputCharsMax: 16_777_216,
+  /** SPIs that the balancer steers. */
+  spisMax: 65_536,
+} as const;
