@@ -2,9 +2,10 @@
  * The watch over the risks: reads the last minutes of telemetry and what happens outside, scores every endpoint that serves, and returns
  * only what the swarm should hear.
  */
-import type { Balancer, TelemetryWindow } from "../drivers/ports.ts";
+import type { Balancer, Hypervisor, TelemetryWindow } from "../drivers/ports.ts";
 import { scoreEvidence, WATCHED_SERIES } from "../models/evidence.ts";
 import { LIMITS } from "../models/limits.ts";
+import { type MachineNotice, noticeEvents } from "../models/machine-notices.ts";
 import { outsideRisk, placeOf } from "../models/outside-events.ts";
 import { PATH_METRICS, pathRisks } from "../models/path-risk.ts";
 import type { ScoredEndpoint } from "../models/risk.ts";
@@ -33,7 +34,10 @@ export interface RiskNews {
 }
 
 /** What scoring stands on. */
-type ScoringDeps = Pick<ActivityDeps, "store" | "telemetry"> & { readonly balancer: Pick<Balancer, "health"> };
+type ScoringDeps = Pick<ActivityDeps, "store" | "telemetry"> & {
+  readonly balancer: Pick<Balancer, "health">;
+  readonly hypervisor?: Pick<Hypervisor, "notices">;
+};
 
 export function riskActivities(deps: ActivityDeps) {
   const models: Models = { health: new SwarmHealth(), demand: new SwarmDemand(deps.store), learned: new SwarmModel(deps) };
@@ -103,12 +107,13 @@ export async function scoreAll(
 ): Promise<readonly ScoredEndpoint[]> {
   const { windowMs } = spec.foresight;
   const sinceMs = nowMs - LIMITS.foresight.pastShareMax * windowMs;
-  const [window, legs, all, heartbeats, events, model] = await Promise.all([
+  const [window, legs, all, heartbeats, events, notices, model] = await Promise.all([
     deps.telemetry.window(spec.name, { sinceMs, metrics: WATCHED_SERIES }),
     deps.telemetry.window(spec.name, { sinceMs, metrics: PATH_METRICS }),
     deps.balancer.health(),
     deps.store.heartbeats(spec.name),
     deps.store.outsideEvents({ activeAtMs: nowMs, aheadMs: windowMs }),
+    noticesFor(deps, spec.name),
     learned.risks(spec.name, windowMs, nowMs),
   ]);
   const trips = roundTripsOf(all.flatMap(({ inner }) => inner.rttMsP75 ?? []));
@@ -131,13 +136,18 @@ export async function scoreAll(
       others: (name: string) => [...series].flatMap(([other, all]) => (other === endpoint ? [] : [all[name] ?? []])),
       medianRttMs: trips?.medianMs,
       rttSpreadMs: trips?.spreadMs,
-      outside: outsideRisk(events, place, nowMs, windowMs),
+      outside: outsideRisk([...events, ...noticeEvents(notices, endpoint, nowMs)], place, nowMs, windowMs),
       anomaly: odd.get(endpoint),
       learned: model.risks.get(endpoint),
     };
     const about = model.about === undefined ? {} : { model: model.about };
     return { score: { ...scoreEvidence(evidence, spec), ...about, paths: paths.get(endpoint) ?? [] }, sessions };
   });
+}
+
+/** A provider that does not answer has said nothing: scoring goes on without it. */
+async function noticesFor({ hypervisor }: ScoringDeps, swarm: string): Promise<readonly MachineNotice[]> {
+  return (await hypervisor?.notices?.(swarm).catch(() => undefined)) ?? [];
 }
 
 function pointsOf(window: TelemetryWindow, endpoint: string): Readonly<Record<string, readonly Point[]>> {

@@ -7,6 +7,7 @@ import type { FailureModel } from "../models/failure/model.ts";
 import type { ModelOrigin } from "../models/failure/model-file.ts";
 import type { HorizonScore, LoadOutcome, ToldForecast } from "../models/forecast/track-record.ts";
 import type { RevokedPeer } from "../models/keys.ts";
+import type { MachineNotice } from "../models/machine-notices.ts";
 import type { Heartbeat, MachineState } from "../models/observation.ts";
 import type { OutsideEvent } from "../models/outside-events.ts";
 import type { ScoredEndpoint } from "../models/risk.ts";
@@ -41,6 +42,8 @@ export interface Hypervisor {
   terminate(request: Operation & { name: string }): Promise<void>;
   /** Repairs what can be repaired from outside without losing the machine: unfreeze its processes, bring its links up. */
   repair(request: Operation & { name: string }): Promise<void>;
+  /** What the provider says of the swarm's machines beforehand; absent where nobody says anything. */
+  notices?(swarm: string): Promise<readonly MachineNotice[]>;
 }
 
 /** The reflex's local API. */

@@ -209,6 +209,31 @@ export const ERRORS = {
     retryable: false,
     httpStatus: 400,
   },
+  CLOUD_NO_CAPACITY: {
+    message: "The cloud has no room for {value}: {detail}",
+    remedy: "It is tried again. Name further instance types or zones in the hypervisor's configuration, or reserve capacity.",
+    retryable: true,
+    httpStatus: 503,
+  },
+  CLOUD_THROTTLED: {
+    message: "The cloud's API is asked too often ({value}): {detail}",
+    remedy:
+      "It is tried again, more slowly. If it lasts, find out who else uses this account's API, or have its limits raised.",
+    retryable: true,
+    httpStatus: 429,
+  },
+  CLOUD_FAILED: {
+    message: "The cloud failed at {value}: {detail}",
+    remedy: "It is tried again. If it lasts, look at the provider's health page.",
+    retryable: true,
+    httpStatus: 503,
+  },
+  CLOUD_REFUSED: {
+    message: "The cloud refused {value}: {detail}",
+    remedy: "Correct the hypervisor's or balancer's configuration; docs/operations.md, On EC2, says what each field is for.",
+    retryable: false,
+    httpStatus: 400,
+  },
   INTERNAL: {
     message: "Foreshift failed unexpectedly: {detail}",
     remedy: "This is a defect. Run again with FORESHIFT_DEBUG=1 and report what it prints.",
