@@ -8,7 +8,7 @@ import { z } from "zod";
 import { createActivities } from "../../activities/index.ts";
 import { createStopGuard } from "../../activities/stop-guard.ts";
 import { reflexClient } from "../../drivers/balancer/reflex-client.ts";
-import { netnsHypervisor } from "../../drivers/hypervisor/netns.ts";
+import { Ec2Config } from "../../drivers/hypervisor/ec2/config.ts";
 import { IdentityConfig } from "../../drivers/identity/config.ts";
 import { dialAgent, dialProcess } from "../../drivers/identity/dial.ts";
 import type { ProcessIdentity } from "../../drivers/identity/process-identity.ts";
@@ -35,6 +35,7 @@ import { serve } from "../http-server.ts";
 import { secure } from "../identify.ts";
 import { METRICS_TYPE } from "../prometheus.ts";
 import { forecastMetrics } from "./forecast-metrics.ts";
+import { openHypervisor } from "./hypervisor.ts";
 import { registerSearchAttributes } from "./search-attributes.ts";
 import { startWorkerSet } from "./worker-set.ts";
 
@@ -59,6 +60,8 @@ export const ControlConfig = z.strictObject({
   identity: IdentityConfig.optional(),
   /** Where keys are rotated; absent: nothing is. */
   vault: VaultConfig.optional(),
+  /** Where machines come from; absent: the lab, at `sockets.hypervisor`. */
+  hypervisor: Ec2Config.optional(),
   /** Stated, whichever it is: plain payloads can be read by everybody who reads Temporal. */
   payloads: PayloadPolicy,
   sockets: z.strictObject({
@@ -83,7 +86,7 @@ export async function startControlWorker(config: ControlConfig, log: Logger): Pr
   const store = openStore({ databaseUrl: config.databaseUrl });
   const models = openModelStore({ databaseUrl: config.databaseUrl });
   const balancer = reflexClient({ socketPath: config.sockets.reflex, dial: dialTo("reflex") });
-  const hypervisor = netnsHypervisor({ socketPath: config.sockets.hypervisor });
+  const hypervisor = await openHypervisor(config);
   const telemetry = collectorClient({ socketPath: config.sockets.collector, dial: dialTo("collector") });
   const agents = agentPool(identity);
   const secrets = secured?.vault ?? (config.vault === undefined ? undefined : openVault(config.vault));

@@ -132,20 +132,16 @@ class Ec2Machines {
 
   async #launch(request: LaunchRequest): Promise<Machine> {
     const { swarm, operation } = request;
-    const ofKey = async () => (await this.#view.instances(swarm)).filter((one) => tagOf(one, TAG.launch) === hashOf(operation));
+    const key = hashOf(operation);
+    const ofKey = (all: readonly Instance[]) => all.filter((instance) => tagOf(instance, TAG.launch) === key);
     const known = await this.#view.instances(swarm);
-    const mine = await ofKey();
+    const mine = ofKey(known);
     const gone = mine.find((instance) => hasEnded(instance) && hasBooted(instance));
-    const living = keeper(mine);
-    if (living === undefined && gone !== undefined) return machineOf(gone, this.#config);
-    if (living !== undefined) return await this.#bring(request, idOf(living));
-    const other = async () =>
-      await this.#view
-        .until(swarm, (all) => keeper(all.filter((one) => tagOf(one, TAG.launch) === hashOf(operation))), {
-          what: `the launch ${operation}`,
-          timeoutMs: consistencyTimeoutMs,
-        })
-        .then(idOf, () => undefined);
+    const found = keeper(mine);
+    if (found !== undefined) return await this.#bring(request, idOf(found));
+    if (gone !== undefined) return machineOf(gone, this.#config);
+    const wait = { what: `the launch ${operation}`, timeoutMs: consistencyTimeoutMs };
+    const other = () => this.#view.until(swarm, (all) => keeper(ofKey(all)), wait).then(idOf, () => undefined);
     const id = await this.#launcher.run(request, known, mine.length, other);
     this.#view.changed();
     return await this.#bring(request, id);
@@ -157,7 +153,7 @@ class Ec2Machines {
     const seen = await this.#seen(swarm, id);
     if (hasBooted(seen)) return machineOf(seen, this.#config);
     await this.#openLinks(seen);
-    if (!isState(seen, "stopping") && !isState(seen, "stopped")) await this.#booted(swarm, id);
+    if (!isState(seen, "stopping") && !isState(seen, "stopped")) await this.#booted(swarm, seen);
     if (suspended) await this.#stop(seen);
     await this.#tag(id, { Key: TAG.booted, Value: new Date().toISOString() });
     const all = await this.#view.until(
@@ -176,8 +172,9 @@ class Ec2Machines {
     return machineOf(all.find((one) => idOf(one) === id) ?? seen, this.#config);
   }
 
-  async #booted(swarm: string, id: string): Promise<void> {
-    await this.#until(swarm, id, "running", bootTimeoutMs);
+  async #booted(swarm: string, seen: Instance): Promise<void> {
+    const id = idOf(seen);
+    if (!isState(seen, "running")) await this.#until(swarm, id, "running", bootTimeoutMs);
     if (this.#config.booted === "running") return;
     const passed = async () => (await passedChecks(this.#client, id)) || undefined;
     await this.#view.wait(passed, { what: `the status checks of ${id}`, timeoutMs: bootTimeoutMs });
