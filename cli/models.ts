@@ -6,6 +6,7 @@ import type { RetrainResult } from "../activities/retrain.ts";
 import { type ModelChangeRow, type ModelRow, type ModelStore, openModelStore } from "../drivers/store/models.ts";
 import { openTrainingStore, type RetrainingRow } from "../drivers/store/training.ts";
 import { ForeshiftError, messageOf } from "../models/errors.ts";
+import { whyForeign } from "../models/failure/fleet-model.ts";
 import { importance } from "../models/failure/importance.ts";
 import type { FailureModel } from "../models/failure/model.ts";
 import type { ModelOrigin } from "../models/failure/model-file.ts";
@@ -135,6 +136,8 @@ async function importFile({ file, scope }: { file: string; scope: string }, comm
 async function promote(id: string, options: { scope?: string; reason: string }, command: Command): Promise<void> {
   const done = await withModels(async (store) => {
     const row = await rowOf(store, id, options.scope);
+    const why = whyForeign((await store.load(row.scope, row.id)).model);
+    if (why !== undefined) throw new ForeshiftError("MODEL_REFUSED", { detail: `${row.id} of ${row.scope}: ${why}` });
     const change = { operation: randomUUID(), by: me(), reason: options.reason };
     return { scope: row.scope, ...(await store.promote({ ...change, scope: row.scope, id: row.id })) };
   });

@@ -1,13 +1,19 @@
-// The models' store against a real PostgreSQL: what is stored is checked, what is in use can be gone back from.
+// The models' store against a real PostgreSQL: what is stored is checked, what is in use can be gone back from, also by hand.
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import { randomUUID } from "node:crypto";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { promisify } from "node:util";
 import pg from "pg";
 import { type ModelStore, openModelStore } from "../../drivers/store/models.ts";
 import { type FailureModelFile, toModelFile } from "../../models/failure/model-file.ts";
 import { trainFailureModel } from "../../models/failure/train.ts";
+import { fleetModel } from "../support/fleet.ts";
 import { type TestHome, type TestPostgres, testHome, testPostgres } from "../support/services.ts";
 import { WEAR_WINDOW, wearTable } from "../support/wear.ts";
+
+const CLI = join(import.meta.dirname, "..", "..", "cli", "main.ts");
 
 let where: TestHome;
 let postgres: TestPostgres;
@@ -101,4 +107,41 @@ test("a corrupt or foreign model is refused, and the previous one stays in use",
   await assert.rejects(store.promote({ ...change("corrupt"), id: c }), { code: "MODEL_REFUSED" });
   assert.equal((await store.inUse("corrupt"))?.id, a);
   await assert.rejects(store.promote({ ...change("corrupt"), id: "0000" }), { code: "UNKNOWN_MODEL" });
+});
+
+/** The exit status, and what the command prints on either output. */
+async function foreshift(...args: string[]): Promise<{ code: number; text: string }> {
+  // Nothing listens there: these commands ask the database alone.
+  const env = {
+    ...process.env,
+    FORESHIFT_HOME: where.home,
+    DATABASE_URL: postgres.url,
+    TEMPORAL_ADDRESS: "127.0.0.1:9",
+    FORESHIFT_PAYLOADS: "plain",
+  };
+  try {
+    const { stdout, stderr } = await promisify(execFile)(process.execPath, [CLI, ...args], { env });
+    return { code: 0, text: stdout + stderr };
+  } catch (thrown) {
+    const { code, stdout, stderr } = thrown as { code: number; stdout: string; stderr: string };
+    return { code, text: stdout + stderr };
+  }
+}
+
+test("by hand only a model of the fleet's columns is put in use", async () => {
+  const foreign = (await store.save("by-hand", files[0])).id;
+  const refused = await foreshift("models", "promote", foreign, "--scope", "by-hand");
+  assert.equal(refused.code, 65, refused.text);
+  assert.match(
+    refused.text,
+    new RegExp(`The model is refused: ${foreign} of by-hand: it was trained on other columns than the fleet has`),
+  );
+  assert.match(refused.text, /unknown: op1, heat, noise; missing: cpu, cpuPeak/);
+  assert.equal(await store.inUse("by-hand"), undefined);
+  const { file } = await fleetModel(3);
+  const own = (await store.save("by-hand", file)).id;
+  const promoted = await foreshift("models", "promote", own.slice(0, 6), "--scope", "by-hand", "--reason", "it is ours");
+  assert.equal(promoted.code, 0, promoted.text);
+  assert.equal((await store.inUse("by-hand"))?.id, own);
+  assert.equal((await store.history("by-hand")).at(-1)?.reason, "it is ours");
 });
