@@ -3,6 +3,7 @@
  * outside, and what a trained model says, once there is one. Each piece of evidence carries its sentence.
  */
 import type { LearnedRisk } from "./failure/fleet-model.ts";
+import { withoutStep } from "./level-shift.ts";
 import { LIMITS } from "./limits.ts";
 import { lossGrowth } from "./loss-growth.ts";
 import { beyondOthers } from "./others.ts";
@@ -216,6 +217,8 @@ function comesAndGoes({ resource }: Watched): boolean {
 
 interface RiseKind {
   readonly comesAndGoes?: boolean;
+  /** What moves from machine to machine at once: a step of it is no growth. */
+  readonly comesInSteps?: boolean;
   readonly probesPerS?: number | undefined;
 }
 
@@ -227,13 +230,13 @@ export function surestCrossing(
   nowMs: number,
   kind: RiseKind = {},
 ): Crossing | undefined {
-  const { probesPerS } = kind;
+  const { probesPerS, comesInSteps = false } = kind;
   let surest: Crossing | undefined;
   for (const share of SPAN_SHARES) {
     const recent = since(points, nowMs - windowMs * share);
     if (recent.length < POINTS_MIN) continue;
     if (probesPerS !== undefined && probesLost(recent, probesPerS) < LIMITS.plan.lossMissesMin) continue;
-    const trend = trendOf(recent);
+    const trend = trendOf(comesInSteps ? withoutStep(recent) : recent);
     if (trend === undefined) continue;
     const found = believed(crossing(trend, threshold, windowMs), kind);
     if (surest === undefined || found.probability.low > surest.probability.low) surest = found;
@@ -280,7 +283,8 @@ function overload(evidence: Evidence, spec: SwarmSpec): { estimate: Estimate; te
     const text = `${evidence.sessions} sessions, and it carries ${capacitySessions}`;
     return { estimate, term: { name: "overload", text, estimate } };
   }
-  const found = points === undefined ? undefined : surestCrossing(points, capacitySessions, windowMs, nowMs);
+  const found =
+    points === undefined ? undefined : surestCrossing(points, capacitySessions, windowMs, nowMs, { comesInSteps: true });
   if (found === undefined || found.trend.slope === 0) return { estimate: NO_RISK, term: undefined };
   const when = found.inMs === undefined ? "now" : `in ${span(found.inMs)}`;
   const text = `${evidence.sessions} sessions and growing; it carries ${capacitySessions}, which is reached ${when}`;
