@@ -32,12 +32,12 @@ const CHECKS: Readonly<Record<string, readonly string[]>> = {
   unused: ["knip"],
 };
 
-/** Suites that build namespaces and services run one file at a time. */
+/** Suites that measure in milliseconds run one file at a time; those of workflows mostly wait. */
 const SUITES: Readonly<Record<string, number>> = {
   unit: TESTS_IN_PARALLEL,
   setup: 1,
   activities: 1,
-  workflows: 1,
+  workflows: TESTS_IN_PARALLEL,
   replay: 1,
   lab: 1,
 };

@@ -3,13 +3,16 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { pino } from "pino";
+import { PLAIN_PAYLOADS } from "../../drivers/temporal-codec/codec.ts";
 import { ForeshiftError, messageOf } from "../../models/errors.ts";
+import { bundleWorkflows } from "../../workers/control/worker-set.ts";
 import type { World } from "./world.ts";
 
 export interface RemoteWorker {
@@ -32,6 +35,9 @@ interface CallLine {
 export async function serveWorld(world: World): Promise<WorldServer> {
   const folder = await mkdtemp(join(tmpdir(), "foreshift-world-"));
   const socketPath = join(folder, "world.sock");
+  // Bundled here once, so that a killed worker is back in the time that its process takes.
+  const codePath = join(folder, "workflows.js");
+  await writeFile(codePath, (await bundleWorkflows(pino({ level: "silent" }), PLAIN_PAYLOADS)).code);
   const sockets = new Set<Socket>();
   const server = createServer((socket) => {
     sockets.add(socket);
@@ -45,7 +51,9 @@ export async function serveWorld(world: World): Promise<WorldServer> {
   return {
     startWorker: async (temporalAddress) => {
       const file = fileURLToPath(new URL("./world-worker.ts", import.meta.url));
-      const child = spawn(process.execPath, [file, socketPath, temporalAddress], { stdio: ["ignore", "ignore", "inherit"] });
+      const child = spawn(process.execPath, [file, socketPath, temporalAddress, codePath], {
+        stdio: ["ignore", "ignore", "inherit"],
+      });
       children.add(child);
       const gone = once(child, "exit");
       await once(child, "spawn");

@@ -1,5 +1,5 @@
 /**
- * A control worker in a process of its own over a world in another: `world-worker.ts SOCKET TEMPORAL-ADDRESS`.
+ * A control worker in a process of its own over a world in another: `world-worker.ts SOCKET TEMPORAL-ADDRESS BUNDLE`.
  */
 import { connect } from "node:net";
 import { createInterface } from "node:readline";
@@ -19,7 +19,7 @@ interface Reply {
   readonly error?: unknown;
 }
 
-const [socketPath = "", address = ""] = process.argv.slice(2);
+const [socketPath = "", address = "", codePath = ""] = process.argv.slice(2);
 const socket = connect(socketPath);
 socket.on("close", () => process.exit(0));
 socket.on("error", () => process.exit(1));
@@ -74,5 +74,6 @@ await startWorkerSet({
     stopGuard: createStopGuard(store),
   }),
   sealing: PLAIN_PAYLOADS,
+  bundle: { codePath },
   log: pino({ level: "error" }, pino.destination(2)),
 });

@@ -14,6 +14,7 @@ import {
   type Logger as SdkLogger,
   Worker,
   type WorkflowBundle,
+  type WorkflowBundleOption,
 } from "@temporalio/worker";
 import type { Logger } from "pino";
 import type { Activities, ActivityQueue } from "../../activities/index.ts";
@@ -47,6 +48,8 @@ export interface WorkerSetOptions {
   /** How what is said to Temporal is sealed; PLAIN_PAYLOADS for not at all. */
   readonly sealing: PayloadSealing;
   readonly log: Logger;
+  /** Of this code, made by another process; left out, it is made here. */
+  readonly bundle?: WorkflowBundleOption;
   /** Done before the workers start, each time a connection is made. */
   readonly prepare?: () => Promise<void>;
 }
@@ -63,12 +66,20 @@ export interface WorkerSetStatus {
   readonly lastError: string | undefined;
 }
 
-/** Bundled once: workflow code is the same for every connection. */
+/** Promises of bundles by the failure converter inside them. Bundling takes seconds of CPU. */
+const bundles = new Map<string | undefined, Promise<WorkflowBundle>>();
+
+/** Bundled once in a process: workflow code is the same for every connection. */
 export function bundleWorkflows(log: Logger, sealing: PayloadSealing): Promise<WorkflowBundle> {
-  const workflowsPath = fileURLToPath(new URL("../../workflows/index.ts", import.meta.url));
   const failureConverterPath = sealing.converter?.failureConverterPath;
+  const known = bundles.get(failureConverterPath);
+  if (known !== undefined) return known;
+  const workflowsPath = fileURLToPath(new URL("../../workflows/index.ts", import.meta.url));
   const converter = failureConverterPath === undefined ? {} : { failureConverterPath };
-  return bundleWorkflowCode({ workflowsPath, logger: sdkLogger(log), ...converter });
+  const bundle = bundleWorkflowCode({ workflowsPath, logger: sdkLogger(log), ...converter });
+  bundles.set(failureConverterPath, bundle);
+  bundle.catch(() => bundles.delete(failureConverterPath));
+  return bundle;
 }
 
 let runtimeInstalled = false;
@@ -112,7 +123,7 @@ function sdkLogger(log: Logger): SdkLogger {
 /** Returns at once; `status()` says when the workers run. */
 export async function startWorkerSet(options: WorkerSetOptions): Promise<WorkerSet> {
   installRuntime(options.log);
-  const bundle = await bundleWorkflows(options.log, options.sealing);
+  const bundle = options.bundle ?? (await bundleWorkflows(options.log, options.sealing));
   const stopping = new AbortController();
   let status: WorkerSetStatus = { state: "connecting", restarts: 0, lastError: undefined };
   const running = keepRunning(options, bundle, stopping.signal, (change) => {
@@ -132,7 +143,7 @@ type Report = (change: Partial<WorkerSetStatus>) => void;
 
 async function keepRunning(
   options: WorkerSetOptions,
-  bundle: WorkflowBundle,
+  bundle: WorkflowBundleOption,
   stop: AbortSignal,
   report: Report,
 ): Promise<void> {
@@ -154,7 +165,12 @@ async function keepRunning(
 }
 
 /** Runs until told to stop, or until one of the workers fails, which ends the others. */
-async function runOnce(options: WorkerSetOptions, bundle: WorkflowBundle, stop: AbortSignal, report: Report): Promise<void> {
+async function runOnce(
+  options: WorkerSetOptions,
+  bundle: WorkflowBundleOption,
+  stop: AbortSignal,
+  report: Report,
+): Promise<void> {
   const connection = await NativeConnection.connect(options.connection);
   const workers: Worker[] = [];
   const shutDown = () => {
@@ -180,7 +196,7 @@ async function runOnce(options: WorkerSetOptions, bundle: WorkflowBundle, stop: 
 
 async function createWorkers(
   options: WorkerSetOptions,
-  bundle: WorkflowBundle,
+  bundle: WorkflowBundleOption,
   connection: NativeConnection,
   workers: Worker[],
 ): Promise<void> {
