@@ -50,6 +50,7 @@ export async function startMoto(options: ServiceOptions, { command, args }: Prog
     args: [...args, "-H", LOOPBACK, "-p", String(port)],
     stopSignal: "SIGTERM",
     orphanSignal: "KILL",
+    ports: [port],
     isReady: async () => (await fetch(`${address}/moto-api/`)).ok,
   });
   return asService("moto", address, child);

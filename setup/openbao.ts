@@ -80,6 +80,8 @@ async function startServer(
     args: ["server", `-config=${join(folder, "config.json")}`],
     stopSignal: "SIGTERM",
     orphanSignal: "KILL",
+    // The cluster port is opened only once it is unsealed.
+    ports: [port],
     isReady: () => withLock(`openbao seal ${options.home}`, () => bringUp(address, folder)),
   });
   const keys = await readKeys(folder);

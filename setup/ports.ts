@@ -1,7 +1,7 @@
 /**
  * Loopback ports for the embedded services: near the usual ones, never one that is taken, the same again after a restart.
  */
-import { mkdir } from "node:fs/promises";
+import { mkdir, readdir, readFile, readlink } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { ForeshiftError } from "../models/errors.ts";
@@ -9,6 +9,8 @@ import { readIfThere, writePrivate } from "./files.ts";
 import { SETUP_LIMITS } from "./limits.ts";
 
 export const LOOPBACK = "127.0.0.1";
+/** State of a listening socket in `/proc/net/tcp`. */
+const TCP_LISTEN = "0A";
 
 /** The usual ports, one range of `portsTriedMax` for each. */
 export const DEFAULT_PORTS = {
@@ -45,4 +47,26 @@ export function isFree(port: number): Promise<boolean> {
     server.once("error", () => resolve(false));
     server.listen({ port, host: LOOPBACK, exclusive: true }, () => server.close(() => resolve(true)));
   });
+}
+
+/**
+ * Who listens on a loopback port of this network namespace: the process asked about, another, or nobody. Two starts at the same moment may
+ * find the same port free; whoever comes second must not take the other's server for its own.
+ */
+export async function listenerOf(port: number, pid: number): Promise<"itself" | "another" | "nobody"> {
+  const inodes = await listeningInodes(port);
+  if (inodes.size === 0) return "nobody";
+  const folder = `/proc/${pid}/fd`;
+  const descriptors = await readdir(folder).catch(() => []);
+  const links = await Promise.all(descriptors.map((name) => readlink(join(folder, name)).catch(() => "")));
+  return links.some((link) => inodes.has(link)) ? "itself" : "another";
+}
+
+/** As `/proc/PID/fd` names sockets. Columns of `/proc/net/tcp`: local address as hex `IP:PORT` second, state fourth, inode tenth. */
+async function listeningInodes(port: number): Promise<ReadonlySet<string>> {
+  const lines = (await readFile("/proc/net/tcp", "utf8")).trim().split("\n").slice(1);
+  const rows = lines.map((line) => line.trim().split(/\s+/));
+  const wanted = `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
+  const found = rows.filter(([, local = "", , state]) => local.endsWith(wanted) && state === TCP_LISTEN);
+  return new Set(found.map((row) => `socket:[${row[9]}]`));
 }

@@ -71,6 +71,7 @@ async function startServer(
     stopSignal: "SIGINT",
     orphanSignal: "INT",
     ...RUN_AS,
+    ports: [port],
     isReady: () => ensureDatabase(port, password),
   });
   const url = `postgresql://${USER}:${password}@${LOOPBACK}:${port}/${DATABASE}`;

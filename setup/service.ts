@@ -10,6 +10,7 @@ import { writePrivate } from "./files.ts";
 import { SETUP_LIMITS } from "./limits.ts";
 import { withLock } from "./lock.ts";
 import { makePaths } from "./paths.ts";
+import { listenerOf } from "./ports.ts";
 
 export interface ServiceOptions {
   /** State that survives; its `log/` takes the output. */
@@ -49,7 +50,9 @@ export interface ChildSpec {
   readonly orphanSignal: "KILL" | "INT";
   /** Run in a user namespace of its own, an ordinary user to itself. */
   readonly asOrdinaryUser?: boolean;
-  /** Throws or returns false while it does not serve yet. */
+  /** Loopback ports that it is told to listen on. */
+  readonly ports: readonly number[];
+  /** Throws or returns false while it does not serve yet. Asked once the ports are its own. */
   readonly isReady: (child: Child) => Promise<boolean>;
 }
 
@@ -173,8 +176,11 @@ async function awaitReady(child: Child, spec: ChildSpec): Promise<void> {
   let last = "it does not answer";
   while (Date.now() < deadline) {
     if (ended !== undefined) throw new Error(`it ended with ${ended.signal ?? `exit code ${ended.code}`}`);
+    const listeners = await Promise.all(spec.ports.map((port) => listenerOf(port, child.pid)));
+    const taken = spec.ports.filter((_, at) => listeners[at] === "another");
+    if (taken.length > 0) throw new Error(`another process listens on port ${taken.join(" and ")}`);
     try {
-      if (await spec.isReady(child)) return;
+      if (listeners.every((listener) => listener === "itself") && (await spec.isReady(child))) return;
     } catch (thrown) {
       last = messageOf(thrown);
     }

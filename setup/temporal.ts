@@ -65,6 +65,7 @@ async function startServer(options: TemporalOptions, command: string, port: numb
     ],
     stopSignal: "SIGTERM",
     orphanSignal: "KILL",
+    ports: [port, uiPort],
     isReady: () => serves(address),
   });
   const uiUrl = `http://${LOOPBACK}:${uiPort}`;

@@ -12,7 +12,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { Client, Connection } from "@temporalio/client";
 import pg from "pg";
 import { ForeshiftError } from "../../models/errors.ts";
-import { choosePort, DEFAULT_PORTS, isFree } from "../../setup/ports.ts";
+import { choosePort, DEFAULT_PORTS, isFree, listenerOf } from "../../setup/ports.ts";
 import { type Service, startOpenBao, startPostgres, startTemporal } from "../../setup/services.ts";
 
 const GONE_TIMEOUT_MS = 20_000;
@@ -139,6 +139,20 @@ test("a port that is taken is left to its owner", async () => {
     await stop(service);
   } finally {
     other.close();
+  }
+});
+
+test("two homes that start at the same moment have a server each, though both find the same port free", async () => {
+  const homes = await Promise.all([1, 2].map((n) => mkdtemp(join(tmpdir(), `foreshift-twin-${n}-`))));
+  try {
+    const temporals = await Promise.all(homes.map((twin) => keep(startTemporal({ home: twin, run: join(twin, "run") }))));
+    assert.equal(new Set(temporals.map(({ address }) => address)).size, 2);
+    for (const { address, pid } of temporals) {
+      assert.equal(await listenerOf(Number(address.split(":")[1]), pid ?? 0), "itself");
+    }
+    await Promise.all(temporals.map(stop));
+  } finally {
+    await Promise.all(homes.map((twin) => rm(twin, { recursive: true, force: true })));
   }
 });
 
