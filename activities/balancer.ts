@@ -213,13 +213,14 @@ function sameSteering(held: SteeringState, wanted: SteeringState): boolean {
   return JSON.stringify({ ...held, epoch: 0 }) === JSON.stringify({ ...wanted, epoch: 0 });
 }
 
-function policyOf(spec: SwarmSpec): Pick<SteeringState, "swarm" | "vip" | "algorithm" | "swarmPublicKey" | "outlier"> {
+function policyOf(spec: SwarmSpec): Omit<SteeringState, "epoch" | "members" | "pins" | "returnRoutes"> {
   return {
     swarm: spec.name,
     vip: spec.vip,
     algorithm: spec.algorithm,
     swarmPublicKey: spec.key.publicKey,
     outlier: spec.outlier,
+    capacitySessions: spec.endpoints.capacitySessions,
   };
 }
 

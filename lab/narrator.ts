@@ -22,7 +22,7 @@ export interface NarratorSources {
 
 const WHO_WIDTH = 9;
 /** Of the reflex's events only these are news to a person; the rest is in `foreshift swarm events`. */
-const TOLD_EVENTS = new Set(["ejected", "returned", "ejection-refused", "panic", "sessions-moved", "restarted"]);
+const TOLD_EVENTS = new Set(["ejected", "returned", "ejection-refused", "overloaded", "panic", "sessions-moved", "restarted"]);
 
 /** Each step's row gives the reason of its run: told once, it is left out of the rows that follow. */
 export class Reasons {

@@ -83,6 +83,8 @@ export const SteeringState = z.strictObject({
   pins: z.array(Pin).max(65_536),
   returnRoutes: z.array(ReturnRoute).max(65_536),
   outlier: OutlierPolicy,
+  /** Sessions that one member carries at weight 100. Without it nobody is taken for overloaded. */
+  capacitySessions: z.number().int().min(1).optional(),
 });
 export type SteeringState = z.infer<typeof SteeringState>;
 
@@ -98,6 +100,8 @@ export interface MemberHealth {
   readonly ejected: boolean;
   readonly ejectedAtMs: number | undefined;
   readonly ejections: number;
+  /** It loses probes and is at work all the same: it has more to carry than it can. Absent from what knows of no overload. */
+  readonly overloaded?: boolean | undefined;
   /** Sessions whose keys it holds, as far as the reflex knows. */
   readonly sessions: number;
 }
@@ -120,7 +124,15 @@ export interface ProbeStats {
 export interface ReflexEvent {
   readonly seq: number;
   readonly atMs: number;
-  readonly kind: "ejected" | "returned" | "ejection-refused" | "panic" | "sessions-moved" | "desired-applied" | "restarted";
+  readonly kind:
+    | "ejected"
+    | "returned"
+    | "ejection-refused"
+    | "overloaded"
+    | "panic"
+    | "sessions-moved"
+    | "desired-applied"
+    | "restarted";
   readonly endpoint: string | undefined;
   /** One sentence for a person. */
   readonly text: string;

@@ -36,7 +36,7 @@ export function returnRuleset(input: ReturnInput): Ruleset {
   return {
     table: RETURN_TABLE,
     owner: input.owner,
-    counters: ["fenced", ...slots.map((slot) => `way_${slot.mark}`)],
+    counters: ["fenced", ...slots.flatMap(({ mark }) => [`way_${mark}`, `from_${mark}`])],
     learned: [
       { name: "routes4", spec: `type ipv4_addr : mark; ${routes}` },
       { name: "routes6", spec: `type ipv6_addr : mark; ${routes}` },
@@ -88,6 +88,8 @@ function fromRules(slot: ReturnSlot, shared: boolean): string[] {
   return [
     `${from}${probeFamily} saddr ${slot.probeInnerAddress} accept`,
     `${from}ip6 saddr fe80::/10 accept`,
+    // Decrypted packets of clients: what comes out of the member at all.
+    `${from}meta protocol { ip, ip6 } counter name "from_${slot.mark}"`,
     `${from}meta protocol { ip, ip6 } meta mark set ${slot.mark} meta mark vmap @fences`,
     `${from}meta mark set 0`,
     `${from}meta protocol ip add @routes4 { ip saddr : ${slot.mark} } accept`,

@@ -220,6 +220,46 @@ if (insideNamespace(import.meta.url)) {
     assert.equal((await stream(client, 20, 10)).answered, 20);
   });
 
+  test("an endpoint that loses probes and carries on is overloaded where nobody has room, and a dead one is dead all the same", async () => {
+    await apply({ capacitySessions: 1 });
+    await answersAll();
+    const [client] = lab.clients.list;
+    assert.ok(client);
+    const holder = (await holderOf(lab, client)) ?? "";
+    const seq = await lastSeq();
+    const streaming = stream(client, 1_500, 2);
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    // Its probes alone: what an overloaded machine drops of its clients' packets as well is not what this is about.
+    const drop = `ip daddr ${lab.link(holder).probeAddress} udp dport ${steering(lab, { epoch: 1 }).vip.port} drop`;
+    await runScript(
+      `nft 'table inet test_probes { chain input { type filter hook input priority filter; ${drop}; }; }'`,
+      holder,
+    );
+    await awaitEvent("the overload", ({ kind, endpoint }) => kind === "overloaded" && endpoint === holder, seq);
+    const weight = async () => (await reflex.health()).find(({ endpoint }) => endpoint === holder);
+    assert.deepEqual(
+      [(await weight())?.overloaded, (await weight())?.effectiveWeight, (await weight())?.ejected],
+      [true, 1, false],
+    );
+    await runScript("nft delete table inet test_probes", holder);
+    const result = await streaming;
+    assert.equal(result.answered, result.sent, "nothing was taken from it");
+    await eventually("its weight is back", async () => (await weight())?.effectiveWeight === 100, 20_000);
+
+    const later = await lastSeq();
+    const more = stream(client, 1_000, 2);
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    signalHost(holder, "SIGSTOP", isWireGuard);
+    const ejection = await awaitEvent("the ejection", ({ kind }) => kind === "ejected", later);
+    assert.equal(ejection.endpoint, holder);
+    assert.ok(Number(ejection.details.misses) <= OUTLIER.missesToEject + 1, `${ejection.details.misses} misses`);
+    signalHost(holder, "SIGCONT", isWireGuard);
+    await more;
+    await awaitEvent("the return", ({ kind }) => kind === "returned", later);
+    await apply();
+    await answersAll();
+  });
+
   test("an agent that is dead is no reason to eject", async () => {
     const seq = await lastSeq();
     const [first, ...rest] = agents;

@@ -7,6 +7,7 @@ import { ForeshiftError } from "../../models/errors.ts";
 import type { BucketTable } from "../../models/hash-table.ts";
 import type { MemberLink, SteeringState } from "../../models/steering.ts";
 import type { ReflexConfig } from "./config.ts";
+import type { Throughput } from "./workload.ts";
 
 /** Everything the packet path depends on, at one moment. */
 export interface View {
@@ -136,11 +137,13 @@ export class Dataplane {
 
   /** Packets that the router has sent to each member so far, by its mark. */
   async returned(): Promise<ReadonlyMap<number, number>> {
-    const counts = [...(await this.#return.counters())].flatMap(([name, packets]) => {
-      const mark = /^way_(\d+)$/.exec(name)?.[1];
-      return mark === undefined ? [] : [[Number(mark), packets] as const];
-    });
-    return new Map(counts);
+    return byMark(await this.#return.counters(), "way_");
+  }
+
+  /** Packets from clients so far, by the member's mark: that were sent to it, and that came out of its tunnels. */
+  async throughput(): Promise<Throughput> {
+    const [steered, back] = await Promise.all([this.#steering.counters(), this.#return.counters()]);
+    return { given: byMark(steered, "member_"), passed: byMark(back, "from_") };
   }
 }
 
@@ -157,6 +160,11 @@ export function canonicalAddress(address: string): string | undefined {
   if (isIPv4(address)) return address;
   if (!isIPv6(address) || address.includes("%")) return undefined;
   return new URL(`http://[${address}]`).hostname.slice(1, -1);
+}
+
+function byMark(counters: ReadonlyMap<string, number>, prefix: string): ReadonlyMap<number, number> {
+  const own = [...counters].filter(([name]) => name.startsWith(prefix));
+  return new Map(own.map(([name, packets]) => [Number(name.slice(prefix.length)), packets]));
 }
 
 function indexOf(devices: Devices, name: string): number {

@@ -3,7 +3,17 @@ import { randomBytes } from "node:crypto";
 import type { Logger } from "pino";
 import { messageOf } from "../../models/errors.ts";
 import { LIMITS } from "../../models/limits.ts";
-import { afterAnswer, afterMiss, decideEjection, ejected, ejectionMs, mayReturn, returned } from "../../models/outlier.ts";
+import {
+  afterAnswer,
+  afterMiss,
+  afterOverload,
+  decideEjection,
+  ejected,
+  ejectionMs,
+  mayReturn,
+  returned,
+  tolerated,
+} from "../../models/outlier.ts";
 import type { SessionState } from "../../models/session.ts";
 import type { SteeringState } from "../../models/steering.ts";
 import { counted } from "../../models/words.ts";
@@ -14,6 +24,7 @@ import type { Revocations } from "./revocations.ts";
 import type { SessionBook } from "./session-book.ts";
 import type { ReflexState } from "./state.ts";
 import { Takeover } from "./takeover.ts";
+import { type Throughput, Workload } from "./workload.ts";
 
 export interface FailoverOptions {
   readonly state: ReflexState;
@@ -23,6 +34,7 @@ export interface FailoverOptions {
   readonly events: EventJournal;
   readonly revocations: Revocations;
   readonly save: () => Promise<void>;
+  readonly throughput: () => Promise<Throughput>;
   readonly lastAnswerAtMs: (endpoint: string) => number | undefined;
   readonly log: Logger;
 }
@@ -31,6 +43,7 @@ export class Failover {
   readonly #around: FailoverOptions;
   readonly #state: ReflexState;
   readonly #takeover: Takeover;
+  readonly #workload: Workload;
   /** Members whose ejection was refused since they last answered; said once. */
   readonly #refused = new Set<string>();
   #panic = false;
@@ -38,9 +51,17 @@ export class Failover {
   constructor(options: FailoverOptions) {
     this.#around = options;
     this.#state = options.state;
+    this.#workload = new Workload({
+      state: options.state,
+      book: options.book,
+      count: options.throughput,
+      counted: () => this.#decideAgain(),
+      log: options.log,
+    });
     this.#takeover = new Takeover({
       agentOf: (endpoint) => options.agents.of(endpoint),
       fit: () => options.state.fit(),
+      roomOf: (endpoint) => this.#roomOf(endpoint),
       redirected: (moves) => this.#inBackground("redirect", () => options.path.follow(moves)),
       ended: (from, moved, left, tookMs) => this.#takeoverEnded(from, moved, left, tookMs),
       log: options.log,
@@ -57,7 +78,9 @@ export class Failover {
   }
 
   tick(): void {
-    this.#takeover.tick(Date.now());
+    const nowMs = Date.now();
+    this.#takeover.tick(nowMs);
+    for (const [endpoint, record] of this.#state.records) this.#state.records.set(endpoint, afterOverload(record, nowMs));
   }
 
   /** After a restart: sessions whose new handshake was not seen before it; agents skip those that came in the meantime. */
@@ -78,6 +101,7 @@ export class Failover {
     const record = afterAnswer(before);
     this.#state.records.set(endpoint, record);
     this.#refused.delete(endpoint);
+    this.#workload.answered(endpoint);
     if (this.#refused.size === 0) this.#panic = false;
     if (!before.proven) this.#inBackground("save", () => this.#around.save());
     const knows = this.#around.revocations.isUpToDate(endpoint, this.#state.records.keys());
@@ -88,9 +112,45 @@ export class Failover {
     const { desired } = this.#state;
     if (desired === undefined || !this.#state.records.has(endpoint)) return;
     this.#state.records.set(endpoint, afterMiss(this.#state.record(endpoint)));
-    const decision = decideEjection(endpoint, [...this.#state.records.values()], desired.outlier);
+    this.#workload.missed(endpoint, desired);
+    this.#decide(endpoint, desired, refused);
+  }
+
+  /** Without WireGuard nothing is carried. */
+  #decide(endpoint: string, desired: SteeringState, refused: boolean): void {
+    const load = refused ? undefined : this.#workload.of(endpoint, desired);
+    const decision = decideEjection(endpoint, [...this.#state.records.values()], desired.outlier, load);
     if (decision.kind === "eject") this.#eject(endpoint, desired, refused);
     else if (decision.kind === "refuse") this.#refuse(endpoint, decision);
+    else if (decision.kind === "tolerate") this.#tolerate(endpoint, decision.because);
+  }
+
+  /** What was counted says more of those that are silent than what was known when they missed their last probes. */
+  #decideAgain(): void {
+    const { desired } = this.#state;
+    if (desired === undefined) return;
+    for (const endpoint of this.#state.records.keys()) this.#decide(endpoint, desired, false);
+  }
+
+  #roomOf(endpoint: string): number {
+    const { desired } = this.#state;
+    const member = desired?.members.find((one) => one.endpoint === endpoint);
+    if (desired?.capacitySessions === undefined || member === undefined) return Number.POSITIVE_INFINITY;
+    return this.#workload.roomOf(endpoint, member.weight, desired.capacitySessions);
+  }
+
+  /** It keeps its sessions; new ones go elsewhere, unless everybody is as full. */
+  #tolerate(endpoint: string, because: string): void {
+    const nowMs = Date.now();
+    const before = this.#state.record(endpoint);
+    this.#state.records.set(endpoint, tolerated(before, nowMs));
+    if (before.overloadedAtMs !== undefined) return;
+    const text = `${endpoint} loses probes but is not ejected: ${because}`;
+    const details = { because, misses: before.missesInARow };
+    this.#around.events.add({ kind: "overloaded", endpoint, text, details }, nowMs);
+    this.#inBackground("tolerate", async () => {
+      if (this.#around.path.rebalance()) await this.#around.path.push();
+    });
   }
 
   #refuse(endpoint: string, decision: { panic: boolean; because: string }): void {

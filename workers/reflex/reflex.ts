@@ -67,6 +67,7 @@ export class Reflex {
       events: this.#events,
       revocations: this.#revocations,
       save: () => this.#stateFile.save(),
+      throughput: () => this.#plane.throughput(),
       lastAnswerAtMs: (endpoint) => this.#probers.get(endpoint)?.inner(Date.now()).lastAnswerAtMs,
       log,
     });
@@ -133,6 +134,7 @@ export class Reflex {
           ejected: record.ejectedAtMs !== undefined,
           ejectedAtMs: record.ejectedAtMs,
           ejections: record.ejections,
+          overloaded: record.overloadedAtMs !== undefined,
           sessions: sessions.get(endpoint) ?? 0,
         },
       ];

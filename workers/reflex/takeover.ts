@@ -28,6 +28,8 @@ export interface TakeoverSurroundings {
   readonly agentOf: (endpoint: string) => EndpointAgent | undefined;
   /** Members that may take sessions over now. */
   readonly fit: () => ReadonlySet<string>;
+  /** Sessions that a member can take beside its own; infinite where that is not known. */
+  readonly roomOf: (endpoint: string) => number;
   /** Moves were given another shadow: pins and ways back follow. */
   readonly redirected: (moves: readonly Move[]) => void;
   /** No session of `from` is under way any more. */
@@ -45,14 +47,21 @@ export class Takeover {
     this.#around = around;
   }
 
-  /** A shadow for each session of `from`, and for those on their way to it. Sessions nobody is fit for are left out. */
+  /**
+   * A shadow for each session of `from`, and for those on their way to it: one with room as long as there is any. Sessions nobody is fit
+   * for are left out.
+   */
   assign(from: string, sessions: readonly SessionState[]): readonly Move[] {
     const fit = this.#around.fit();
+    const room = new Map([...fit].filter((endpoint) => endpoint !== from).map((one) => [one, this.#around.roomOf(one)]));
     const lost = new Map(sessions.map((session) => [session.publicKey, session]));
     for (const move of this.#moves.values()) if (move.to === from) lost.set(move.session.publicKey, move.session);
     return [...lost.values()].flatMap((session) => {
-      const to = designatedShadow({ ...session, endpoint: from }, fit);
-      return to === undefined ? [] : [{ session, from, to }];
+      const open = new Set([...room].filter(([, left]) => left >= 1).map(([endpoint]) => endpoint));
+      const to = designatedShadow({ ...session, endpoint: from }, open.size > 0 ? open : fit);
+      if (to === undefined) return [];
+      room.set(to, (room.get(to) ?? 0) - 1);
+      return [{ session, from, to }];
     });
   }
 

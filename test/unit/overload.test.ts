@@ -1,0 +1,115 @@
+/** Overload told from failure: who still carries is not put out into members that have no room, and the dead are found as fast as ever. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import { OVERLOAD_LIMITS } from "../../models/limits-overload.ts";
+import {
+  afterAnswer,
+  afterMiss,
+  afterOverload,
+  decideEjection,
+  effectiveWeight,
+  newRecord,
+  type OutlierRecord,
+  tolerated,
+} from "../../models/outlier.ts";
+import type { MemberLoad } from "../../models/overload.ts";
+import { OutlierPolicy } from "../../models/steering.ts";
+import { holds } from "../support/property.ts";
+
+const POLICY = OutlierPolicy.parse({});
+const NEEDED = POLICY.missesToEject;
+/** Eleven sessions where eight can be carried, and nobody has room for them. */
+const FULL: MemberLoad = { sessions: 11, capacity: 8, roomElsewhere: 2, carried: undefined };
+const carrying = (load: MemberLoad, passed: number, given = 40): MemberLoad => ({ ...load, carried: { given, passed } });
+
+function silent(misses: number): OutlierRecord {
+  let record = afterAnswer(newRecord("ep-1"));
+  for (let missed = 0; missed < misses; missed += 1) record = afterMiss(record);
+  return record;
+}
+
+function decide(misses: number, load: MemberLoad | undefined, others: readonly OutlierRecord[] = answering("ep-2", "ep-3")) {
+  return decideEjection("ep-1", [silent(misses), ...others], POLICY, load).kind;
+}
+
+function answering(...endpoints: readonly string[]): OutlierRecord[] {
+  return endpoints.map((endpoint) => afterAnswer(newRecord(endpoint)));
+}
+
+test("an overloaded endpoint that carries is tolerated, a dead one with as many sessions is ejected by the very same miss", () => {
+  assert.equal(decide(NEEDED, carrying(FULL, 27)), "tolerate");
+  assert.equal(decide(NEEDED, carrying(FULL, 0)), "eject");
+  assert.equal(decide(NEEDED, undefined), "eject", "its WireGuard is gone, or nobody knows what it can carry");
+  assert.equal(decide(NEEDED - 1, carrying(FULL, 0)), "none");
+});
+
+test("a count that is not there yet is waited for by one probe, never by two", () => {
+  assert.equal(decide(NEEDED, FULL), "wait");
+  assert.equal(decide(NEEDED + 1, FULL), "eject");
+});
+
+test("where the others have room, a brownout is ejected as ever, whatever it carries, and nobody waits for a count", () => {
+  const roomy: MemberLoad = { sessions: 6, capacity: 8, roomElsewhere: 6, carried: undefined };
+  for (const load of [roomy, carrying(roomy, 16), carrying(roomy, 40)]) assert.equal(decide(NEEDED, load), "eject");
+});
+
+test("a brownout that carries a part stays where the others would be overfilled", () => {
+  const load: MemberLoad = { sessions: 6, capacity: 8, roomElsewhere: 5, carried: undefined };
+  assert.equal(decide(NEEDED, carrying(load, 16)), "tolerate");
+  assert.equal(decide(NEEDED, carrying(load, 3)), "eject", "next to nothing comes out of it");
+  assert.equal(decide(NEEDED, carrying(load, OVERLOAD_LIMITS.packetsMin - 1, OVERLOAD_LIMITS.packetsMin - 1)), "eject");
+});
+
+test("a silence that lasts is believed: the way back is broken, whatever comes through on the way there", () => {
+  assert.equal(decide(NEEDED * OVERLOAD_LIMITS.silenceFactor - 1, carrying(FULL, 40)), "tolerate");
+  assert.equal(decide(NEEDED * OVERLOAD_LIMITS.silenceFactor, carrying(FULL, 40)), "eject");
+});
+
+test("a dead one is ejected though all others are overloaded: they are at work, so the prober is not doubted", () => {
+  const overloaded = ["ep-2", "ep-3"].map((endpoint) => tolerated({ ...silent(NEEDED), endpoint }, 1_000));
+  assert.equal(decide(NEEDED * 2, carrying(FULL, 0), overloaded), "eject");
+  const doubted = ["ep-2", "ep-3"].map((endpoint) => ({ ...silent(NEEDED), endpoint }));
+  assert.equal(decide(NEEDED * 2, carrying(FULL, 0), doubted), "refuse");
+});
+
+test("nobody is tolerated who carries nothing, and nobody ejected into the overfilled who carries", (context) => {
+  const load = fc.record({
+    sessions: fc.integer({ min: 0, max: 40 }),
+    capacity: fc.integer({ min: 1, max: 20 }),
+    roomElsewhere: fc.integer({ min: 0, max: 40 }),
+    carried: fc.option(
+      fc.tuple(fc.nat(2_000), fc.double({ min: 0, max: 1, noNaN: true })).map(([given, share]) => ({
+        given,
+        passed: Math.round(given * share),
+      })),
+      { nil: undefined },
+    ),
+  });
+  const seen = { tolerate: 0, eject: 0, wait: 0 };
+  const property = fc.property(load, fc.integer({ min: NEEDED, max: NEEDED * 12 }), (known, misses) => {
+    const { sessions, capacity, roomElsewhere, carried } = known;
+    const kind = decide(misses, known);
+    assert.ok(kind === "tolerate" || kind === "eject" || kind === "wait");
+    seen[kind] += 1;
+    const inDoubt = sessions > capacity || sessions > roomElsewhere;
+    const carries = carried !== undefined && carried.given > 0 && carried.passed > 0;
+    if (kind === "tolerate") assert.ok(inDoubt && carries);
+    if (kind === "wait") assert.ok(inDoubt && carried === undefined && misses === NEEDED);
+    if (!inDoubt || misses >= NEEDED * OVERLOAD_LIMITS.silenceFactor) assert.equal(kind, "eject");
+    // More packets that come out never make an ejection of a toleration.
+    if (kind === "tolerate" && carried !== undefined)
+      assert.equal(decide(misses, { ...known, carried: { ...carried, passed: carried.given } }), "tolerate");
+  });
+  holds(context, property, 500);
+  for (const [kind, times] of Object.entries(seen)) assert.ok(times > 0, `no ${kind}: this has shown nothing`);
+});
+
+test("an overloaded member has next to no weight until it has not been found so for a while", () => {
+  const record = tolerated(silent(NEEDED), 1_000);
+  assert.equal(effectiveWeight(100, false, record, POLICY, 2_000), 1);
+  assert.equal(effectiveWeight(100, true, record, POLICY, 2_000), 0);
+  assert.equal(afterOverload(record, 1_000 + OVERLOAD_LIMITS.holdMs - 1), record);
+  const over = afterOverload(record, 1_000 + OVERLOAD_LIMITS.holdMs);
+  assert.equal(effectiveWeight(100, false, over, POLICY, 10_000), 100);
+});
