@@ -252,7 +252,7 @@ if (insideNamespace(import.meta.url)) {
     signalHost(holder, "SIGSTOP", isWireGuard);
     const ejection = await awaitEvent("the ejection", ({ kind }) => kind === "ejected", later);
     assert.equal(ejection.endpoint, holder);
-    assert.ok(Number(ejection.details.misses) <= OUTLIER.missesToEject + 1, `${ejection.details.misses} misses`);
+    assert.ok(Number(ejection.details.misses) <= OUTLIER.missesToEject + 1, `${Number(ejection.details.misses)} misses`);
     signalHost(holder, "SIGCONT", isWireGuard);
     await more;
     await awaitEvent("the return", ({ kind }) => kind === "returned", later);
