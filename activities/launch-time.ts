@@ -1,21 +1,44 @@
 /** How long it takes until a machine that is asked for serves, as the last launches and wakes of ghosts took. */
 import type { AuditRow, Store } from "../drivers/ports.ts";
 import { runIdOf } from "../models/decision.ts";
+import type { LaunchTimes } from "../models/lead-time.ts";
 import { LIMITS } from "../models/limits.ts";
 
-/** Milliseconds from the begin of a run that adds endpoints to its end; an assumption before the first such run. */
-export async function measuredLaunchMs(store: Pick<Store, "auditTrail">, swarm: string): Promise<number> {
-  const workflowId = runIdOf(swarm, "add", undefined);
-  return launchMsOf(await store.auditTrail({ swarm, workflowId, limit: LIMITS.foresight.launchRowsMax }));
+type EndRow = Pick<AuditRow, "atMs" | "outcome" | "details">;
+
+/** From the begin of a run that adds endpoints, or ghosts, to its end; an assumption before the first such run. */
+export async function measuredLaunchTimes(store: Pick<Store, "auditTrail">, swarm: string): Promise<LaunchTimes> {
+  const rowsOf = (kind: "add" | "ghosts") =>
+    store.auditTrail({ swarm, workflowId: runIdOf(swarm, kind, undefined), limit: LIMITS.foresight.launchRowsMax });
+  const [added, refilled] = await Promise.all([rowsOf("add"), rowsOf("ghosts")]);
+  return launchTimesOf(added, refilled);
 }
 
-/** Of the newest few the slowest but one: a single launch that hung, or was halted by the stop switch, does not set the measure. */
-export function launchMsOf(rows: readonly Pick<AuditRow, "atMs" | "outcome" | "details">[]): number {
-  const took = rows
-    .flatMap(({ atMs, outcome, details: { startedAtMs } }) =>
-      outcome === "done" && typeof startedAtMs === "number" && atMs > startedAtMs ? [atMs - startedAtMs] : [],
-    )
-    .slice(-LIMITS.foresight.launchesMax)
-    .toSorted((one, other) => other - one);
-  return took[1] ?? took[0] ?? LIMITS.foresight.launchMsAssumed;
+/**
+ * A run that launched anything is a launch, one that woke all it brought up is a wake. Before the first launch of an endpoint, a ghost's
+ * is the measure: the pool is refilled one by one.
+ */
+export function launchTimesOf(added: readonly EndRow[], refilled: readonly EndRow[]): LaunchTimes {
+  const cold = usualOf(added.filter((row) => launchedBy(row) !== 0).map(tookMs));
+  const ghost = usualOf(refilled.map((row) => tookMs(row) / (launchedBy(row) ?? 1)));
+  const launchMs = cold ?? ghost ?? LIMITS.foresight.launchMsAssumed;
+  const wakeMs = usualOf(added.filter((row) => launchedBy(row) === 0).map(tookMs));
+  return { launchMs, wakeMs: Math.min(launchMs, wakeMs ?? launchMs) };
+}
+
+/** Of the newest few the slowest but one: a single run that hung, or was halted by the stop switch, does not set the measure. */
+function usualOf(took: readonly number[]): number | undefined {
+  const newest = took.filter((ms) => ms > 0).slice(-LIMITS.foresight.launchesMax);
+  const slowest = newest.toSorted((one, other) => other - one);
+  return slowest[1] ?? slowest[0];
+}
+
+/** Not a number for a row that measures nothing. */
+function tookMs({ atMs, outcome, details: { startedAtMs } }: EndRow): number {
+  return outcome === "done" && typeof startedAtMs === "number" ? atMs - startedAtMs : Number.NaN;
+}
+
+/** Machines that were launched for it rather than woken; undefined in rows that do not say. */
+function launchedBy({ details: { launched } }: EndRow): number | undefined {
+  return typeof launched === "number" ? launched : undefined;
 }

@@ -4,20 +4,21 @@
  */
 import type { Balancer, Hypervisor, TelemetryWindow } from "../drivers/ports.ts";
 import { scoreEvidence, WATCHED_SERIES } from "../models/evidence.ts";
+import { leadTimeMs } from "../models/lead-time.ts";
 import { LIMITS } from "../models/limits.ts";
 import { type MachineNotice, noticeEvents } from "../models/machine-notices.ts";
 import { outsideRisk, placeOf } from "../models/outside-events.ts";
 import { PATH_METRICS, pathRisks } from "../models/path-risk.ts";
 import type { ScoredEndpoint } from "../models/risk.ts";
 import { newsAmong, scoreIntervalMs, type ToldRisk } from "../models/risk-news.ts";
-import type { DemandForecast } from "../models/scale.ts";
-import { greaterDemand, sessionTrend, sumOfSessions } from "../models/session-trend.ts";
+import { type DemandForecast, endpointsFor } from "../models/scale.ts";
+import { greaterDemand, sessionsAhead, sessionTrend, sumOfSessions } from "../models/session-trend.ts";
 import { roundTripsOf } from "../models/signals.ts";
 import type { SwarmSpec } from "../models/swarm-spec.ts";
 import type { Point } from "../models/trend.ts";
 import { SwarmDemand } from "./demand.ts";
 import { type ActivityDeps, asActivity, pause } from "./deps.ts";
-import { measuredLaunchMs } from "./launch-time.ts";
+import { measuredLaunchTimes } from "./launch-time.ts";
 import { SwarmHealth } from "./swarm-health.ts";
 import { SwarmModel } from "./swarm-model.ts";
 
@@ -78,12 +79,23 @@ async function watchRisks(deps: ActivityDeps, models: Models, input: RiskWatchIn
 async function demandOf(deps: ActivityDeps, demand: SwarmDemand, spec: SwarmSpec): Promise<DemandForecast | undefined> {
   const { windowMs } = spec.foresight;
   const nowMs = Date.now();
-  const launchMs = () => measuredLaunchMs(deps.store, spec.name);
+  const launchMs = async () => (await measuredLaunchTimes(deps.store, spec.name)).launchMs;
   const window = await deps.telemetry.window(spec.name, { sinceMs: nowMs - windowMs, metrics: ["sessions"] });
   const points = sumOfSessions(Object.keys(window.endpoints).map((endpoint) => pointsOf(window, endpoint)["sessions"] ?? []));
   const grows = sessionTrend(points, windowMs, windowMs) !== undefined;
-  const trend = grows ? sessionTrend(points, windowMs, await launchMs()) : undefined;
+  const trend = grows ? sessionsAhead(points, windowMs, await leadOf(deps, spec)) : undefined;
   return greaterDemand(await demand.forecast(spec.name, nowMs, launchMs), trend);
+}
+
+/** How long before so many sessions are there their endpoints have to be asked for, with the ghosts that wait at this moment. */
+async function leadOf(deps: ActivityDeps, spec: SwarmSpec): Promise<(sessions: number) => number> {
+  const [times, members, machines] = await Promise.all([
+    measuredLaunchTimes(deps.store, spec.name),
+    deps.balancer.health(),
+    deps.hypervisor.list(spec.name),
+  ]);
+  const ghosts = machines.filter(({ state }) => state === "suspended").length;
+  return (sessions) => leadTimeMs(Math.max(1, endpointsFor(spec, sessions) - members.length), ghosts, times);
 }
 
 /** Another forecast than the one that was told, or one that would grow stale. */

@@ -12,6 +12,17 @@ const SPAN_SHARE = 1 / 3;
 /** What an endpoint said last holds for so long; then it is gone, and so are its sessions, or others have them. */
 const WORD_HOLDS_MS = 3_000;
 
+/** Growth that is younger is looked for over these shares of the window, too short for a line through the noise: a count has little of it. */
+const SURGE_SPANS = [1 / 12, 1 / 6, 1 / 3] as const;
+/** Standard deviations of what sessions come and go by anyway. */
+const SURGE_SIGNIFICANT = 4;
+/** A surge goes on: all parts of its span grow but one. A step, such as sessions that two endpoints report while they move, does not. */
+const SURGE_PARTS = 4;
+/** A lead has three values: two ghosts, a ghost and a launch, two launches. */
+const LEAD_ROUNDS = 3;
+/** Of a normal distribution: 95 %. */
+const Z_95 = 1.645;
+
 /** The sum of the endpoints' series, at each moment at which one of them has a value. */
 export function sumOfSessions(series: readonly (readonly Point[])[]): readonly Point[] {
   const moments = [...new Set(series.flatMap((points) => points.map(({ atMs }) => atMs)))].sort((a, b) => a - b);
@@ -36,17 +47,79 @@ export function sessionTrend(points: readonly Point[], windowMs: number, leadMs:
   const last = points.at(-1);
   if (last === undefined) return undefined;
   const trend = trendOf(points.filter(({ atMs }) => atMs > last.atMs - windowMs * SPAN_SHARE));
-  if (trend === undefined || !(trend.slopeLow > 0)) return undefined;
-  const aheadMs = Math.min(leadMs, windowMs, trend.spanMs * EXTRAPOLATION_MAX);
-  const at = (slope: number) => Math.max(last.value, trend.level + slope * aheadMs);
-  const perMinute = Number((trend.slope * 60_000).toFixed(1));
+  const line: Growth | undefined = trend === undefined || !(trend.slopeLow > 0) ? undefined : { from: trend.level, ...trend };
+  const growths = [line, ...SURGE_SPANS.map((share) => surgeOf(points, last, windowMs * share))];
+  return growths
+    .map((growth) => (growth === undefined ? undefined : continued(growth, last, windowMs, leadMs)))
+    .reduce(greaterDemand, undefined);
+}
+
+/**
+ * The same for endpoints that are brought up in turns: `leadOf` says how long before they are needed so many sessions have to be
+ * planned for.
+ */
+export function sessionsAhead(
+  points: readonly Point[],
+  windowMs: number,
+  leadOf: (sessions: number) => number,
+): DemandForecast | undefined {
+  const last = points.at(-1);
+  let ahead = last === undefined ? undefined : sessionTrend(points, windowMs, leadOf(last.value));
+  // More sessions need more endpoints, which take longer to bring up.
+  for (let round = 0; round < LEAD_ROUNDS && ahead !== undefined; round++) {
+    const leadMs = leadOf(ahead.sessionsUpper);
+    if (leadMs <= ahead.horizonMs) return ahead;
+    ahead = sessionTrend(points, windowMs, leadMs);
+  }
+  return ahead;
+}
+
+/** Sessions that grow, per millisecond, over a span up to the newest point. */
+interface Growth {
+  /** Where it stands at the newest point. */
+  readonly from: number;
+  readonly slope: number;
+  readonly slopeHigh: number;
+  readonly spanMs: number;
+}
+
+function continued(growth: Growth, last: Point, windowMs: number, leadMs: number): DemandForecast {
+  const { from, slope, slopeHigh, spanMs } = growth;
+  const aheadMs = Math.min(leadMs, windowMs, spanMs * EXTRAPOLATION_MAX);
+  const at = (rate: number) => Math.max(last.value, from + rate * aheadMs);
   return {
     atMs: last.atMs,
     horizonMs: aheadMs,
-    sessionsP50: at(trend.slope),
-    sessionsUpper: at(trend.slopeHigh),
-    text: `they grow by ${perMinute} a minute`,
+    sessionsP50: at(slope),
+    sessionsUpper: at(slopeHigh),
+    text: `they grow by ${Number((slope * 60_000).toFixed(1))} a minute`,
   };
+}
+
+/** Growth over the newest `spanMs` that exceeds by far what the time before it lets expect of chance. */
+function surgeOf(points: readonly Point[], last: Point, spanMs: number): Growth | undefined {
+  const beginMs = last.atMs - spanMs;
+  const past = points.filter(({ atMs }) => atMs <= beginMs);
+  const before = past.at(-1);
+  const first = past[0];
+  // Of a shorter past nobody knows what comes and goes.
+  if (before === undefined || first === undefined || before.atMs - first.atMs < spanMs) return undefined;
+  const grown = last.value - before.value;
+  const varianceOf = (steps: readonly Point[]) =>
+    steps.reduce((sum, { value }, at) => sum + (at === 0 ? 0 : (value - (steps[at - 1]?.value ?? value)) ** 2), 0);
+  const chance = (varianceOf(past) * spanMs) / (before.atMs - first.atMs);
+  if (grown <= SURGE_SIGNIFICANT * Math.sqrt(1 + chance)) return undefined;
+  const partMs = (last.atMs - before.atMs) / SURGE_PARTS;
+  const ends = Array.from({ length: SURGE_PARTS }, (_, part) => valueAt(points, before.atMs + partMs * (part + 1)));
+  const growing = ends.filter((value, part) => value > (ends[part - 1] ?? before.value)).length;
+  if (growing < SURGE_PARTS - 1) return undefined;
+  const slope = grown / (last.atMs - before.atMs);
+  return { from: last.value, slope, slopeHigh: slope + (Z_95 * Math.sqrt(grown + chance)) / spanMs, spanMs };
+}
+
+/** What was said last by then. */
+function valueAt(points: readonly Point[], atMs: number): number {
+  return points.findLast((point) => point.atMs <= atMs + 1)?.value ?? Number.NaN;
 }
 
 /** The one that asks for more; of the newer moment, since that is when the other was found to ask for less. */

@@ -32,7 +32,9 @@ export async function addEndpoints(input: AddInput): Promise<MachinesAdded> {
     for (const name of names) if (name !== undefined) machines.push(name);
   }
   const text = `${machines.length} of ${counted(count, "endpoint")} in service${machines.length === 0 ? "" : `: ${machines.join(", ")}`}. ${reason}`;
-  return await endLaunch(journal, { action: "add endpoints", wanted: count, machines, text, signal: endpointsAddedSignal });
+  const launched = machines.filter((machine) => !input.ghosts.includes(machine)).length;
+  const end = { action: "add endpoints", wanted: count, machines, launched, text, signal: endpointsAddedSignal };
+  return await endLaunch(journal, end);
 }
 
 /** Its name, or undefined when it could not be brought into service; then nothing of it is left. */

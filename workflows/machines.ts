@@ -103,14 +103,16 @@ export async function endLaunch(
     readonly action: string;
     readonly wanted: number;
     readonly machines: readonly string[];
+    /** How many of them were launched, rather than woken. */
+    readonly launched: number;
     readonly text: string;
     readonly signal: SignalDefinition<[MachinesAdded]>;
   },
 ): Promise<MachinesAdded> {
-  const { action, wanted, machines, text, signal } = end;
+  const { action, wanted, machines, launched, text, signal } = end;
   const outcome = machines.length === wanted ? "done" : "failed";
   // By this the time of a launch is measured.
-  const details = { startedAtMs: workflowInfo().runStartTime.getTime() };
+  const details = { startedAtMs: workflowInfo().runStartTime.getTime(), launched };
   await audit({ name: "end", swarm: journal.swarm, action, outcome, text, details });
   if (outcome === "failed") await sleep(LIMITS.control.watchRetryMs, { summary: "Give the hypervisor a moment" });
   journal.enter(outcome);

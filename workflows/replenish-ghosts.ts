@@ -43,6 +43,7 @@ export async function replenishGhosts(input: ReplenishInput): Promise<MachinesAd
     action: "replenish ghosts",
     wanted: count,
     machines,
+    launched: machines.length,
     text,
     signal: ghostsReplenishedSignal,
   });

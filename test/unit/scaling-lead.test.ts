@@ -1,7 +1,7 @@
 /** Launches lead the load: a day minute by minute, machines that take their time to boot, with the forecast and without it. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { launchMsOf } from "../../activities/launch-time.ts";
+import { launchTimesOf } from "../../activities/launch-time.ts";
 import { demandForecast, FORECASTER, LoadForecaster } from "../../models/forecast/forecaster.ts";
 import { LIMITS } from "../../models/limits.ts";
 import { initialState, plan, recordDisruptionEnd, recordLaunchEnd, takeDemand } from "../../models/plan.ts";
@@ -94,16 +94,22 @@ for (const launchMinutes of [8, 20]) {
   });
 }
 
-test("the time of a launch is measured: of the last five runs that went well the slowest but one", () => {
-  const row = (tookMs: number, outcome: "done" | "failed" = "done") => {
-    return { atMs: 10_000_000, outcome, details: { startedAtMs: 10_000_000 - tookMs } };
+test("the time of a launch is measured: of the last five runs that went well the slowest but one, and wakes apart from launches", () => {
+  const row = (tookMs: number, launched?: number, outcome: "done" | "failed" = "done") => {
+    const details = { startedAtMs: 10_000_000 - tookMs, ...(launched === undefined ? {} : { launched }) };
+    return { atMs: 10_000_000, outcome, details };
   };
-  assert.equal(launchMsOf([]), LIMITS.foresight.launchMsAssumed);
-  assert.equal(
-    launchMsOf([{ atMs: 5, outcome: "done", details: {} }, row(9_000, "failed"), row(-1)]),
-    LIMITS.foresight.launchMsAssumed,
-  );
-  assert.equal(launchMsOf([row(40_000)]), 40_000);
+  const assumed = { launchMs: LIMITS.foresight.launchMsAssumed, wakeMs: LIMITS.foresight.launchMsAssumed };
+  assert.deepEqual(launchTimesOf([], []), assumed);
+  assert.deepEqual(launchTimesOf([{ atMs: 5, outcome: "done", details: {} }, row(9_000, 1, "failed"), row(-1)], []), assumed);
+  assert.deepEqual(launchTimesOf([row(40_000)], []), { launchMs: 40_000, wakeMs: 40_000 });
   // The first lies six runs back; one was halted for an hour.
-  assert.equal(launchMsOf([500_000, 30_000, 3_600_000, 31_000, 32_000, 29_000].map((ms) => row(ms))), 32_000);
+  const runs = [500_000, 30_000, 3_600_000, 31_000, 32_000, 29_000].map((ms) => row(ms, 1));
+  assert.equal(launchTimesOf(runs, []).launchMs, 32_000);
+  // Five wakes since are no measure of a launch.
+  const wakes = [2_000, 2_500, 2_100, 2_200, 9_000].map((ms) => row(ms, 0));
+  assert.deepEqual(launchTimesOf([row(40_000, 2), ...wakes], []), { launchMs: 40_000, wakeMs: 2_500 });
+  // Nothing but wakes: a refill of the pool says how long a launch takes, each ghost of it.
+  assert.deepEqual(launchTimesOf(wakes, [row(60_000, 3), row(21_000, 1)]), { launchMs: 20_000, wakeMs: 2_500 });
+  assert.deepEqual(launchTimesOf(wakes, []), { launchMs: LIMITS.foresight.launchMsAssumed, wakeMs: 2_500 });
 });

@@ -2,7 +2,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { greaterDemand, sessionTrend, sumOfSessions } from "../../models/session-trend.ts";
+import { leadTimeMs } from "../../models/lead-time.ts";
+import { seededRandom } from "../../models/random.ts";
+import { greaterDemand, sessionsAhead, sessionTrend, sumOfSessions } from "../../models/session-trend.ts";
 import { holds } from "../support/property.ts";
 
 const WINDOW_MS = 60_000;
@@ -92,4 +94,69 @@ test("of two forecasts the one that asks for more counts, as of the newer moment
   assert.deepEqual(greaterDemand({ ...days, sessionsUpper: 20 }, minutes), { ...days, sessionsUpper: 20, atMs: 2_000 });
   assert.deepEqual(greaterDemand(days, undefined), days);
   assert.equal(greaterDemand(undefined, undefined), undefined);
+});
+
+test("a rush is told within a twelfth of the window, as early as five more sessions let it", () => {
+  const calm = 50;
+  const rush = (seconds: number) => points((second) => 12 + Math.round(1.2 * Math.max(0, second - calm)), calm + seconds);
+  const told = Array.from({ length: 12 }, (_, seconds) => sessionTrend(rush(seconds), WINDOW_MS, 10_000));
+  const first = told.findIndex((trend) => trend !== undefined);
+  assert.ok(first >= 4 && first <= 6, `after ${first} s`);
+  assert.ok(
+    told.slice(first).every((trend) => trend !== undefined),
+    "and goes on to be told",
+  );
+  // 12 a second after ten more, and no less.
+  const [, , , , , , , , last] = told;
+  assert.ok(last !== undefined && last.sessionsP50 >= 28 && last.sessionsUpper <= 60, JSON.stringify(last));
+});
+
+test("a step is no rush: sessions that two endpoints report while they move, or a crowd that came at once", () => {
+  for (let ago = 0; ago <= 12; ago += 1) {
+    const stepped = points((second) => (second < 59 - ago ? 12 : 18));
+    const surge = sessionTrend(stepped, WINDOW_MS, 10_000);
+    assert.ok((surge?.sessionsUpper ?? 0) <= 30, `${ago} s ago: ${JSON.stringify(surge)}`);
+  }
+});
+
+test("sessions that come and go by chance make no rush: an hour each of thirty swarms", () => {
+  const random = seededRandom(4);
+  let asked = 0;
+  for (let swarm = 0; swarm < 30; swarm += 1) {
+    const usual = 10 + swarm * 10;
+    // Each lives ten minutes in the mean.
+    const rate = usual / 600;
+    const series: { atMs: number; value: number }[] = [];
+    let value = usual;
+    for (let second = 0; second < 3_600; second += 1) {
+      if (random() < rate) value += 1;
+      if (random() < value / 600) value -= 1;
+      series.push({ atMs: second * 1_000, value });
+      const trend = second < 60 || second % 5 > 0 ? undefined : sessionTrend(series.slice(-60), WINDOW_MS, 20_000);
+      if (trend !== undefined && trend.sessionsUpper > 1.25 * Math.max(value, usual)) asked += 1;
+    }
+  }
+  assert.ok(asked <= 30 * 720 * 0.01, `${asked} of ${30 * 720} looks`);
+});
+
+test("what is planned for reaches until those serve that can be asked for next: a ghost is quick, once", () => {
+  const times = { wakeMs: 2_000, launchMs: 9_000 };
+  assert.equal(leadTimeMs(1, 3, times), 4_000);
+  assert.equal(leadTimeMs(1, 1, times), 11_000);
+  assert.equal(leadTimeMs(2, 1, times), 18_000);
+  assert.equal(leadTimeMs(1, 0, times), 18_000);
+  const series = points((second) => 12 + Math.max(0, second - 40));
+  const ahead = (ghosts: number) =>
+    sessionsAhead(series, WINDOW_MS, (sessions) => leadTimeMs(Math.ceil(sessions / 8) - 4, ghosts, times));
+  assert.equal(ahead(9)?.horizonMs, 4_000);
+  assert.equal(ahead(1)?.horizonMs, 18_000);
+  assert.ok((ahead(1)?.sessionsUpper ?? 0) > (ahead(9)?.sessionsUpper ?? 0));
+  assert.equal(
+    sessionsAhead(
+      points(() => 12),
+      WINDOW_MS,
+      () => 1_000,
+    ),
+    undefined,
+  );
 });
