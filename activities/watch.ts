@@ -222,6 +222,7 @@ function observe(endpoint: string, machine: Machine | undefined, sources: Source
     ejected: health?.ejected ?? false,
     ejectedAtMs: health?.ejectedAtMs,
     ejections: health?.ejections ?? 0,
+    overloaded: health?.overloaded ?? false,
     innerLoss: sent === 0 ? 0 : 1 - (health?.inner.answered ?? 0) / sent,
     innerRttMsP75: health?.inner.rttMsP75,
     innerRttMsMax: health?.inner.rttMsMax,

@@ -91,6 +91,21 @@ export function sessionsAt(spec: SwarmSpec, weight: number): number {
   return (spec.endpoints.capacitySessions * weight) / 100;
 }
 
+/**
+ * Refuses to take out what is overloaded while the others have no room for what it holds: a machine in its place would be as overloaded,
+ * and the others more. A further endpoint makes room, and is asked for by the sessions there are.
+ */
+export function whyOverloaded(spec: SwarmSpec, endpoint: string, observation: Observation): string | undefined {
+  const one = observation.endpoints.find((other) => other.endpoint === endpoint);
+  const { capacitySessions } = spec.endpoints;
+  if (one === undefined || (one.overloaded !== true && one.sessions <= capacitySessions)) return undefined;
+  const room = observation.endpoints
+    .filter((other) => other !== one && isServing(other) && other.overloaded !== true)
+    .reduce((sum, other) => sum + Math.max(0, sessionsAt(spec, other.weight ?? 0) - other.sessions), 0);
+  if (room >= one.sessions) return undefined;
+  return `overload: it holds ${one.sessions} sessions and is to carry ${capacitySessions}, and the others have room for ${Math.floor(room)}; more endpoints come first`;
+}
+
 /** Refuses what would leave less capacity than there are sessions, or nobody to serve. */
 export function whyBelowCapacity(capacity: Capacity, lost: number, gained: number, servingAfter: number): string | undefined {
   const left = capacity.capacity - lost + gained;

@@ -28,12 +28,12 @@ export function chooseSteps(
   }
   chooseRequested(draft, state);
   for (const { belief, cause, reason } of byUrgency(wantedMoves(state, beliefs, now))) {
-    draft.drain(
-      { kind: "drain-and-replace", endpoint: belief.record.endpoint, mode: "replace", cause, reason },
-      { chosen: true },
-    );
+    const { endpoint } = belief.record;
+    const mode = modeFor(endpoint, state, observation);
+    draft.drain({ kind: "drain-and-replace", endpoint, mode, cause, reason }, { chosen: true });
   }
-  for (const step of predictedMoves(state, beliefs, now)) draft.predicted(step);
+  for (const step of predictedMoves(state, beliefs, now))
+    draft.predicted({ ...step, mode: modeFor(step.endpoint, state, observation) });
   for (const belief of beliefs) {
     const step = weightStep(belief, state, now);
     if (step !== undefined) draft.setWeight(step);
@@ -42,6 +42,12 @@ export function chooseSteps(
   chooseLaunches(draft, state, observation, now);
   chooseSurplus(draft, state, observation, now);
   return draft.decision();
+}
+
+/** One machine in its place would be as overfull: what is more than one can carry is spread over the others. */
+function modeFor(endpoint: string, { spec }: SwarmState, observation: Observation): "drain" | "replace" {
+  const sessions = observation.endpoints.find((one) => one.endpoint === endpoint)?.sessions ?? 0;
+  return sessions > spec.endpoints.capacitySessions ? "drain" : "replace";
 }
 
 interface WantedMove {

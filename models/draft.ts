@@ -3,7 +3,7 @@
  * ghosts as it goes, so that two steps of one plan cannot exceed together what each may do alone.
  */
 import type { Belief } from "./belief.ts";
-import { budgetUse, type Capacity, capacityOf, sessionsAt, whyBelowCapacity, whyOverBudget } from "./budget.ts";
+import { budgetUse, type Capacity, capacityOf, sessionsAt, whyBelowCapacity, whyOverBudget, whyOverloaded } from "./budget.ts";
 import { LIMITS } from "./limits.ts";
 import type { Observation } from "./observation.ts";
 import type { WantedPage } from "./pages.ts";
@@ -20,6 +20,7 @@ type WeightStep = Extract<Step, { kind: "set-weight" }>;
 export class Draft {
   readonly #state: SwarmState;
   readonly #now: number;
+  readonly #observation: Observation;
   readonly #reflexAnswers: boolean;
   readonly #frozen: string | undefined;
   readonly #steps: Step[] = [];
@@ -35,6 +36,7 @@ export class Draft {
   constructor(state: SwarmState, beliefs: readonly Belief[], observation: Observation, now: number) {
     this.#state = state;
     this.#now = now;
+    this.#observation = observation;
     this.#reflexAnswers = observation.reflexAnswers;
     this.#frozen = whyFrozen(state, beliefs, now);
     this.#records = new Map(state.endpoints.map((record) => [record.endpoint, record]));
@@ -69,7 +71,7 @@ export class Draft {
   drain(step: DrainStep, { chosen }: { chosen: boolean }): void {
     const record = this.#records.get(step.endpoint);
     if (record === undefined || record.phase === "lost" || record.phase === "draining" || this.#isTaken(step.endpoint)) return;
-    const because = this.#whyNotAct() ?? this.#frozen ?? (chosen ? this.#whyCooling(record.lastMoveAtMs) : undefined);
+    const because = this.#whyNotAct() ?? this.#frozen ?? (chosen ? this.#whyNotChosen(record) : undefined);
     if (!this.#passes(step, because ?? this.#whyNotBudget() ?? this.#whyNotDrain(step))) return;
     const { capacity, serving } = this.#capacity;
     this.#capacity = {
@@ -179,6 +181,10 @@ export class Draft {
   #whyStopped(): string | undefined {
     const { stopped } = this.#state;
     return stopped ? `automation was stopped by ${stopped.by}: ${stopped.reason}` : undefined;
+  }
+
+  #whyNotChosen({ endpoint, lastMoveAtMs }: EndpointRecord): string | undefined {
+    return this.#whyCooling(lastMoveAtMs) ?? whyOverloaded(this.#state.spec, endpoint, this.#observation);
   }
 
   #whyCooling(lastAtMs: number | undefined): string | undefined {

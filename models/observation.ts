@@ -50,6 +50,8 @@ export interface EndpointObservation {
   readonly ejectedAtMs: number | undefined;
   /** Ejections so far, of this member. */
   readonly ejections: number;
+  /** The reflex finds it at work though it loses probes: it has more to carry than it can. Absent from older observations. */
+  readonly overloaded?: boolean | undefined;
   /** Through the tunnel, over the window of the probes (limits). */
   readonly innerLoss: number;
   /** Upper quartile of the round trips. */

@@ -170,6 +170,45 @@ describe("a critical endpoint that is alive", () => {
   });
 });
 
+describe("an overloaded endpoint", () => {
+  const RUSH = { endpoints: { count: 3, countMax: 6, capacitySessions: 8 }, budget: { disruptedShareMaxPercent: 34 } };
+  const full = (sessions: readonly number[], lossy: Partial<EndpointObservation> = {}) =>
+    observationOf(
+      swarmOf(
+        sessions.length,
+        Object.fromEntries(sessions.map((held, at) => [`ep-${at + 1}`, { sessions: held, ...(at === 0 ? lossy : {}) }])),
+      ),
+    );
+  const calm = plan(initialState(specOf(RUSH)), full([4, 4, 4]), START).state;
+  const LOSSY = { innerLoss: 0.4, overloaded: true };
+
+  test("is not replaced while the others have no room: more endpoints come first", () => {
+    const made = during(calm, () => full([11, 5, 5], LOSSY), START, 20_000);
+    assert.deepEqual(kinds(made), ["add-endpoints"]);
+    const held = made.withheld.find(({ step }) => step.kind === "drain-and-replace");
+    assert.match(
+      held?.because ?? "",
+      /overload: it holds 11 sessions and is to carry 8, and the others have room for 6; more endpoints/,
+    );
+  });
+
+  test("has its sessions spread over the others once these have room", () => {
+    const before = during(calm, () => full([11, 5, 5], LOSSY), START, 20_000);
+    const made = during(before.state, () => full([11, 5, 5, 0], LOSSY), START + 20_200, 5_000);
+    const moved = made.steps.find((step) => step.kind === "drain-and-replace");
+    assert.ok(moved?.kind === "drain-and-replace" && moved.mode === "drain" && moved.endpoint === "ep-1");
+  });
+
+  test("is told from one that loses what it could carry: that is replaced at once", () => {
+    const made = during(calm, () => full([4, 4, 4], { innerLoss: 0.4 }), START, 5_000);
+    const moved = made.steps.find((step) => step.kind === "drain-and-replace");
+    assert.ok(moved?.kind === "drain-and-replace" && moved.mode === "replace");
+    // Full, but the others have room for all of it.
+    const roomy = during(calm, () => full([8, 2, 2], LOSSY), START, 5_000);
+    assert.ok(roomy.steps.some((step) => step.kind === "drain-and-replace"));
+  });
+});
+
 describe("a dead endpoint", () => {
   const ejected = { ejected: true, ejectedAtMs: START, innerMissesInARow: 7, innerLoss: 1 };
 
