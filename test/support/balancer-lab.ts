@@ -173,7 +173,9 @@ export async function holderOf(lab: BalancerLab, client: Client, session = 0): P
   const publicKey = client.sessions[session]?.peer.publicKey;
   let best: { endpoint: string; at: number } | undefined;
   for (const endpoint of lab.endpoints) {
-    const { peers } = await uapiDevice("wg0", pathOn(endpoint, "/run/wireguard/wg0.sock")).state();
+    // One that is dead or frozen says nothing, and holds nothing that counts.
+    const device = uapiDevice("wg0", pathOn(endpoint, "/run/wireguard/wg0.sock"));
+    const { peers } = await device.state().catch(() => ({ peers: [] }));
     const at = peers.find((peer) => peer.publicKey === publicKey)?.lastHandshakeMs ?? 0;
     if (at > (best?.at ?? 0)) best = { endpoint, at };
   }
