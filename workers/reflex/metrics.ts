@@ -32,6 +32,12 @@ export async function metricsText(reflex: Reflex): Promise<string> {
     each((member) => (member.ejected ? 1 : 0)),
   );
   family(
+    "overloaded",
+    "gauge",
+    "1 while the member loses probes and is at work all the same.",
+    each((member) => (member.overloaded === true ? 1 : 0)),
+  );
+  family(
     "ejections_total",
     "counter",
     "Ejections of the member.",
