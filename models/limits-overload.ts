@@ -13,5 +13,5 @@ export const OVERLOAD_LIMITS = {
   /** Sessions are counted for this at most so often. */
   recountMs: 200,
   /** Two counts of packets are at least this far apart. */
-  stretchMsMin: 40,
+  stretchMsMin: 50,
 } as const;

@@ -81,6 +81,7 @@ export class Failover {
     const nowMs = Date.now();
     this.#takeover.tick(nowMs);
     for (const [endpoint, record] of this.#state.records) this.#state.records.set(endpoint, afterOverload(record, nowMs));
+    this.#workload.forgetBeyond(this.#state.records);
   }
 
   /** After a restart: sessions whose new handshake was not seen before it; agents skip those that came in the meantime. */
@@ -112,7 +113,7 @@ export class Failover {
     const { desired } = this.#state;
     if (desired === undefined || !this.#state.records.has(endpoint)) return;
     this.#state.records.set(endpoint, afterMiss(this.#state.record(endpoint)));
-    this.#workload.missed(endpoint, desired);
+    this.#workload.look(endpoint, desired);
     this.#decide(endpoint, desired, refused);
   }
 
@@ -127,9 +128,15 @@ export class Failover {
 
   /** What was counted says more of those that are silent than what was known when they missed their last probes. */
   #decideAgain(): void {
-    const { desired } = this.#state;
+    const { desired, records } = this.#state;
     if (desired === undefined) return;
-    for (const endpoint of this.#state.records.keys()) this.#decide(endpoint, desired, false);
+    const silent = [...records.values()].filter(
+      ({ missesInARow, ejectedAtMs }) => missesInARow > 0 && ejectedAtMs === undefined,
+    );
+    for (const { endpoint, missesInARow } of silent) {
+      if (missesInARow >= desired.outlier.missesToEject) this.#decide(endpoint, desired, false);
+      this.#workload.look(endpoint, desired);
+    }
   }
 
   #roomOf(endpoint: string): number {

@@ -31,12 +31,8 @@ export async function metricsText(reflex: Reflex): Promise<string> {
     "1 while the member is ejected.",
     each((member) => (member.ejected ? 1 : 0)),
   );
-  family(
-    "overloaded",
-    "gauge",
-    "1 while the member loses probes and is at work all the same.",
-    each((member) => (member.overloaded === true ? 1 : 0)),
-  );
+  const overloaded = each((member) => (member.overloaded === true ? 1 : 0));
+  family("overloaded", "gauge", "1 while the member loses probes and is at work all the same.", overloaded);
   family(
     "ejections_total",
     "counter",

@@ -36,6 +36,7 @@ export class Workload {
   #before: Count | undefined;
   #newest: Count | undefined;
   #counting = false;
+  #lookedAtMs = Number.NEGATIVE_INFINITY;
   #sessions: { readonly atMs: number; readonly by: ReadonlyMap<string, number> } | undefined;
 
   constructor(options: WorkloadOptions) {
@@ -46,12 +47,16 @@ export class Workload {
     this.#silentSince.delete(endpoint);
   }
 
-  /** Each miss ends a stretch of silence and begins the next. */
-  missed(endpoint: string, desired: SteeringState): void {
+  /** Somebody is silent: where its load is in doubt what it carries is counted, one stretch after the other. */
+  look(endpoint: string, desired: SteeringState): void {
     const nowMs = Date.now();
     if (!this.#silentSince.has(endpoint)) this.#silentSince.set(endpoint, nowMs);
     const load = this.of(endpoint, desired);
     if (load !== undefined && isLoadInDoubt(load)) this.#count(nowMs);
+  }
+
+  forgetBeyond(members: ReadonlyMap<string, unknown>): void {
+    for (const endpoint of this.#silentSince.keys()) if (!members.has(endpoint)) this.#silentSince.delete(endpoint);
   }
 
   /** Undefined where nothing is said of what a member carries. */
@@ -90,9 +95,9 @@ export class Workload {
   }
 
   #count(beganAtMs: number): void {
-    const lastMs = this.#newest?.beganAtMs ?? Number.NEGATIVE_INFINITY;
-    if (this.#counting || beganAtMs - lastMs < OVERLOAD_LIMITS.stretchMsMin) return;
+    if (this.#counting || beganAtMs - this.#lookedAtMs < OVERLOAD_LIMITS.stretchMsMin) return;
     this.#counting = true;
+    this.#lookedAtMs = beganAtMs;
     this.#around
       .count()
       .then((throughput) => {
