@@ -9,11 +9,13 @@ import {
   afterOverload,
   decideEjection,
   effectiveWeight,
+  ejected,
   newRecord,
   type OutlierRecord,
   tolerated,
 } from "../../models/outlier.ts";
 import type { MemberLoad } from "../../models/overload.ts";
+import { seededRandom } from "../../models/random.ts";
 import { OutlierPolicy } from "../../models/steering.ts";
 import { holds } from "../support/property.ts";
 
@@ -112,4 +114,75 @@ test("an overloaded member has next to no weight until it has not been found so 
   assert.equal(afterOverload(record, 1_000 + OVERLOAD_LIMITS.holdMs - 1), record);
   const over = afterOverload(record, 1_000 + OVERLOAD_LIMITS.holdMs);
   assert.equal(effectiveWeight(100, false, over, POLICY, 10_000), 100);
+});
+
+/** Endpoints that drop what exceeds their capacity, probes included; whoever is ejected leaves its sessions to the others. */
+class Rush {
+  readonly sessions = new Map<string, number>();
+  readonly records = new Map<string, OutlierRecord>();
+  readonly ejected: string[] = [];
+  readonly #random = seededRandom(5);
+  readonly #tellsLoad: boolean;
+  #dead: string | undefined;
+
+  constructor(endpoints: number, each: number, tellsLoad: boolean) {
+    this.#tellsLoad = tellsLoad;
+    for (let made = 1; made <= endpoints; made += 1) {
+      this.sessions.set(`ep-${made}`, each);
+      this.records.set(`ep-${made}`, afterAnswer(newRecord(`ep-${made}`)));
+    }
+  }
+
+  kill(endpoint: string): void {
+    this.#dead = endpoint;
+  }
+
+  /** One probe of each; the ejected ones stay out. */
+  round(nowMs: number): void {
+    for (const [endpoint, record] of this.records) {
+      if (record.ejectedAtMs !== undefined) continue;
+      const share = this.#carriedShare(endpoint);
+      const answers = this.#random() < share * share;
+      this.records.set(endpoint, answers ? afterAnswer(record) : afterMiss(record));
+      const load = this.#tellsLoad ? this.#loadOf(endpoint, share) : undefined;
+      const { kind } = decideEjection(endpoint, [...this.records.values()], { ...POLICY, ejectedShareMaxPercent: 67 }, load);
+      if (kind === "tolerate") this.records.set(endpoint, tolerated(this.records.get(endpoint) ?? record, nowMs));
+      if (kind === "eject") this.#eject(endpoint, nowMs);
+    }
+  }
+
+  #carriedShare(endpoint: string): number {
+    return endpoint === this.#dead ? 0 : Math.min(1, 8 / (this.sessions.get(endpoint) ?? 0));
+  }
+
+  #loadOf(endpoint: string, share: number): MemberLoad {
+    const held = this.sessions.get(endpoint) ?? 0;
+    const others = [...this.records.values()].filter((one) => one.endpoint !== endpoint && one.ejectedAtMs === undefined);
+    const roomElsewhere = others.reduce((room, other) => room + Math.max(0, 8 - (this.sessions.get(other.endpoint) ?? 0)), 0);
+    const given = held * 5;
+    return { sessions: held, capacity: 8, roomElsewhere, carried: { given, passed: Math.round(given * share) } };
+  }
+
+  #eject(endpoint: string, nowMs: number): void {
+    this.ejected.push(endpoint);
+    this.records.set(endpoint, ejected(this.records.get(endpoint) ?? newRecord(endpoint), POLICY, nowMs));
+    const others = [...this.records.values()].filter(({ ejectedAtMs }) => ejectedAtMs === undefined);
+    const each = (this.sessions.get(endpoint) ?? 0) / others.length;
+    this.sessions.set(endpoint, 0);
+    for (const other of others) this.sessions.set(other.endpoint, (this.sessions.get(other.endpoint) ?? 0) + each);
+  }
+}
+
+test("a rush that overfills everybody makes no cascade, and whoever dies in it is still found", () => {
+  const play = (tellsLoad: boolean) => {
+    const rush = new Rush(6, 10, tellsLoad);
+    for (let round = 0; round < 600; round += 1) rush.round(round * 100);
+    return rush;
+  };
+  assert.ok(play(false).ejected.length >= 3, "by silence alone one after the other is put out");
+  const rush = play(true);
+  assert.deepEqual(rush.ejected, []);
+  rush.kill("ep-2");
+  for (let round = 600; round < 600 + NEEDED * 2; round += 1) rush.round(round * 100);
+  assert.deepEqual(rush.ejected, ["ep-2"]);
 });
