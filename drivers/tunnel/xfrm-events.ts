@@ -1,0 +1,127 @@
+/**
+ * The kernel's own word of SAs that count on, come or go: messages of NETLINK_XFRM as a stream of bytes. Node has no netlink sockets, so socat
+ * has one (`XFRM_EVENTS_COMMAND`). How often the kernel speaks is set by net.core.xfrm_aevent_rseqth (packets) and
+ * xfrm_aevent_etime (tenths of a second). Layouts: linux/xfrm.h and linux/netlink.h; little-endian, as all machines that Foreshift runs on.
+ */
+import { ForeshiftError } from "../../models/errors.ts";
+
+export interface XfrmCounters {
+  readonly kind: "counters";
+  readonly spi: number;
+  readonly reqid: number;
+  /** Whole numbers, the upper halves included. */
+  readonly inboundSequence: number;
+  readonly outboundSequence: number;
+  /** Hexadecimal, the lowest word last; undefined where the message has none. */
+  readonly seen: string | undefined;
+  readonly bytes: number;
+  readonly packets: number;
+}
+
+/** Something else happened to SAs: they are read again. */
+export interface XfrmChange {
+  readonly kind: "changed" | "expired";
+}
+
+export type XfrmEvent = XfrmCounters | XfrmChange;
+
+const HEADER_BYTES = 16;
+const AEVENT_BYTES = 48;
+const MESSAGE_BYTES_MAX = 65_536;
+const [NEW_SA, DELETE_SA, EXPIRE, UPDATE_SA, FLUSH_SA, NEW_AEVENT] = [0x10, 0x11, 0x18, 0x1a, 0x1c, 0x1e];
+const [LIFETIME, REPLAY, REPLAY_ESN] = [9, 10, 23];
+const WORD = 2 ** 32;
+
+/** Groups EXPIRE, SA and AEVENTS: bits 2, 3 and 5 of the address that the socket is bound to. */
+export const XFRM_EVENTS_COMMAND = ["socat", "-u", "-b", "65536", "SOCKET-RECV:16:3:6:x00000000000016000000", "-"] as const;
+
+/** Takes bytes as they come and gives each whole message's event. INVALID_FIELD when they cannot be messages: the stream is of no use then. */
+export class XfrmEventReader {
+  #rest: Buffer = Buffer.alloc(0);
+
+  read(bytes: Buffer): readonly XfrmEvent[] {
+    let rest = this.#rest.length === 0 ? bytes : Buffer.concat([this.#rest, bytes]);
+    const events: XfrmEvent[] = [];
+    while (rest.length >= HEADER_BYTES) {
+      const length = rest.readUInt32LE(0);
+      if (length < HEADER_BYTES || length > MESSAGE_BYTES_MAX) throw refused("length", length);
+      const aligned = align(length);
+      if (rest.length < aligned) break;
+      const event = eventOf(rest.readUInt16LE(4), rest.subarray(HEADER_BYTES, length));
+      if (event !== undefined) events.push(event);
+      rest = rest.subarray(aligned);
+    }
+    this.#rest = Buffer.from(rest);
+    return events;
+  }
+}
+
+function eventOf(type: number, body: Buffer): XfrmEvent | undefined {
+  if (type === NEW_AEVENT) return countersOf(body);
+  if (type === EXPIRE) return { kind: "expired" };
+  if (type === NEW_SA || type === DELETE_SA || type === UPDATE_SA || type === FLUSH_SA) return { kind: "changed" };
+  return undefined;
+}
+
+function countersOf(body: Buffer): XfrmCounters {
+  if (body.length < AEVENT_BYTES) throw refused("length of an event", body.length);
+  const counters = {
+    kind: "counters" as const,
+    spi: body.readUInt32BE(16),
+    reqid: body.readUInt32LE(44),
+    inboundSequence: -1,
+    outboundSequence: -1,
+    seen: undefined as string | undefined,
+    bytes: 0,
+    packets: 0,
+  };
+  for (const [type, value] of attributes(body.subarray(AEVENT_BYTES))) {
+    if (type === REPLAY) {
+      expectBytes(value, 12);
+      counters.outboundSequence = value.readUInt32LE(0);
+      counters.inboundSequence = value.readUInt32LE(4);
+      counters.seen = value.readUInt32LE(8).toString(16);
+    } else if (type === REPLAY_ESN) {
+      expectBytes(value, 24);
+      const words = value.readUInt32LE(0);
+      expectBytes(value, 24 + words * 4);
+      counters.outboundSequence = value.readUInt32LE(12) * WORD + value.readUInt32LE(4);
+      counters.inboundSequence = value.readUInt32LE(16) * WORD + value.readUInt32LE(8);
+      counters.seen = bitmapText(value.subarray(24, 24 + words * 4));
+    } else if (type === LIFETIME) {
+      expectBytes(value, 16);
+      counters.bytes = Number(value.readBigUInt64LE(0));
+      counters.packets = Number(value.readBigUInt64LE(8));
+    }
+  }
+  if (counters.inboundSequence < 0) throw refused("event", "no counters in it");
+  return counters;
+}
+
+function* attributes(bytes: Buffer): Iterable<readonly [number, Buffer]> {
+  for (let at = 0; at + 4 <= bytes.length; ) {
+    const length = bytes.readUInt16LE(at);
+    if (length < 4 || at + length > bytes.length) throw refused("length of an attribute", length);
+    yield [bytes.readUInt16LE(at + 2) & 0x3fff, bytes.subarray(at + 4, at + length)];
+    at += align(length);
+  }
+}
+
+function bitmapText(bitmap: Buffer): string {
+  const words: string[] = [];
+  for (let at = bitmap.length - 4; at >= 0; at -= 4) words.push(bitmap.readUInt32LE(at).toString(16).padStart(8, "0"));
+  return words.join("").replace(/^0+(?=.)/, "") || "0";
+}
+
+function expectBytes(value: Buffer, least: number): void {
+  if (value.length < least) throw refused("length of an attribute", value.length);
+}
+
+function align(length: number): number {
+  return (length + 3) & ~3;
+}
+
+function refused(field: string, value: number | string): ForeshiftError {
+  const detail = "a message of NETLINK_XFRM was expected";
+  return new ForeshiftError("INVALID_FIELD", { field: `xfrm event: ${field}`, value: String(value), detail });
+}
