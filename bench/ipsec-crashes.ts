@@ -44,7 +44,7 @@ export interface CrashOptions {
 }
 
 /** At this rate the session goes first, long enough for one reading of it. */
-const WARM_UP_MS = 60;
+const WARM_UP_MS = 120;
 const AFTER_PACKETS = 40;
 
 interface Update {

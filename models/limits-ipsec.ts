@@ -6,10 +6,10 @@ export const IPSEC_LIMITS = {
   updateIntervalMs: 50,
   /** What a shadow knows may be this old at most; older, and a handshake is cheaper than a jump. */
   ageMsMax: 5_000,
-  /** Packets that leave between two looks at a rate, whatever the rate: a queue that empties at once. */
-  burstPackets: 64,
+  /** Packets that may come on top of any rate: what a reading rounds off, and a pair that a queue held back. */
+  burstPackets: 4,
   /** A peak is measured over no less: two events a microsecond apart say nothing of a rate. */
-  rateWindowMs: 10,
+  rateWindowMs: 100,
   /** Jumps are at least this many times what can have been sent. */
   jumpFactor: 2,
   /**

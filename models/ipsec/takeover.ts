@@ -18,10 +18,10 @@ export interface ShadowedCounters {
   readonly packets: number;
 }
 
-/** Packets a second: the highest that was measured in the SA's life, for each direction (see `PeakRate`). */
+/** Packets a second: the highest that was measured in the SA's life, for each direction (see `PeakRate`); undefined: not yet. */
 export interface PeakRates {
-  readonly outboundPps: number;
-  readonly inboundPps: number;
+  readonly outboundPps: number | undefined;
+  readonly inboundPps: number | undefined;
 }
 
 export interface TakeoverMoment {
@@ -44,7 +44,7 @@ export interface TakeoverPlan {
   readonly inboundJump: number;
 }
 
-export type RefusalReason = "stale" | "expired" | "sequence-near-its-end" | "jump-too-long" | "bad-measure";
+export type RefusalReason = "stale" | "expired" | "sequence-near-its-end" | "jump-too-long" | "rate-unknown" | "bad-measure";
 
 /** No bound can be met, or none is worth it: the shadow begins a new handshake at once. */
 export interface TakeoverRefusal {
@@ -74,7 +74,9 @@ export function takeOver(
   bound: Bound = BOUND,
 ): TakeoverPlan | TakeoverRefusal {
   const { ageMs } = moment;
-  const measures = [ageMs, peaks.outboundPps, peaks.inboundPps];
+  const { outboundPps, inboundPps } = peaks;
+  if (outboundPps === undefined || inboundPps === undefined) return refusal("rate-unknown", "the SA is too young");
+  const measures = [ageMs, outboundPps, inboundPps];
   if (!measures.every((measure) => Number.isFinite(measure) && measure >= 0))
     return refusal("bad-measure", `age and peaks are ${measures.join(", ")}`);
   if (ageMs > IPSEC_LIMITS.ageMsMax)
@@ -83,8 +85,8 @@ export function takeOver(
   if (expiry !== undefined) return expiry;
 
   const byPeak = (peakPps: number) => Math.ceil(bound.factor * (packetsIn(peakPps, ageMs) + IPSEC_LIMITS.burstPackets));
-  const outboundJump = Math.max(byPeak(peaks.outboundPps), packetsIn(bound.linePps, ageMs));
-  const inboundJump = byPeak(peaks.inboundPps);
+  const outboundJump = Math.max(byPeak(outboundPps), packetsIn(bound.linePps, ageMs));
+  const inboundJump = byPeak(inboundPps);
   const { sequence, replayWindow } = sa.inbound;
   const outboundSequence = sa.outbound.sequence + outboundJump;
   const inboundSequence = sequence + inboundJump + replayWindow;
@@ -116,9 +118,10 @@ function refusal(reason: RefusalReason, detail: string): TakeoverRefusal {
 /** The highest rate that a counter has shown since the SA began. It never falls while the SA lives: what came once may come again. */
 export class PeakRate {
   #last: { readonly sequence: number; readonly atMs: number } | undefined;
-  #peakPps = 0;
+  #peakPps: number | undefined;
 
-  get pps(): number {
+  /** Undefined before two readings that are far enough apart. */
+  get pps(): number | undefined {
     return this.#peakPps;
   }
 
@@ -131,7 +134,8 @@ export class PeakRate {
     }
     const elapsedMs = atMs - last.atMs;
     if (elapsedMs < IPSEC_LIMITS.rateWindowMs) return;
-    this.#peakPps = Math.max(this.#peakPps, ((sequence - last.sequence) * 1000) / elapsedMs);
+    // One more than counted: the reading may have come just before the next packet.
+    this.#peakPps = Math.max(this.#peakPps ?? 0, ((sequence - last.sequence + 1) * 1000) / elapsedMs);
     this.#last = { sequence, atMs };
   }
 }

@@ -5,7 +5,7 @@ import fc from "fast-check";
 import { type Crash, playCrash, playCrashes } from "../../bench/ipsec-crashes.ts";
 import { ReplayWindow, SequenceSender } from "../../models/ipsec/replay-window.ts";
 import { applyDelta, type ChildSa, CounterDelta, IpsecSession } from "../../models/ipsec/state.ts";
-import { PeakRate, type TakeoverMoment, takeOver } from "../../models/ipsec/takeover.ts";
+import { PeakRate, type PeakRates, type TakeoverMoment, takeOver } from "../../models/ipsec/takeover.ts";
 import { parseInput } from "../../models/parse.ts";
 import { seededRandom } from "../../models/random.ts";
 import { holds } from "../support/property.ts";
@@ -78,22 +78,23 @@ test("what cannot be bounded is refused, with its reason", () => {
     packets: 1,
   };
   const peaks = { outboundPps: 1_000, inboundPps: 1_000 };
-  const reason = (change: object, moment: Partial<TakeoverMoment> = {}, rates = peaks) => {
+  const reason = (change: object, moment: Partial<TakeoverMoment> = {}, rates: PeakRates = peaks) => {
     const outcome = takeOver({ ...sa, ...change }, rates, { ageMs: 100, nowMs: 1_000, ...moment });
     return outcome.kind === "go-on" ? outcome : outcome.reason;
   };
   assert.deepEqual(reason({}), {
     kind: "go-on",
     outboundSequence: 1_000 + 148_809 + 1,
-    inboundSequence: 1_000 + 2 * (100 + 64) + 32,
+    inboundSequence: 1_000 + 2 * (100 + 4) + 32,
     replayWindow: 32,
     outboundJump: 148_810,
-    inboundJump: 328,
+    inboundJump: 208,
   });
   assert.equal(reason({}, { ageMs: 5_001 }), "stale");
   assert.equal(reason({}, { ageMs: Number.NaN }), "bad-measure");
   assert.equal(reason({}, { ageMs: -1 }), "bad-measure");
   assert.equal(reason({}, { nowMs: 100_000 }), "expired");
+  assert.equal(reason({}, {}, { ...peaks, inboundPps: undefined }), "rate-unknown");
   assert.equal(reason({ bytes: 10 }), "expired");
   assert.equal(reason({ packets: 10 }), "expired");
   assert.equal(reason({ outbound: { sequence: 2 ** 32 - 2 ** 24 } }), "sequence-near-its-end");
@@ -117,10 +118,11 @@ test("sender and window are those of Linux", () => {
 
 test("a peak is kept, and two readings too near to one another do not make one", () => {
   const peak = new PeakRate();
+  assert.equal(peak.pps, undefined);
   peak.read(0, 0);
-  peak.read(5, 1);
-  peak.read(50, 50);
-  peak.read(51, 1_050);
+  peak.read(50, 1);
+  peak.read(199, 200);
+  peak.read(200, 1_200);
   assert.equal(peak.pps, 1_000);
 });
 
