@@ -29,4 +29,8 @@ export const IPSEC_LIMITS = {
   outputCharsMax: 16_777_216,
   /** SPIs that the balancer steers. */
   spisMax: 65_536,
+  /** Lower SPIs are reserved (RFC 4303, 2.1). */
+  spiMin: 256,
+  /** An IKE SA, and whose a client is, are remembered this long after the endpoint's last IKE message: two lives of an IKE SA by default. */
+  ikeTimeoutMs: 28_800_000,
 } as const;

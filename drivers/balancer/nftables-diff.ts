@@ -40,7 +40,7 @@ export function transaction(held: Held, wanted: Ruleset): string {
   for (const counter of wanted.counters) if (!held.counters.has(counter)) lines.push(`add counter ${table} ${counter}`);
   for (const map of wanted.learned) if (!held.learned.has(map.name)) lines.push(learnedLine(table, map));
   for (const map of wanted.declared) {
-    if (!held.declared.has(map.name)) lines.push(`add map ${table} ${map.name} { type ${map.type}; }`);
+    if (!held.declared.has(map.name)) lines.push(`add map ${table} ${map.name} { ${typeText(map.type)}; }`);
   }
 
   const changed = wanted.chains.filter((chain) => held.chains.get(chain.name) !== chainDigest(chain));
@@ -124,6 +124,11 @@ export function elementCommands(verb: "add" | "delete", table: string, map: stri
     lines.push(`${verb} element ${table} ${map} { ${elements.slice(at, at + ELEMENTS_PER_COMMAND).join(", ")} }`);
   }
   return lines;
+}
+
+/** A key that no type of nftables has a name for is declared by an expression. */
+function typeText(type: string): string {
+  return type.startsWith("typeof ") ? type : `type ${type}`;
 }
 
 function learnedLine(table: string, map: LearnedMap): string {

@@ -11,7 +11,7 @@ import { SocketAddress } from "../session.ts";
 export const Spi = z
   .number()
   .int()
-  .min(256)
+  .min(IPSEC_LIMITS.spiMin)
   .max(2 ** 32 - 1);
 
 /** An SA's algorithms with their keys, as `vault:vN:…` of transit. Whoever holds the session's state holds no key. */
