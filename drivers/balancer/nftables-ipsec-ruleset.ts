@@ -29,7 +29,8 @@ export interface IpsecSteeringInput {
 export const IPSEC_TABLE = "netdev foreshift_ipsec";
 export const IPSEC_DECLARED = ["members", "takers", "fences", "spis", "ike_pins", "buckets"] as const;
 
-const [IKE_PORT, NATT_PORT] = [500, 4_500];
+const IKE_PORT = 500;
+const NATT_PORT = 4_500;
 /** First payload word on port 4500: zero marks IKE, anything else is an SPI (RFC 3948). */
 const NATT_WORD = "@th,64,32";
 /** A keepalive is one byte, which is too short to hold a word. */
@@ -144,7 +145,7 @@ function learnChains({ vip, slots }: IpsecSteeringInput, timeout: string): Chain
   return byDevice(slots).map(([device, sharing]) => {
     const rules = sharing.flatMap((slot) => {
       const from = `${sharing.length > 1 ? `ether saddr ${slot.mac} ` : ""}ip saddr ${vip}`;
-      const learn = (port: typeof IKE_PORT | typeof NATT_PORT, marker: string) => {
+      const learn = (port: keyof typeof IKE_SPI, marker: string) => {
         const ike = `${from} udp sport ${port} ${marker}meta mark set ${slot.mark}`;
         return [
           `${ike} meta mark vmap @fences`,

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { type XfrmEvent, XfrmEventReader } from "../../drivers/tunnel/xfrm-events.ts";
-import { addStateLine, deleteStateLine, parseXfrmStates, type XfrmState } from "../../drivers/tunnel/xfrm-state.ts";
+import { addStateLine, deleteStateLine, parseXfrmStates } from "../../drivers/tunnel/xfrm-state.ts";
 import { ForeshiftError } from "../../models/errors.ts";
 import { holds } from "../support/property.ts";
 
