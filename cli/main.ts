@@ -33,6 +33,7 @@ const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   reflex: { summary: "run the balancer's reflex", load: () => import("./reflex.ts") },
   agent: { summary: "run the agent of an endpoint", load: () => import("./agent.ts") },
   hypervisor: { summary: "run the hypervisor of network namespaces", load: () => import("./hypervisor.ts") },
+  image: { summary: "build the image of virtual machines", load: () => import("./image.ts") },
   backtest: { summary: "try the models on recorded data", load: () => import("./backtest.ts") },
   models: { summary: "list, show, promote and roll back trained models", load: () => import("./models.ts") },
   bench: { summary: "measure what Foreshift promises", load: () => import("./bench.ts") },
