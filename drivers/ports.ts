@@ -58,6 +58,17 @@ export interface Balancer {
   events(request: { after: number; waitMs: number; signal?: AbortSignal }): Promise<readonly ReflexEvent[]>;
 }
 
+/**
+ * What brings clients to a swarm from outside, before any balancer of ours: a provider's load balancer, a name. It knows weights and
+ * no sessions.
+ */
+export interface FrontDoor {
+  /** What it has to say of a swarm, from its steering state; the same again changes nothing. */
+  apply(state: SteeringState): Promise<void>;
+  /** What it finds out of members by itself; absent where it looks at none. */
+  notices?(state: SteeringState): Promise<readonly MachineNotice[]>;
+}
+
 /** An endpoint's agent. */
 export interface EndpointAgent {
   status(): Promise<AgentStatus>;

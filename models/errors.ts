@@ -211,8 +211,10 @@ export const ERRORS = {
   },
   CLOUD_NO_CAPACITY: {
     message: "The cloud has no room for {value}: {detail}",
-    remedy: "It is tried again. Name further instance types or zones in the hypervisor's configuration, or reserve capacity.",
-    retryable: true,
+    remedy:
+      "The swarm asks again by itself. Name further instance types or zones in the hypervisor's configuration, or reserve capacity.",
+    // Not by the step that met it: what waits for a machine has another way, and capacity does not come back in seconds.
+    retryable: false,
     httpStatus: 503,
   },
   CLOUD_THROTTLED: {

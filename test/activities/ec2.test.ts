@@ -1,7 +1,10 @@
 // The hypervisor on EC2, against moto's server, and against a cloud that errs as EC2 does.
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { type AddressInfo, createServer } from "node:net";
 import { after, afterEach, describe, test } from "node:test";
 import { DescribeInstancesCommand, type Instance, RunInstancesCommand, TerminateInstancesCommand } from "@aws-sdk/client-ec2";
+import { answers } from "../../drivers/hypervisor/ec2/answers.ts";
 import type { Ec2Config } from "../../drivers/hypervisor/ec2/config.ts";
 import { ec2Hypervisor } from "../../drivers/hypervisor/ec2/ec2.ts";
 import type { Machine } from "../../drivers/ports.ts";
@@ -12,6 +15,7 @@ import { assertAllowsExactly } from "../support/aws/allowed.ts";
 import { type Cloud, startCloud } from "../support/aws/cloud.ts";
 import { awsError, failing } from "../support/aws/relay.ts";
 import { hypervisorContract } from "../support/contracts/hypervisor.ts";
+import { eventually } from "../support/eventually.ts";
 
 const started = await startCloud();
 const PACE = { lookIntervalMs: 10, noticesIntervalMs: 0 };
@@ -105,7 +109,7 @@ function suite(cloud: Cloud): void {
       failing(relay, "ec2:RunInstances", NO_ROOM, { times: 99 });
       const refused = launch("full", { of: open(), operation: "full/1" });
       await assert.rejects(refused, (error: ForeshiftError) => {
-        assert.ok(error.code === "CLOUD_NO_CAPACITY" && error.retryable);
+        assert.equal(error.code, "CLOUD_NO_CAPACITY");
         assert.match(error.message, /c7gn\.large in subnet-\w+ \(InsufficientInstanceCapacity\).*t4g\.small/);
         return true;
       });
@@ -275,6 +279,35 @@ function suite(cloud: Cloud): void {
     const before = calls("DescribeInstanceStatus").length;
     await launch("checked", { of: open({ booted: "status-checks" }) });
     assert.equal(calls("DescribeInstanceStatus").length, before + 1);
+  });
+
+  test("a machine counts as booted once its agent listens, and a ghost as awake", async () => {
+    let listens = false;
+    const asked: string[] = [];
+    const look = async (where: string) => {
+      asked.push(where);
+      return listens;
+    };
+    const own = open({ booted: "agent" }, { answers: look });
+    const first = launch("agent", { of: own, operation: "agent/1", suspended: true });
+    await eventually("it is looked for", () => asked.length > 2, 10_000);
+    assert.deepEqual(await own.list("agent"), [], "while it boots it is no machine of the swarm");
+    listens = true;
+    const { name, link, state } = await first;
+    assert.deepEqual([state, asked[0]], ["suspended", link.agent]);
+    asked.length = 0;
+    await own.resume({ operation: "agent/wake", name });
+    assert.deepEqual(asked, [link.agent], "a ghost is awake when its agent is");
+  });
+
+  test("an agent listens where connections are taken", async () => {
+    const server = createServer((socket) => socket.destroy()).listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const { port } = server.address() as AddressInfo;
+    assert.equal(await answers(`127.0.0.1:${port}`), true);
+    server.close();
+    await once(server, "close");
+    assert.equal(await answers(`127.0.0.1:${port}`), false);
   });
 
   test("repair opens its links and starts it anew; one that stands still is started", async () => {

@@ -8,7 +8,6 @@ import { z } from "zod";
 import { createActivities } from "../../activities/index.ts";
 import { createStopGuard } from "../../activities/stop-guard.ts";
 import { reflexClient } from "../../drivers/balancer/reflex-client.ts";
-import { Ec2Config } from "../../drivers/hypervisor/ec2/config.ts";
 import { IdentityConfig } from "../../drivers/identity/config.ts";
 import { dialAgent, dialProcess } from "../../drivers/identity/dial.ts";
 import type { ProcessIdentity } from "../../drivers/identity/process-identity.ts";
@@ -35,8 +34,8 @@ import { serve } from "../http-server.ts";
 import { secure } from "../identify.ts";
 import { METRICS_TYPE } from "../prometheus.ts";
 import { forecastMetrics } from "./forecast-metrics.ts";
-import { openHypervisor } from "./hypervisor.ts";
 import { registerSearchAttributes } from "./search-attributes.ts";
+import { openSurroundings, SURROUNDINGS } from "./surroundings.ts";
 import { startWorkerSet } from "./worker-set.ts";
 
 export const ControlConfig = z.strictObject({
@@ -60,8 +59,7 @@ export const ControlConfig = z.strictObject({
   identity: IdentityConfig.optional(),
   /** Where keys are rotated; absent: nothing is. */
   vault: VaultConfig.optional(),
-  /** Where machines come from; absent: the lab, at `sockets.hypervisor`. */
-  hypervisor: Ec2Config.optional(),
+  ...SURROUNDINGS,
   /** Stated, whichever it is: plain payloads can be read by everybody who reads Temporal. */
   payloads: PayloadPolicy,
   sockets: z.strictObject({
@@ -85,8 +83,8 @@ export async function startControlWorker(config: ControlConfig, log: Logger): Pr
   const dialTo = (process: VaultProcess) => (identity === undefined ? undefined : dialProcess(identity, process));
   const store = openStore({ databaseUrl: config.databaseUrl });
   const models = openModelStore({ databaseUrl: config.databaseUrl });
-  const balancer = reflexClient({ socketPath: config.sockets.reflex, dial: dialTo("reflex") });
-  const hypervisor = await openHypervisor(config);
+  const reflex = reflexClient({ socketPath: config.sockets.reflex, dial: dialTo("reflex") });
+  const { hypervisor, balancer, ...surroundings } = await openSurroundings(config, reflex);
   const telemetry = collectorClient({ socketPath: config.sockets.collector, dial: dialTo("collector") });
   const agents = agentPool(identity);
   const secrets = secured?.vault ?? (config.vault === undefined ? undefined : openVault(config.vault));
@@ -132,8 +130,8 @@ export async function startControlWorker(config: ControlConfig, log: Logger): Pr
       sealing.close(),
       news.close(),
       agents.close(),
-      balancer.close(),
-      hypervisor.close(),
+      reflex.close(),
+      surroundings.close(),
       telemetry.close(),
       models.close(),
       store.close(),

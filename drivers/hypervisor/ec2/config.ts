@@ -37,8 +37,11 @@ export const Ec2Config = z.strictObject({
   market: z.enum(["on-demand", "spot"]).default("on-demand"),
   /** How a ghost waits: `stop` boots anew when it is woken; `hibernate` has its memory on its disk, which must be encrypted and large enough. */
   ghosts: z.enum(["stop", "hibernate"]).default("stop"),
-  /** When a machine counts as booted: in state `running`, or once EC2's own status checks passed, which takes minutes. */
-  booted: z.enum(["running", "status-checks"]).default("running"),
+  /**
+   * When a machine counts as booted: once its agent takes connections, which the control worker must be able to make; once EC2's own status
+   * checks passed, which takes minutes; or in state `running`, when its operating system has not even begun.
+   */
+  booted: z.enum(["agent", "status-checks", "running"]).default("agent"),
   /** The agent's port on the machine's private address. */
   agentPort: z.number().int().min(1).max(65_535),
   /** A machine's probe peer has the address in here that its private address has in the VPC: at least as large as the VPC's range. */

@@ -17,6 +17,7 @@ import { CLOUD_LIMITS } from "../../../models/limits-cloud.ts";
 import type { MachineNotice } from "../../../models/machine-notices.ts";
 import { asked, clientOptions } from "../../aws/calls.ts";
 import type { Hypervisor, Machine } from "../../ports.ts";
+import { answers } from "./answers.ts";
 import { Batch } from "./batch.ts";
 import type { Ec2Config } from "./config.ts";
 import { FleetView, type ViewOptions } from "./fleet-view.ts";
@@ -27,8 +28,10 @@ import { hashOf, TAG, tagOf, wasDone, withDone } from "./tags.ts";
 
 const { bootTimeoutMs, stopTimeoutMs, consistencyTimeoutMs } = CLOUD_LIMITS;
 
-/** How often it looks, where that is not as usual. */
+/** How and how often it looks, where that is not as usual. */
 export interface Ec2Pace extends ViewOptions {
+  /** How an agent is looked for. */
+  readonly answers?: ((where: string) => Promise<boolean>) | undefined;
   readonly noticesIntervalMs?: number | undefined;
 }
 
@@ -54,6 +57,7 @@ class Ec2Machines {
   readonly #view: FleetView;
   readonly #launcher: Launcher;
   readonly #noticesIntervalMs: number;
+  readonly #answers: (where: string) => Promise<boolean>;
   readonly #starts: Batch;
   readonly #terminations: Batch;
   /** Launches under way, by key; changes of one machine happen one after the other. */
@@ -67,6 +71,7 @@ class Ec2Machines {
     this.#config = config;
     this.#view = new FleetView(client, options);
     this.#launcher = new Launcher(client, config);
+    this.#answers = options.answers ?? answers;
     this.#noticesIntervalMs = options.noticesIntervalMs ?? CLOUD_LIMITS.noticesIntervalMs;
     this.#starts = this.#batch("StartInstances", (InstanceIds) => client.send(new StartInstancesCommand({ InstanceIds })));
     this.#terminations = this.#batch("TerminateInstances", (InstanceIds) =>
@@ -153,7 +158,7 @@ class Ec2Machines {
     const seen = await this.#seen(swarm, id);
     if (hasBooted(seen)) return machineOf(seen, this.#config);
     await this.#openLinks(seen);
-    if (!isState(seen, "stopping") && !isState(seen, "stopped")) await this.#booted(swarm, seen);
+    if (!isState(seen, "stopping") && !isState(seen, "stopped")) await this.#booted(swarm, id);
     if (suspended) await this.#stop(seen);
     await this.#tag(id, { Key: TAG.booted, Value: new Date().toISOString() });
     const all = await this.#view.until(
@@ -172,12 +177,14 @@ class Ec2Machines {
     return machineOf(all.find((one) => idOf(one) === id) ?? seen, this.#config);
   }
 
-  async #booted(swarm: string, seen: Instance): Promise<void> {
-    const id = idOf(seen);
-    if (!isState(seen, "running")) await this.#until(swarm, id, "running", bootTimeoutMs);
-    if (this.#config.booted === "running") return;
-    const passed = async () => (await passedChecks(this.#client, id)) || undefined;
-    await this.#view.wait(passed, { what: `the status checks of ${id}`, timeoutMs: bootTimeoutMs });
+  async #booted(swarm: string, id: string): Promise<void> {
+    const seen = await this.#until(swarm, id, "running", bootTimeoutMs);
+    const { booted } = this.#config;
+    if (booted === "running") return;
+    const { agent } = machineOf(seen, this.#config).link;
+    const look = booted === "agent" ? () => this.#answers(agent) : () => passedChecks(this.#client, id);
+    const what = booted === "agent" ? `the agent of ${id} at ${agent}` : `the status checks of ${id}`;
+    await this.#view.wait(async () => (await look()) || undefined, { what, timeoutMs: bootTimeoutMs });
   }
 
   /** As EC2 shows it; a machine that was just launched may not be shown for a while. */
@@ -204,7 +211,7 @@ class Ec2Machines {
     const [id, swarm] = [idOf(instance), tagOf(instance, TAG.swarm) ?? ""];
     if (isState(instance, "stopping")) await this.#until(swarm, id, "stopped", stopTimeoutMs);
     if (!isState(instance, "running") && !isState(instance, "pending")) await this.#starts.add(id);
-    await this.#until(swarm, id, "running", bootTimeoutMs);
+    await this.#booted(swarm, id);
   }
 
   async #stop(instance: Instance): Promise<void> {
@@ -226,12 +233,12 @@ class Ec2Machines {
     });
   }
 
-  async #until(swarm: string, id: string, state: "running" | "stopped", timeoutMs: number): Promise<void> {
+  async #until(swarm: string, id: string, state: "running" | "stopped", timeoutMs: number): Promise<Instance> {
     const inState = (all: readonly Instance[]) => {
       const found = all.find((one) => idOf(one) === id);
-      return found !== undefined && isState(living(found), state) ? true : undefined;
+      return found !== undefined && isState(living(found), state) ? found : undefined;
     };
-    await this.#view.until(swarm, inState, { what: `${id}, which is to be ${state}`, timeoutMs });
+    return await this.#view.until(swarm, inState, { what: `${id}, which is to be ${state}`, timeoutMs });
   }
 
   async #change(operation: string, name: string, make: (instance: Instance) => Promise<void>): Promise<Machine> {

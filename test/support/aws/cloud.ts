@@ -53,6 +53,8 @@ async function prepare(ec2: EC2Client, endpoint: string): Promise<Ec2Config> {
     launchTemplate: { id: made.LaunchTemplate?.LaunchTemplateId },
     subnets: Subnets.map(({ SubnetId }) => ({ id: SubnetId, device: "eth1", returnDevice: "eth2" })),
     instanceTypes: ["c7gn.large", "c6gn.large", "t4g.small"],
+    // Machines of moto run nothing.
+    booted: "running",
     agentPort: 7_443,
     probeInnerRange: "10.67.0.0/16",
   });
