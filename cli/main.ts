@@ -17,6 +17,7 @@ interface CommandEntry {
 const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   lab: { summary: "run a swarm with real WireGuard in network namespaces", load: () => import("./lab.ts") },
   swarm: { summary: "apply, get and list swarms, and read their events", load: () => import("./swarm.ts") },
+  plan: { summary: "what a swarm file would do and cost, before it is applied", load: () => import("./plan.ts") },
   endpoint: { summary: "drain or replace an endpoint", load: () => import("./endpoint.ts") },
   keys: { summary: "rotate keys, revoke a client, see how far it is", load: () => import("./keys.ts") },
   audit: { summary: "explain what was done, and why", load: () => import("./audit.ts") },

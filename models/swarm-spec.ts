@@ -162,6 +162,8 @@ export const SwarmSpec = z.strictObject({
     /** What one endpoint costs in an hour, and its launch once, in whatever money the plan is to be read in. */
     costPerHour: z.number().min(0).optional(),
     costPerLaunch: z.number().min(0).optional(),
+    /** What one ghost costs in an hour: on EC2 its disk and its addresses alone. As much as an endpoint unless stated. */
+    costPerGhostHour: z.number().min(0).optional(),
   }),
   /** The swarm's WireGuard key pair, shared by all its endpoints. */
   key: z.strictObject({ secret: SecretRef, publicKey: z.string() }),
