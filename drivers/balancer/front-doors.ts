@@ -28,7 +28,7 @@ export function withDoorNotices(
       const own = (await hypervisor.notices?.(swarm)) ?? [];
       const state = await balancer.desired();
       if (state?.swarm !== swarm) return own;
-      const said = await Promise.all(doors.map((door) => door.notices?.(state).catch(() => [])));
+      const said = await Promise.all(doors.map(async (door) => await door.notices?.(state).catch(() => [])));
       return [...own, ...said.flatMap((notices) => notices ?? [])];
     },
   };

@@ -44,8 +44,8 @@ function suite(cloud: Cloud): void {
     const targets = async (group: string | undefined) => {
       const { TargetHealthDescriptions = [] } = await client.send(new DescribeTargetHealthCommand({ TargetGroupArn: group }));
       return TargetHealthDescriptions.filter(({ TargetHealth }) => TargetHealth?.State !== "draining")
-        .map(({ Target }) => Target?.Id)
-        .toSorted();
+        .map(({ Target }) => Target?.Id ?? "")
+        .toSorted((a, b) => a.localeCompare(b));
     };
     const told = async () => {
       const { Listeners = [] } = await client.send(new DescribeListenersCommand({ ListenerArns: [config.listenerArn] }));
@@ -109,14 +109,14 @@ function suite(cloud: Cloud): void {
       );
       return { status, body: failed === undefined ? body : `${start}${address}${failed}` };
     });
-    const { notices } = withDoorNotices(world.hypervisor, world.balancer, [door]);
-    const said = await notices?.("health");
+    const told = withDoorNotices(world.hypervisor, world.balancer, [door]);
+    const said = await told.notices?.("health");
     assert.deepEqual(
       said?.map(({ machine, kind }) => [machine, kind]),
       [[first?.endpoint, "machine-impaired"]],
     );
     assert.match(said?.[0]?.text ?? "", /health checks of ep-1 fail: Health checks failed/);
-    assert.deepEqual(await notices?.("another"), []);
+    assert.deepEqual(await told.notices?.("another"), []);
     await door.close();
     client.destroy();
   });
