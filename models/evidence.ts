@@ -115,6 +115,17 @@ const EVENT_PRIORS: readonly { series: string; label: string; prior: Estimate }[
     prior: { value: 0.6, low: 0.3, high: 0.9 },
   },
   { series: "diskErrorsPerS", label: "the disk reports errors", prior: { value: 0.2, low: 0.05, high: 0.5 } },
+  // A deed that is announced, and a guess that holds often enough to send new sessions elsewhere.
+  {
+    series: "interruptionNotice",
+    label: "the provider takes its Spot capacity back within two minutes",
+    prior: { value: 0.99, low: 0.95, high: 1 },
+  },
+  {
+    series: "rebalanceNotice",
+    label: "the provider is likely to take its Spot capacity back",
+    prior: { value: 0.5, low: 0.3, high: 0.7 },
+  },
   { series: "thermalThrottlesPerS", label: "the CPU is throttled for its heat", prior: { value: 0.1, low: 0.02, high: 0.3 } },
 ];
 const ANOMALY_PRIOR: Estimate = { value: 0.2, low: 0.02, high: 0.5 };

@@ -24,6 +24,10 @@ export const CLOUD_LIMITS = {
   journalKeysMax: 15,
   /** The provider's word on its machines is this fresh at least. */
   noticesIntervalMs: 15_000,
+  /** An instance's own metadata service, which is on its host. */
+  metadataIntervalMs: 5_000,
+  metadataTimeoutMs: 2_000,
+  metadataTokenS: 21_600,
   /** What the provider says of an error, as far as it is passed on. */
   messageCharsMax: 300,
 } as const;

@@ -111,6 +111,9 @@ export const METRICS = {
   memoryUncorrectedErrorsPerS: perS("memoryUncorrectedErrors"),
   thermalThrottlesPerS: perS("thermalThrottles"),
   diskErrorsPerS: perS("diskErrors"),
+  /** 1 while EC2 tells the instance that its Spot capacity is taken back, or that it is likely to be. */
+  interruptionNotice: { unit: "count", min: 0, max: 1 },
+  rebalanceNotice: { unit: "count", min: 0, max: 1 },
 } as const satisfies Record<string, Metric>;
 
 export type MetricName = keyof typeof METRICS;

@@ -7,6 +7,7 @@ import { VaultConfig } from "../../drivers/vault/config.ts";
 import { PlaceLabel } from "../../models/outside-events.ts";
 import { SecretRef } from "../../models/session.ts";
 import { EndpointName, SwarmName } from "../../models/steering.ts";
+import { CloudConfig } from "./instance-notices.ts";
 
 const address = z.union([z.ipv4(), z.ipv6()]);
 
@@ -38,6 +39,8 @@ export const AgentConfig = z.strictObject({
   memoryBytes: z.number().int().min(1).optional(),
   /** Where the endpoint is, when the swarm file does not say it of all of them. */
   place: z.strictObject({ region: PlaceLabel.optional(), zone: PlaceLabel.optional() }).optional(),
+  /** Whose instance it runs on, where that says something of it beforehand. */
+  cloud: CloudConfig.optional(),
   /** Ways that are measured: own address that other endpoints reach this one by, and the balancer's. Absent: none. */
   probes: z.strictObject({ address, balancer: address.optional() }).optional(),
 });

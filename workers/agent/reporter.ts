@@ -10,6 +10,7 @@ import { EndpointName } from "../../models/steering.ts";
 import { CarriedLoss, packetsTaken } from "./carried-loss.ts";
 import { ClockOffset } from "./clock-offset.ts";
 import type { AgentConfig } from "./config.ts";
+import { InstanceNotices } from "./instance-notices.ts";
 import { PathProber, type PathTarget } from "./path-prober.ts";
 import { TunnelVitals } from "./tunnel-vitals.ts";
 import { VitalsReader } from "./vitals.ts";
@@ -50,6 +51,7 @@ export class Reporter {
   readonly #clock = new ClockOffset();
   readonly #paths = new PathProber();
   readonly #carried = new CarriedLoss();
+  readonly #notices: InstanceNotices | undefined;
   readonly #startedAtMs = Date.now();
   #heartbeats = 0;
   #balancer: { readonly atMs: number; readonly gauges: Readonly<Record<string, number>> } | undefined;
@@ -58,11 +60,13 @@ export class Reporter {
     this.#config = parts.config;
     this.#collector = parts.collector;
     this.#vitals = new VitalsReader(parts.config);
+    this.#notices = parts.config.cloud === undefined ? undefined : new InstanceNotices(parts.config.cloud);
     this.#measurePaths([], []);
   }
 
   close(): void {
     this.#paths.close();
+    this.#notices?.close();
   }
 
   /** Begins what is measured from one reading to the next. */
@@ -125,6 +129,7 @@ export class Reporter {
           ...this.tunnel.gauges(sessions, atMs),
           ...this.#clock.gauges(),
           ...this.#paths.gauges(),
+          ...this.#notices?.gauges(),
           ...(carriedLossShare === undefined ? {} : { carriedLossShare }),
           ...(fresh ? this.#balancer?.gauges : {}),
         },
