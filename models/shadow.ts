@@ -21,6 +21,75 @@ export function shadowOf(publicKey: string, holder: string, endpoints: Iterable<
   return best?.endpoint;
 }
 
+/** Where an endpoint is, as far as it is known. */
+export interface Place {
+  readonly region?: string | undefined;
+  readonly zone?: string | undefined;
+  readonly host?: string | undefined;
+}
+
+/**
+ * Of the candidates those that do not fail together with the holder: in another zone or region; where those are fewer than two, on another
+ * host; where those are too few as well, all but the holder: one endpoint alone is not to take a whole one over. A place that is not known
+ * counts as apart from none. `least` is that two.
+ */
+export function apartFrom(
+  holder: string,
+  candidates: readonly string[],
+  places: ReadonlyMap<string, Place>,
+  least = SHADOWS_MIN,
+): readonly string[] {
+  const others = candidates.filter((endpoint) => endpoint !== holder);
+  const here = places.get(holder) ?? {};
+  const differs = (field: keyof Place) => (endpoint: string) => {
+    const there = places.get(endpoint)?.[field];
+    return there !== undefined && here[field] !== undefined && there !== here[field];
+  };
+  const elsewhere = others.filter((endpoint) => differs("region")(endpoint) || differs("zone")(endpoint));
+  if (elsewhere.length >= least) return elsewhere;
+  const otherHosts = others.filter((endpoint) => elsewhere.includes(endpoint) || differs("host")(endpoint));
+  return otherHosts.length >= least ? otherHosts : others;
+}
+
+/** An endpoint that may shadow, and how many more sessions it has room for. */
+export interface ShadowCandidate extends Place {
+  readonly endpoint: string;
+  readonly room: number;
+}
+
+/** Of one holder's sessions no shadow gets more than this share, while another has room. */
+const SHARE_MOST = 0.625;
+
+/**
+ * Shadows of one holder's sessions, with the room for them reserved: none gets more than it has room for, nor more than five of eight, so
+ * that no single endpoint takes a whole one over: with three sessions and two other endpoints with room, at least two get some. Apart
+ * from the holder first, be it one alone; others take what finds no room there. A session without a shadow is missing in the answer.
+ * `candidates`: none that is suspect (`safeShadows`). Their order and that of the keys do not matter.
+ */
+export function reserveShadows(
+  holder: string,
+  publicKeys: readonly string[],
+  candidates: readonly ShadowCandidate[],
+): ReadonlyMap<string, string> {
+  const room = new Map(candidates.map((candidate) => [candidate.endpoint, candidate.room]));
+  const names = [...room.keys()].filter((endpoint) => endpoint !== holder);
+  const preferred = apartFrom(holder, names, new Map(candidates.map((candidate) => [candidate.endpoint, candidate])), 1);
+  const taken = new Map<string, number>();
+  const shadows = new Map<string, string>();
+  for (const publicKey of [...publicKeys].sort()) {
+    const most = Math.ceil(SHARE_MOST * (shadows.size + 1));
+    const open = (endpoint: string) => (room.get(endpoint) ?? 0) >= 1;
+    const even = (endpoint: string) => open(endpoint) && (taken.get(endpoint) ?? 0) < most;
+    const choices = [preferred.filter(even), names.filter(even), names.filter(open)].find((list) => list.length > 0) ?? [];
+    const shadow = shadowOf(publicKey, holder, choices);
+    if (shadow === undefined) continue;
+    shadows.set(publicKey, shadow);
+    taken.set(shadow, (taken.get(shadow) ?? 0) + 1);
+    room.set(shadow, (room.get(shadow) ?? 0) - 1);
+  }
+  return shadows;
+}
+
 /**
  * Of the endpoints that could take sessions over those that are not about to fail themselves, or by their ways: below the threshold of
  * an elevated risk. All of them where fewer than two are left, and where predictions may not act. `scores`: latest first.

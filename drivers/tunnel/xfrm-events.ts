@@ -1,6 +1,6 @@
 /**
  * The kernel's own word of SAs that count on, come or go: messages of NETLINK_XFRM as a stream of bytes. Node has no netlink sockets, so socat
- * has one (`XFRM_EVENTS_COMMAND`). How often the kernel speaks is set by net.core.xfrm_aevent_rseqth (packets) and
+ * has one: `SOCKET-RECV:16:3:6:x00000000000016000000`, the groups EXPIRE, SA and AEVENTS. How often the kernel speaks is set by net.core.xfrm_aevent_rseqth (packets) and
  * xfrm_aevent_etime (tenths of a second). Layouts: linux/xfrm.h and linux/netlink.h; little-endian, as all machines that Foreshift runs on.
  */
 import { ForeshiftError } from "../../models/errors.ts";
@@ -31,9 +31,6 @@ const MESSAGE_BYTES_MAX = 65_536;
 const [NEW_SA, DELETE_SA, EXPIRE, UPDATE_SA, FLUSH_SA, NEW_AEVENT] = [0x10, 0x11, 0x18, 0x1a, 0x1c, 0x1e];
 const [LIFETIME, REPLAY, REPLAY_ESN] = [9, 10, 23];
 const WORD = 2 ** 32;
-
-/** Groups EXPIRE, SA and AEVENTS: bits 2, 3 and 5 of the address that the socket is bound to. */
-export const XFRM_EVENTS_COMMAND = ["socat", "-u", "-b", "65536", "SOCKET-RECV:16:3:6:x00000000000016000000", "-"] as const;
 
 /** Takes bytes as they come and gives each whole message's event. INVALID_FIELD when they cannot be messages: the stream is of no use then. */
 export class XfrmEventReader {

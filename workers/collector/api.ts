@@ -10,7 +10,6 @@ import { LIMITS } from "../../models/limits.ts";
 import { HEARTBEAT_LIMITS, IDENTITY_LIMITS } from "../../models/limits-identity.ts";
 import { parseInput } from "../../models/parse.ts";
 import { PublicKey, SessionState } from "../../models/session.ts";
-import { shadowOf } from "../../models/shadow.ts";
 import { EndpointName, SwarmName } from "../../models/steering.ts";
 import { METRICS_TYPE, type MetricFamily, one, textOf } from "../prometheus.ts";
 import { type DoorCounts, demand } from "../tls-gate.ts";
@@ -69,7 +68,7 @@ export function collectorRoutes(app: FastifyInstance, parts: CollectorParts): vo
     const deltas = parseInput(SessionsBody, request.body, "body");
     demand(request, `send sessions of ${deltas.endpoint} (${deltas.swarm})`, (peer) => isOf(peer, deltas));
     const candidates = shadows.candidates(deltas.swarm, Date.now());
-    return { taken: await store.applyDeltas(deltas, (publicKey, holder) => shadowOf(publicKey, holder, candidates)) };
+    return { taken: await store.applyDeltas(deltas, shadows.namer(deltas.swarm, candidates)) };
   });
   app.get("/v1/sessions/stream", async (request, reply) => {
     const { swarm, after } = parseInput(StreamQuery, request.query, "query");

@@ -5,7 +5,7 @@ import type { Logger } from "pino";
 import type { PostgresStore } from "../../drivers/store/store.ts";
 import { messageOf } from "../../models/errors.ts";
 import { LIMITS } from "../../models/limits.ts";
-import { safeShadows, shadowOf } from "../../models/shadow.ts";
+import { apartFrom, safeShadows, shadowOf } from "../../models/shadow.ts";
 import type { SwarmSpec } from "../../models/swarm-spec.ts";
 import type { Telemetry } from "./telemetry.ts";
 
@@ -38,15 +38,24 @@ export class Shadows {
       const name = candidates.join(" ");
       if (this.#settled.get(swarm) === name) continue;
       try {
-        const changed = await this.#store.designateShadows(swarm, (publicKey, holder) =>
-          shadowOf(publicKey, holder, candidates),
-        );
+        const changed = await this.#store.designateShadows(swarm, this.namer(swarm, candidates));
         this.#settled.set(swarm, name);
         if (changed > 0) this.#log.info({ event: "shadows-named", swarm, candidates: candidates.length, sessions: changed });
       } catch (thrown) {
         this.#log.warn({ event: "shadows-not-named", swarm, detail: messageOf(thrown) });
       }
     }
+  }
+
+  /** Names a session's shadow among these candidates: one that does not fail together with the holder, where there is one. */
+  namer(swarm: string, candidates: readonly string[]): (publicKey: string, holder: string) => string | undefined {
+    const places = this.#telemetry.places(swarm);
+    const byHolder = new Map<string, readonly string[]>();
+    return (publicKey, holder) => {
+      const apart = byHolder.get(holder) ?? apartFrom(holder, candidates, places);
+      byHolder.set(holder, apart);
+      return shadowOf(publicKey, holder, apart);
+    };
   }
 
   /** Endpoints that could take sessions over: heard, up, and not about to fail. */

@@ -8,6 +8,7 @@ import type { StoredHeartbeat } from "../../drivers/store/telemetry.ts";
 import { messageOf } from "../../models/errors.ts";
 import { LIMITS } from "../../models/limits.ts";
 import type { Heartbeat } from "../../models/observation.ts";
+import type { Place } from "../../models/shadow.ts";
 import { type CleanState, cleanHeartbeat, TELEMETRY_FAULTS, type TelemetryFault } from "../../models/telemetry-clean.ts";
 import { newsOf, type TelemetryNews, type Told } from "../../models/telemetry-news.ts";
 import { LiveWindow } from "./live-window.ts";
@@ -101,6 +102,12 @@ export class Telemetry {
   /** Endpoints that could take sessions over, as far as their heartbeats tell. */
   candidates(swarm: string, nowMs: number): readonly string[] {
     return this.#fit(swarm, nowMs).map(({ endpoint }) => endpoint);
+  }
+
+  /** Where endpoints are, as far as they say; of those that are silent, where they were. */
+  places(swarm: string): ReadonlyMap<string, Place> {
+    const known = [...(this.#known.get(swarm)?.values() ?? [])];
+    return new Map(known.flatMap(({ heartbeat: { endpoint, place } }) => (place === undefined ? [] : [[endpoint, place]])));
   }
 
   /** Endpoints that one endpoint may measure the way to: those after it in a ring of all, so that every one is measured by some. */
