@@ -6,7 +6,7 @@ import type { LearnedRisk } from "./failure/fleet-model.ts";
 import { withoutStep } from "./level-shift.ts";
 import { LIMITS } from "./limits.ts";
 import { lossGrowth } from "./loss-growth.ts";
-import { beyondOthers } from "./others.ts";
+import { beyondOthers, withoutSharedLosses } from "./others.ts";
 import type { OutsideRisk } from "./outside-events.ts";
 import { anyOf, type Estimate, highest, NO_RISK, orderly, type RiskScore, type RiskTerm } from "./risk.ts";
 import type { SwarmSpec } from "./swarm-spec.ts";
@@ -41,6 +41,8 @@ interface Watched {
   readonly threshold: (spec: SwarmSpec, medianRttMs: number | undefined, rttSpreadMs?: number) => number | undefined;
   /** Of a share of probes: how many there are in a second. */
   readonly probesPerS?: (spec: SwarmSpec) => number;
+  /** For so long a share remembers a probe; absent where it is but a moment. */
+  readonly memoryMs?: number;
 }
 
 /** A machine with less memory than this left kills processes. */
@@ -72,6 +74,7 @@ const WATCHED: readonly Watched[] = [
     unit: "share",
     threshold: lossLevel,
     probesPerS: () => 1_000 / LIMITS.paths.probeIntervalMs,
+    memoryMs: LIMITS.paths.probesKept * LIMITS.paths.probeIntervalMs,
   },
   { series: "innerRttMsP75", resource: "delay", label: "round trip through the tunnel", unit: "ms", threshold: delayLevel },
   { series: "pathRttMs:balancer", resource: "delay", label: "round trip to the balancer", unit: "ms", threshold: delayLevel },
@@ -197,13 +200,20 @@ function watchedTerm(watched: Watched, evidence: Evidence, spec: SwarmSpec): Fin
   const surest = (values: readonly Point[]) => surestCrossing(values, threshold, spec.foresight.windowMs, evidence.atMs, kind);
   let found = surest(points);
   if (found === undefined || found.trend.slope === 0 || found.probability.value < TERM_SHOWN_MIN) return undefined;
-  const beyond = beyondOthers(points, evidence.others?.(watched.series) ?? []);
+  const beyond = beyondOthers(ownLosses(points, watched, evidence, threshold), evidence.others?.(watched.series) ?? []);
   if (beyond !== points) found = surest(beyond);
   if (found === undefined || found.trend.slope === 0) return undefined;
   const { level } = found.trend;
   const when = found.inMs === undefined ? "it is there" : `it reaches ${shown(threshold, watched.unit)} in ${span(found.inMs)}`;
   const text = `${watched.label} is ${shown(level, watched.unit)} and rising; at this rate ${when}`;
   return { name: watched.resource, text, estimate: found.probability };
+}
+
+/** Of probes that are remembered for long: those lost while others lost none, neither probes nor packets. */
+function ownLosses(points: readonly Point[], { memoryMs }: Watched, { others }: Evidence, threshold: number): readonly Point[] {
+  if (memoryMs === undefined || others === undefined) return points;
+  const losses = WATCHED.filter(({ resource }) => resource === "loss").map(({ series }) => others(series));
+  return withoutSharedLosses(points, losses, threshold, memoryMs);
 }
 
 /** Of the traffic's own loss, which has no reading of its own moment before it: growth by a factor, seen while it is small. */

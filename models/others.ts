@@ -27,6 +27,44 @@ export function beyondOthers(own: readonly Point[], others: readonly (readonly P
   });
 }
 
+/**
+ * A share of the probes of the last `memoryMs`, less those lost while most of the others lost as well: `others` has for each metric that tells
+ * of it their series. In an episode that meets everybody one loses three probes in a row and another none, by chance, while all lose packets:
+ * so any of the metrics may show it, and `level` or more of the others' middle is an episode. Never more than the own values, nor below zero.
+ */
+export function withoutSharedLosses(
+  own: readonly Point[],
+  others: readonly (readonly (readonly Point[])[])[],
+  level: number,
+  memoryMs: number,
+): readonly Point[] {
+  const first = own[0];
+  const last = own.at(-1);
+  if (first === undefined || last === undefined) return own;
+  const from = Math.floor(first.atMs / CELL_MS);
+  const cells = Math.floor(last.atMs / CELL_MS) - from + 1;
+  const episodes = new Set<number>();
+  for (const lists of others) {
+    const means = lists.map((points) => meansOf(points, from, cells));
+    for (let cell = 0; cell < cells; cell++) {
+      if ((middle(means.flatMap((each) => each[cell] ?? [])) ?? 0) >= level) episodes.add(cell);
+    }
+  }
+  if (episodes.size === 0) return own;
+  // A probe is told lost once its time is over, which may be in the next cell.
+  const isShared = (atMs: number) => [0, 1].some((late) => episodes.has(Math.floor(atMs / CELL_MS) - from - late));
+  let before = first.value;
+  let shared: { readonly untilMs: number; readonly share: number }[] = [];
+  return own.map((point) => {
+    const more = point.value - before;
+    if (Number.isFinite(point.value)) before = point.value;
+    shared = shared.filter(({ untilMs }) => untilMs > point.atMs);
+    if (more > 0 && isShared(point.atMs)) shared.push({ untilMs: point.atMs + memoryMs, share: more });
+    const excused = shared.reduce((sum, { share }) => sum + share, 0);
+    return excused > 0 ? { ...point, value: Math.max(0, point.value - excused) } : point;
+  });
+}
+
 /** By cell; undefined where nothing was measured. */
 function meansOf(points: readonly Point[], from: number, cells: number): readonly (number | undefined)[] {
   const sums = new Float64Array(cells);

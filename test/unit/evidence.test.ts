@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
 import { type Evidence, scoreEvidence } from "../../models/evidence.ts";
+import { withoutSharedLosses } from "../../models/others.ts";
 import type { RiskScore } from "../../models/risk.ts";
 import { newsAmong, type ToldRisk, toldAfter } from "../../models/risk-news.ts";
 import { crossing, type Point, trendOf } from "../../models/trend.ts";
@@ -106,6 +107,36 @@ describe("a score", () => {
   test("counts rising loss from its first traces", () => {
     const innerLossShare = series((ago) => Math.max(0, 0.012 * (1 - ago / 40)));
     assert.ok(scoreEvidence(evidenceOf({ series: { innerLossShare } }), SPEC).failure.value > 0.7);
+  });
+
+  test("blames nobody for probes lost in an episode that met the others too, in whatever they lost", () => {
+    // One probe in four over the last 24 s; the share is over the last thirty.
+    const lost = series((ago) => Math.floor(Math.max(0, 24 - ago) / 4) / 30);
+    const episode = (fromAgo: number, untilAgo: number) => series((ago) => (ago < fromAgo && ago >= untilAgo ? 0.2 : 0));
+    const calm = series(() => 0);
+    const score = (others: Readonly<Record<string, readonly Point[][]>>) =>
+      scoreEvidence(
+        evidenceOf({ series: { "pathLossShare:balancer": lost }, others: (name) => others[name] ?? [calm, calm] }),
+        SPEC,
+      ).failure.value;
+    const now = episode(25, 0);
+    assert.ok(score({}) > 0.7, "alone it is its own");
+    assert.ok(score({ carriedLossShare: [now, now] }) < 0.1);
+    assert.ok(score({ innerLossShare: [now, now, calm], carriedLossShare: [] }) < 0.1);
+    assert.ok(score({ carriedLossShare: [now, calm] }) > 0.7, "one of two others is not everybody");
+    assert.ok(score({ carriedLossShare: [episode(60, 40), episode(60, 40)] }) > 0.7, "what is over excuses nothing");
+  });
+
+  test("takes no more off for what others lost than was lost, and nothing where they lost nothing", (context) => {
+    const shares = fc.array(fc.double({ min: 0, max: 1, noNaN: true }), { minLength: 90, maxLength: 90 });
+    const property = fc.property(shares, shares, shares, (mine, one, other) => {
+      const pointsOf = (values: readonly number[]) => series((ago) => values[89 - ago] ?? 0);
+      const own = pointsOf(mine);
+      const less = withoutSharedLosses(own, [[pointsOf(one), pointsOf(other)]], 0.4, 30_000);
+      for (const [at, { value }] of less.entries()) assert.ok(value >= 0 && value <= (own[at]?.value ?? 0));
+      assert.equal(withoutSharedLosses(own, [[pointsOf(one), series(() => 0)], []], 0.4, 30_000), own);
+    });
+    holds(context, property, 200);
   });
 
   test("says that it cannot tell without telemetry, or with old telemetry", () => {
