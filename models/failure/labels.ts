@@ -19,8 +19,8 @@ export interface Handling {
 export const CONTROL_SHARE_DEFAULT = 0.1;
 
 /**
- * Weights of the rows for training: 0 where the outcome was hidden, 1/share for a control unit from one window before its alarm on
- * (inverse of the chance that the outcome was seen), else 1. Rows more than a window before the action are certain: the unit was still there.
+ * Weights of the rows for training: 0 where the outcome was hidden; for a control unit, from one window before its alarm on, as many as it
+ * stands for; else 1. Rows more than a window before the action are certain: the unit was still there.
  */
 export function retrainingWeights(
   table: UnitTable,
@@ -28,10 +28,25 @@ export function retrainingWeights(
   handling: readonly Handling[],
   controlShare: number,
 ): Float64Array {
+  const standsFor = unitsPerControl(table, handling, controlShare);
   return Float64Array.from(table.unit, (unit, row) => {
     const { alarmAt, overAt, isControl } = handling[unit] ?? { alarmAt: undefined, overAt: undefined, isControl: false };
     const time = table.time[row] as number;
     if (alarmAt === undefined || time <= alarmAt - window || time > (overAt ?? Number.POSITIVE_INFINITY)) return 1;
-    return isControl ? 1 / controlShare : 0;
+    return isControl ? standsFor : 0;
   });
+}
+
+/**
+ * Units with an alarm for each in the control slice, as they came to be and not as the share has it: a slice that happened to be small or
+ * large would else raise or lower all probabilities (Hajek's ratio instead of Horvitz and Thompson's). The share itself counts as one control
+ * unit more, so that few of them do not stand for everything. An alarm before a unit's first row is another unit's.
+ */
+function unitsPerControl(table: UnitTable, handling: readonly Handling[], controlShare: number): number {
+  if (controlShare >= 1) return 1;
+  const startOf = new Map<number, number>();
+  for (const [row, unit] of table.unit.entries()) if (!startOf.has(unit)) startOf.set(unit, table.time[row] as number);
+  const alarmed = handling.filter(({ alarmAt }, unit) => alarmAt !== undefined && alarmAt >= (startOf.get(unit) ?? 0));
+  const controls = alarmed.filter(({ isControl }) => isControl).length;
+  return (alarmed.length + 1 / controlShare) / (controls + 1);
 }
