@@ -257,12 +257,19 @@ export function surestCrossing(
     const recent = since(points, nowMs - windowMs * share);
     if (recent.length < POINTS_MIN) continue;
     if (probesPerS !== undefined && probesLost(recent, probesPerS) < LIMITS.plan.lossMissesMin) continue;
-    const trend = trendOf(comesInSteps ? withoutStep(recent) : recent);
-    if (trend === undefined) continue;
-    const found = believed(crossing(trend, threshold, windowMs), kind);
+    const plain = crossingOf(recent, threshold, windowMs, kind);
+    if (plain === undefined) continue;
+    // A step is looked for only where there is something to take back.
+    const isRise = comesInSteps && plain.trend.slope > 0 && plain.probability.value >= TERM_SHOWN_MIN;
+    const found = (isRise ? crossingOf(withoutStep(recent), threshold, windowMs, kind) : undefined) ?? plain;
     if (surest === undefined || found.probability.low > surest.probability.low) surest = found;
   }
   return surest;
+}
+
+function crossingOf(points: readonly Point[], threshold: number, windowMs: number, kind: RiseKind): Crossing | undefined {
+  const trend = trendOf(points);
+  return trend === undefined ? undefined : believed(crossing(trend, threshold, windowMs), kind);
 }
 
 /** A share over a window counts each lost probe as long as the window is, so its mean over time is that of the probes. */
