@@ -9,6 +9,8 @@ export const CLOUD_LIMITS = {
   /** A machine that boots, one that stops with its memory written to disk, and one that must become visible after its launch. */
   bootTimeoutMs: 600_000,
   stopTimeoutMs: 600_000,
+  /** A launch that nobody has brought to its end by then never will be: all attempts of its step are over. */
+  abandonedAfterMs: 1_800_000,
   consistencyTimeoutMs: 60_000,
   /** While something is waited for, all who wait look together, this often. */
   lookIntervalMs: 2_000,

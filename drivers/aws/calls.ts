@@ -40,6 +40,30 @@ export function isNoCapacity(thrown: unknown): boolean {
   return NO_CAPACITY.test(codeOf(thrown));
 }
 
+interface Stack {
+  add(
+    middleware: <A, R>(next: (args: A) => Promise<R>) => (args: A) => Promise<R>,
+    where: { readonly step: "deserialize"; readonly priority: "high"; readonly name: string },
+  ): void;
+}
+
+/** EC2 answers that it has no room with a status that the SDK would repeat for many seconds; there is another type, or zone, to ask for. */
+export function withoutWaitingForRoom<C extends { readonly middlewareStack: object }>(client: C): C {
+  (client.middlewareStack as Stack).add(
+    (next) => async (args) => {
+      try {
+        return await next(args);
+      } catch (thrown) {
+        if (isNoCapacity(thrown) && typeof thrown === "object" && thrown !== null)
+          Object.assign(thrown, { $metadata: { httpStatusCode: 409 } });
+        throw thrown;
+      }
+    },
+    { step: "deserialize", priority: "high", name: "noWaitingForRoom" },
+  );
+  return client;
+}
+
 /** `what` is said to the person: the action, and what it was asked of. */
 export async function asked<T>(what: string, call: () => Promise<T>): Promise<T> {
   try {

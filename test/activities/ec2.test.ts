@@ -86,7 +86,11 @@ function suite(cloud: Cloud): void {
     test("in a zone: another one is taken; of a type: the next of the list", async () => {
       const own = open();
       const [full] = config.subnets;
-      failing(relay, "ec2:RunInstances", NO_ROOM, { times: 99, when: ({ fields }) => fields.get("SubnetId") === full?.id });
+      failing(relay, "ec2:RunInstances", NO_ROOM, {
+        status: 500,
+        times: 99,
+        when: ({ fields }) => fields.get("SubnetId") === full?.id,
+      });
       await launch("elsewhere", { of: own });
       assert.deepEqual(
         (await living("elsewhere")).map(({ InstanceType }) => InstanceType),
@@ -106,7 +110,8 @@ function suite(cloud: Cloud): void {
     });
 
     test("anywhere: it says so, and nothing is launched; later the same key is carried out", async () => {
-      failing(relay, "ec2:RunInstances", NO_ROOM, { times: 99 });
+      failing(relay, "ec2:RunInstances", NO_ROOM, { status: 500, times: 99 });
+      const before = calls("RunInstances").length;
       const refused = launch("full", { of: open(), operation: "full/1" });
       await assert.rejects(refused, (error: ForeshiftError) => {
         assert.equal(error.code, "CLOUD_NO_CAPACITY");
@@ -114,13 +119,14 @@ function suite(cloud: Cloud): void {
         return true;
       });
       assert.equal((await living("full")).length, 0);
+      assert.equal(calls("RunInstances").length, before + config.instanceTypes.length * config.subnets.length, "each once");
       relay.reset();
       assert.equal((await launch("full", { operation: "full/1" })).state, "running");
     });
 
     test("for a ghost that is to wake: said so, and it sleeps on", async () => {
       const { name } = await launch("asleep", { suspended: true });
-      failing(relay, "ec2:StartInstances", NO_ROOM);
+      failing(relay, "ec2:StartInstances", NO_ROOM, { status: 500 });
       await assert.rejects(hypervisor.resume({ operation: "asleep/wake", name }), codeIs("CLOUD_NO_CAPACITY"));
       assert.equal((await hypervisor.list("asleep"))[0]?.state, "suspended");
       assert.equal((await hypervisor.resume({ operation: "asleep/wake", name })).state, "running");
@@ -229,6 +235,18 @@ function suite(cloud: Cloud): void {
       const second = await launch("stillborn", { operation: "stillborn/1" });
       assert.ok(second.state === "running" && second.name !== ended);
     });
+  });
+
+  test("what an abandoned launch left is ended by the next one, and was never a machine of the swarm", async () => {
+    failing(relay, "ec2:CreateTags", "UnauthorizedOperation", { status: 403 });
+    await assert.rejects(launch("abandoned"), codeIs("UNAUTHORISED"));
+    assert.equal((await living("abandoned")).length, 1);
+    assert.deepEqual(await hypervisor.list("abandoned"), []);
+    await launch("abandoned");
+    assert.equal((await living("abandoned")).length, 2, "it may be under way still");
+    const { name } = await launch("abandoned", { of: open({}, { abandonedAfterMs: 0 }) });
+    const left = (await living("abandoned")).map(({ InstanceId }) => InstanceId);
+    assert.ok(left.length === 2 && left.includes(name));
   });
 
   test("what is asked of many goes out as one call; where one of them cannot, only that one fails", async () => {

@@ -15,7 +15,7 @@ import {
 import { ForeshiftError } from "../../../models/errors.ts";
 import { CLOUD_LIMITS } from "../../../models/limits-cloud.ts";
 import type { MachineNotice } from "../../../models/machine-notices.ts";
-import { asked, clientOptions } from "../../aws/calls.ts";
+import { asked, clientOptions, withoutWaitingForRoom } from "../../aws/calls.ts";
 import type { Hypervisor, Machine } from "../../ports.ts";
 import { answers } from "./answers.ts";
 import { Batch } from "./batch.ts";
@@ -30,13 +30,14 @@ const { bootTimeoutMs, stopTimeoutMs, consistencyTimeoutMs } = CLOUD_LIMITS;
 
 /** How and how often it looks, where that is not as usual. */
 export interface Ec2Pace extends ViewOptions {
+  readonly abandonedAfterMs?: number | undefined;
   /** How an agent is looked for. */
   readonly answers?: ((where: string) => Promise<boolean>) | undefined;
   readonly noticesIntervalMs?: number | undefined;
 }
 
 export function ec2Hypervisor(config: Ec2Config, options: Ec2Pace = {}): Hypervisor & { close(): Promise<void> } {
-  const client = new EC2Client(clientOptions(config));
+  const client = withoutWaitingForRoom(new EC2Client(clientOptions(config)));
   const machines = new Ec2Machines(client, config, options);
   return {
     capabilities: { suspend: true },
@@ -56,8 +57,7 @@ class Ec2Machines {
   readonly #config: Ec2Config;
   readonly #view: FleetView;
   readonly #launcher: Launcher;
-  readonly #noticesIntervalMs: number;
-  readonly #answers: (where: string) => Promise<boolean>;
+  readonly #pace: Ec2Pace;
   readonly #starts: Batch;
   readonly #terminations: Batch;
   /** Launches under way, by key; changes of one machine happen one after the other. */
@@ -71,20 +71,18 @@ class Ec2Machines {
     this.#config = config;
     this.#view = new FleetView(client, options);
     this.#launcher = new Launcher(client, config);
-    this.#answers = options.answers ?? answers;
-    this.#noticesIntervalMs = options.noticesIntervalMs ?? CLOUD_LIMITS.noticesIntervalMs;
+    this.#pace = options;
     this.#starts = this.#batch("StartInstances", (InstanceIds) => client.send(new StartInstancesCommand({ InstanceIds })));
     this.#terminations = this.#batch("TerminateInstances", (InstanceIds) =>
       client.send(new TerminateInstancesCommand({ InstanceIds })),
     );
   }
 
-  /** One that boots is none yet; one that has booted for too long is shown, so that somebody sees to it. */
+  /** One that boots is none yet. */
   async list(swarm: string): Promise<readonly Machine[]> {
     const instances = await this.#view.instances(swarm);
-    const oldMs = Date.now() - bootTimeoutMs;
     return instances
-      .filter((instance) => !hasEnded(instance) && (hasBooted(instance) || launchedAtMs(instance) < oldMs))
+      .filter((instance) => !hasEnded(instance) && hasBooted(instance))
       .map((instance) => machineOf(instance, this.#config));
   }
 
@@ -129,7 +127,8 @@ class Ec2Machines {
 
   async notices(swarm: string): Promise<readonly MachineNotice[]> {
     const held = this.#notices.get(swarm);
-    if (held !== undefined && performance.now() - held.atMs < this.#noticesIntervalMs) return await held.said;
+    const intervalMs = this.#pace.noticesIntervalMs ?? CLOUD_LIMITS.noticesIntervalMs;
+    if (held !== undefined && performance.now() - held.atMs < intervalMs) return await held.said;
     const said = this.#view.instances(swarm).then((instances) => noticesOf(this.#client, instances));
     this.#notices.set(swarm, { atMs: performance.now(), said });
     return await said;
@@ -145,11 +144,20 @@ class Ec2Machines {
     const found = keeper(mine);
     if (found !== undefined) return await this.#bring(request, idOf(found));
     if (gone !== undefined) return machineOf(gone, this.#config);
+    await this.#endAbandoned(swarm, known);
     const wait = { what: `the launch ${operation}`, timeoutMs: consistencyTimeoutMs };
     const other = () => this.#view.until(swarm, (all) => keeper(ofKey(all)), wait).then(idOf, () => undefined);
     const id = await this.#launcher.run(request, known, mine.length, other);
     this.#view.changed();
     return await this.#bring(request, id);
+  }
+
+  /** What a launch left that was given up on: it is no machine of the swarm, and costs as much as one. */
+  async #endAbandoned(swarm: string, known: readonly Instance[]): Promise<void> {
+    const untilMs = Date.now() - (this.#pace.abandonedAfterMs ?? CLOUD_LIMITS.abandonedAfterMs);
+    const abandoned = known.filter((one) => !hasEnded(one) && !hasBooted(one) && launchedAtMs(one) <= untilMs);
+    // A launch is not to fail for what another one left.
+    await Promise.allSettled(abandoned.map((one) => this.#end(swarm, idOf(one))));
   }
 
   /** From its launch to a machine of the swarm. */
@@ -182,7 +190,7 @@ class Ec2Machines {
     const { booted } = this.#config;
     if (booted === "running") return;
     const { agent } = machineOf(seen, this.#config).link;
-    const look = booted === "agent" ? () => this.#answers(agent) : () => passedChecks(this.#client, id);
+    const look = booted === "agent" ? () => (this.#pace.answers ?? answers)(agent) : () => passedChecks(this.#client, id);
     const what = booted === "agent" ? `the agent of ${id} at ${agent}` : `the status checks of ${id}`;
     await this.#view.wait(async () => (await look()) || undefined, { what, timeoutMs: bootTimeoutMs });
   }
