@@ -4,6 +4,7 @@
  */
 import { ForeshiftError } from "../models/errors.ts";
 import { LIMITS } from "../models/limits.ts";
+import { portOfSlot, type StaticIdentity, servingOf } from "../models/static-identities.ts";
 import type { SteeringState } from "../models/steering.ts";
 import type { SwarmSpec } from "../models/swarm-spec.ts";
 import { counted } from "../models/words.ts";
@@ -32,12 +33,8 @@ function memberActivities(deps: ActivityDeps) {
     /** The swarm's table as its file states it; made empty when the balancer has none. */
     applySteeringPolicy(input: StepInput & { spec: SwarmSpec }): Promise<void> {
       return asStep(deps, input, "state the steering policy", async () => {
-        const changed = await changeSteering(
-          deps,
-          input.operation,
-          (state) => ({ ...state, ...policyOf(input.spec) }),
-          input.spec,
-        );
+        const stated = { ...policyOf(input.spec), ...(await keyInForce(deps, input.spec)) };
+        const changed = await changeSteering(deps, input.operation, (state) => ({ ...state, ...stated }), input.spec);
         return { result: undefined, text: "The balancer holds the swarm's policy", outcome: outcomeOf(changed) };
       });
     },
@@ -190,8 +187,27 @@ function probeActivities(deps: ActivityDeps) {
   };
 }
 
+/** The key that serves: the swarm file's, until another one has taken its place. */
+async function keyInForce(deps: ActivityDeps, spec: SwarmSpec): Promise<Pick<SteeringState, "swarmPublicKey" | "swarmPort">> {
+  const identities = await deps.store.identities(spec.name);
+  return identities === undefined ? { swarmPublicKey: spec.key.publicKey } : probedBy(servingOf(identities), spec.vip.port);
+}
+
+/** What makes the reflex probe by this key. */
+export function probedBy(
+  { publicKey, slot }: StaticIdentity,
+  port: number,
+): Pick<SteeringState, "swarmPublicKey" | "swarmPort"> {
+  return { swarmPublicKey: publicKey, swarmPort: portOfSlot(port, slot) };
+}
+
 /** Applies a change of the desired state; false when there was nothing to change. The change may run more than once. */
-async function changeSteering(deps: ActivityDeps, operation: string, change: Change, bootstrap?: SwarmSpec): Promise<boolean> {
+export async function changeSteering(
+  deps: ActivityDeps,
+  operation: string,
+  change: Change,
+  bootstrap?: SwarmSpec,
+): Promise<boolean> {
   for (let attempt = 1; ; attempt += 1) {
     const held = (await deps.balancer.desired()) ?? (bootstrap === undefined ? undefined : emptyState(bootstrap));
     if (held === undefined)
@@ -228,6 +244,6 @@ function emptyState(spec: SwarmSpec): SteeringState {
   return { ...policyOf(spec), epoch: 0, members: [], pins: [], returnRoutes: [] };
 }
 
-function outcomeOf(changed: boolean): "done" | "already-done" {
+export function outcomeOf(changed: boolean): "done" | "already-done" {
   return changed ? "done" : "already-done";
 }

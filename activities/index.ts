@@ -5,6 +5,7 @@ import { balancerActivities } from "./balancer.ts";
 import type { ActivityDeps } from "./deps.ts";
 import { hypervisorActivities } from "./hypervisor.ts";
 import { keyActivities } from "./keys.ts";
+import { staticKeyActivities } from "./keys-static.ts";
 import { payloadKeyActivities } from "./payload-keys.ts";
 import { revokeActivities } from "./revoke.ts";
 import { riskActivities } from "./risk.ts";
@@ -18,7 +19,7 @@ export function createActivities(deps: ActivityDeps) {
     hypervisor: hypervisorActivities(deps),
     agents: sessionActivities(deps),
     store: storeActivities(deps),
-    vault: { ...keyActivities(deps), ...revokeActivities(deps), ...payloadKeyActivities(deps) },
+    vault: { ...keyActivities(deps), ...staticKeyActivities(deps), ...revokeActivities(deps), ...payloadKeyActivities(deps) },
     watch: { ...watchActivities(deps), ...riskActivities(deps) },
   };
 }

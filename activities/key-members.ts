@@ -4,7 +4,9 @@
  */
 import type { EndpointAgent } from "../drivers/ports.ts";
 import { ForeshiftError, messageOf } from "../models/errors.ts";
+import { refName } from "../models/keys.ts";
 import type { SessionState } from "../models/session.ts";
+import type { StaticIdentity } from "../models/static-identities.ts";
 import type { ActivityDeps } from "./deps.ts";
 
 export interface MemberAgent {
@@ -55,4 +57,10 @@ export async function sessionsOnMembers(
     }
   });
   return newest;
+}
+
+/** Whether the endpoint answers to all of these static keys, and to no other. */
+export async function answersTo(agent: EndpointAgent, identities: readonly StaticIdentity[]): Promise<boolean> {
+  const held = new Set((await agent.status()).identities);
+  return held.size === identities.length && identities.every(({ secret }) => held.has(refName(secret)));
 }

@@ -9,6 +9,7 @@ import type { SessionState } from "../models/session.ts";
 import { type Share, spreadSessions } from "../models/spread.ts";
 import { counted } from "../models/words.ts";
 import { type ActivityDeps, asActivity, asStep, pause, type StepInput, type StepReport } from "./deps.ts";
+import { answersTo } from "./key-members.ts";
 import { agentFor, askMover, isDead, isGone } from "./links.ts";
 
 export interface SessionListing {
@@ -144,6 +145,7 @@ function moveActivities(deps: ActivityDeps) {
         // A ghost may still have clients that were put out while it slept.
         if (revoked.length > 0) await agent.revoke({ operation: input.operation, peers: revoked });
         await agent.prepare({ operation: input.operation, peers });
+        await assertAnswersTo(deps, input.swarm, input.to, agent);
         const text = `${input.to} knows ${counted(peers.length, "client")}`;
         return { result: undefined, text, endpoint: input.to, details: { peers: peers.length } };
       });
@@ -213,6 +215,13 @@ function lossActivities(deps: ActivityDeps) {
       return asStep(deps, input, "confirm the takeover", () => confirmTakeover(deps, input));
     },
   };
+}
+
+/** NOT_READY until it has every static key that clients may come by: it has followed the source of truth far enough. */
+async function assertAnswersTo(deps: ActivityDeps, swarm: string, endpoint: string, agent: EndpointAgent): Promise<void> {
+  const identities = await deps.store.identities(swarm);
+  if (identities === undefined || (await answersTo(agent, identities))) return;
+  throw new ForeshiftError("NOT_READY", { value: endpoint, detail: "it does not have the swarm's static key yet" });
 }
 
 type Confirmation = StepInput & { endpoint: string; adopts: boolean };

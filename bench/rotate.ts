@@ -5,7 +5,7 @@
 import { felt, quantile } from "../lab/measure.ts";
 import { settledTraffic } from "../lab/trial.ts";
 import { VAULT_FAULTS, type VaultFault, type VaultFaults, vaultFaults } from "../lab/vault-faults.ts";
-import { KEY_KINDS, type KeyKind, type KeysRotated } from "../models/keys.ts";
+import type { KeyKind, KeysRotated } from "../models/keys.ts";
 import { LIMITS } from "../models/limits.ts";
 import { type BenchLab, machine, withLab } from "./with-lab.ts";
 
@@ -13,6 +13,7 @@ export interface RotateOptions {
   readonly clients: number;
   readonly sessions: number;
   readonly pps: number;
+  readonly kinds: readonly KeyKind[];
   /** Of each kind. */
   readonly rotations: number;
   /** Vault fails in the midst of one more rotation of each kind, once for each way. */
@@ -84,7 +85,7 @@ export async function benchRotate(options: RotateOptions): Promise<RotateFigures
   try {
     return await withLab({ ...size, spec: { foresight: { mode: "off" } }, onProgress }, async (lab) => {
       const byKind: Record<string, KindFigures> = {};
-      for (const kind of KEY_KINDS) byKind[kind] = await rotations(lab, kind, options);
+      for (const kind of options.kinds) byKind[kind] = await rotations(lab, kind, options);
       const seen = options.faults ? await underFaults(lab, faults, options) : [];
       const all = [...Object.values(byKind), ...seen];
       const total = (value: (one: { packetsLost: number; tcpBroken: number }) => number) =>
@@ -162,7 +163,7 @@ async function rotations(lab: BenchLab, kind: KeyKind, options: RotateOptions): 
 /** After each the same kind is rotated with Vault in order: had anything been left half done, that would show here. */
 async function underFaults(lab: BenchLab, faults: VaultFaults, options: RotateOptions): Promise<readonly FaultFigures[]> {
   const figures: FaultFigures[] = [];
-  for (const kind of KEY_KINDS) {
+  for (const kind of options.kinds) {
     for (const [n, fault] of VAULT_FAULTS.entries()) {
       const meanwhile = async () => {
         await pause(FAULT_AFTER_MS[n % FAULT_AFTER_MS.length] ?? 0);

@@ -1,7 +1,9 @@
 /** `foreshift bench`: measures what Foreshift promises, on a lab of its own, and prints JSON. */
 import { type Command, InvalidArgumentError } from "commander";
 import { TRIAL_KINDS, type TrialKind } from "../bench/trial-kinds.ts";
+import { KEY_KINDS, type KeyKind } from "../models/keys.ts";
 import { LIMITS } from "../models/limits.ts";
+import { kindOf } from "./key-kind.ts";
 
 interface ForesightArguments {
   readonly trials: number;
@@ -92,15 +94,17 @@ function registerRotate(bench: Command): void {
     .option("--sessions <n>", "sessions in all; more than clients means that clients share namespaces", whole)
     .option("--pps <n>", "numbered packets a second, for each session and direction", whole, 100)
     .option("--rotations <n>", "of each kind of key", whole, 3)
+    .option("-k, --kind <kind>", `only this kind: ${KEY_KINDS.join(", ")}`, kindOf)
     .option(
       "--faults",
       "Vault sealed, away, slow, refusing, overloaded, failing and answering garbage in the midst of further ones",
     )
     .option("--json", "JSON is what it prints anyway")
-    .action(async (options: { clients: number; sessions?: number; pps: number; rotations: number; faults?: boolean }) => {
+    .action(async (options: RotateBenchOptions) => {
       const { benchRotate } = await import("../bench/rotate.ts");
-      const { clients, faults = false, sessions = clients } = options;
-      show(await benchRotate({ ...options, sessions, faults, onProgress }));
+      const { clients, faults = false, kind, sessions = clients } = options;
+      const kinds = kind === undefined ? KEY_KINDS : [kind];
+      show(await benchRotate({ ...options, kinds, sessions, faults, onProgress }));
     });
 }
 
@@ -115,6 +119,15 @@ function registerIpsec(bench: Command): void {
       const { benchIpsec } = await import("../bench/ipsec.ts");
       show(benchIpsec(options));
     });
+}
+
+interface RotateBenchOptions {
+  readonly clients: number;
+  readonly sessions?: number;
+  readonly pps: number;
+  readonly rotations: number;
+  readonly kind?: KeyKind;
+  readonly faults?: boolean;
 }
 
 function show(figures: object): void {

@@ -5,6 +5,7 @@ import { ForeshiftError } from "../models/errors.ts";
 import { KEY_KINDS, type KeyKind, type KeysRotated, type RotatedAll, type RotationStatus } from "../models/keys.ts";
 import { me, table, withTemporal } from "./control.ts";
 import { tellOfRun } from "./follow-run.ts";
+import { kindOf } from "./key-kind.ts";
 import { print, wantsJson } from "./output.ts";
 
 const FAILED_EXIT_CODE = 1;
@@ -22,7 +23,7 @@ export function register(program: Command): void {
   keys
     .command("rotate")
     .description(
-      "give every client, or every data key, a further version of its key; the old one is destroyed once it is out of use",
+      "give every client, every data key, or the swarm itself a further key; the old one is destroyed once it is out of use",
     )
     .requiredOption("-s, --swarm <name>", "the swarm whose keys they are")
     .option("-k, --kind <kind>", `which keys: ${KEY_KINDS.join(", ")}`, kindOf)
@@ -33,8 +34,9 @@ export function register(program: Command): void {
     .addHelpText(
       "after",
       `
-Sessions go on: WireGuard uses a preshared key in handshakes only. Batches begin with one client; one that does not shake hands with its
-new key is put back, and the rotation ends there.`,
+Sessions go on: WireGuard uses a preshared key in handshakes only, and with another static key of the swarm a client has a way to the old
+one and to the new one at once. Batches begin with one client; one that fails by its new key is put back, and the rotation ends there. For
+clients that cannot be reached a rotation of the static key waits as long as keys.static.graceMs says, and then names them.`,
     )
     .action(rotate);
   keys
@@ -139,10 +141,4 @@ function serialOf(text: string): string {
   const digits = text.replaceAll(":", "").toUpperCase();
   if (!/^[0-9A-F]{2,40}$/.test(digits)) throw new InvalidArgumentError("Expected hexadecimal digits, with or without colons.");
   return digits;
-}
-
-function kindOf(text: string): KeyKind {
-  const kind = KEY_KINDS.find((known) => known === text);
-  if (kind === undefined) throw new InvalidArgumentError(`Expected one of ${KEY_KINDS.join(", ")}.`);
-  return kind;
 }

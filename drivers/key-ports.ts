@@ -11,6 +11,8 @@ export interface KeyVault {
   newestVersion(request: { path: string }): Promise<number>;
   /** Writes version `after + 1` with a fresh preshared key, once: asked again, it answers the version that is there. */
   issuePresharedKey(request: { path: string; after: number }): Promise<SecretRef>;
+  /** A fresh static key pair in a version after `after`. An attempt whose answer was lost is destroyed, for nobody knows its public key. */
+  issueStaticKey(request: { path: string; after: number }): Promise<{ readonly secret: SecretRef; readonly publicKey: string }>;
   /** Destroys every version but this one, or (undefined) every one. Answers how many it destroyed. */
   destroyOthers(request: { path: string; keep: number | undefined }): Promise<number>;
   /** Destroys these versions, and no other. */
@@ -42,6 +44,15 @@ export interface Provisioned {
   readonly refused: readonly string[];
 }
 
+/** What a client has to know of one of its swarm's static keys. */
+export interface IdentityOrder extends Operation {
+  readonly swarm: string;
+  /** Of the clients. */
+  readonly publicKeys: readonly string[];
+  /** The key, and its port at the VIP. */
+  readonly identity: { readonly publicKey: string; readonly port: number };
+}
+
 /** Reaches the clients' side: an MDM, an app's own channel, a configuration service; in the lab, the clients themselves. */
 export interface ClientProvisioner {
   /** The clients fetch these keys and keep them ready. */
@@ -51,4 +62,10 @@ export interface ClientProvisioner {
    * once: WireGuard expires its session for sending only, holds what it has to send until the answer is there, and receives on.
    */
   activate(request: Operation & { swarm: string; keys: readonly PeerKey[]; handshake: boolean }): Promise<Provisioned>;
+  /** The clients bring up a way to this key beside the one they use: an interface of its own with their key and addresses. They shake hands by it and send as before. */
+  bringIdentity(request: IdentityOrder): Promise<Provisioned>;
+  /** They send by the way to this key from here on, and go on taking what comes by the other. */
+  useIdentity(request: IdentityOrder): Promise<Provisioned>;
+  /** They take the way to this key down. One that they still use is refused. */
+  dropIdentity(request: IdentityOrder): Promise<Provisioned>;
 }

@@ -12,6 +12,7 @@ import type { Heartbeat, MachineState } from "../models/observation.ts";
 import type { OutsideEvent } from "../models/outside-events.ts";
 import type { ScoredEndpoint } from "../models/risk.ts";
 import type { Peer, SecretRef, SessionState } from "../models/session.ts";
+import type { StaticIdentity } from "../models/static-identities.ts";
 import type { MemberHealth, MemberLink, ReflexEvent, SteeringState } from "../models/steering.ts";
 import type { SwarmSpec } from "../models/swarm-spec.ts";
 import type { Rollup, RunningStatistics } from "../models/telemetry-rollup.ts";
@@ -73,6 +74,8 @@ export interface FrontDoor {
 export interface EndpointAgent {
   status(): Promise<AgentStatus>;
   sessions(): Promise<readonly SessionState[]>;
+  /** By which static key each of its sessions came. */
+  identitySessions(): Promise<readonly IdentitySessions[]>;
   /** Configures peers that are not there yet, without a session: what a shadow holds. */
   prepare(request: Operation & { peers: readonly Peer[] }): Promise<void>;
   /** Starts a handshake with each client from here, all in parallel. Returns when they are sent. */
@@ -100,6 +103,15 @@ export interface AgentStatus {
   readonly clockMs: number;
   /** Highest session version that it has taken from the source of truth. */
   readonly sessionsVersion: number;
+  /** Static keys that it answers to now, by the names of their versions. */
+  readonly identities: readonly string[];
+}
+
+/** Sessions of one static key on one endpoint. */
+export interface IdentitySessions {
+  /** Name of the key's version. */
+  readonly identity: string;
+  readonly sessions: readonly { readonly publicKey: string; readonly lastHandshakeMs: number; readonly rxBytes: number }[];
 }
 
 /** One line of the audit trail. Written once per `operation`. */
@@ -246,6 +258,10 @@ export interface Store {
   /** Takes clients and their sessions out for good; one that is out already stays so. Answers all of these that are out. */
   revokePeers(request: { swarm: string; publicKeys: readonly string[]; reason: string }): Promise<readonly RevokedPeer[]>;
   revokedPeers(swarm: string): Promise<readonly RevokedPeer[]>;
+  /** Static keys that the swarm answers to; undefined: its file's alone. */
+  identities(swarm: string): Promise<readonly StaticIdentity[] | undefined>;
+  /** Endpoints follow, those that come back included. */
+  stateIdentities(request: { swarm: string; identities: readonly StaticIdentity[] }): Promise<void>;
   /** Sessions as agents reported them last. */
   sessions(swarm: string): Promise<readonly SessionState[]>;
   close(): Promise<void>;

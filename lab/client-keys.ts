@@ -7,11 +7,16 @@ import type { Kv } from "../drivers/vault/kv.ts";
 import { messageOf } from "../models/errors.ts";
 import { refName } from "../models/keys.ts";
 import { LIMITS } from "../models/limits.ts";
+import { KEY_LIMITS } from "../models/limits-keys.ts";
 import { PublicKey, SecretRef } from "../models/session.ts";
 import type { Clients } from "./clients.ts";
 
 const PeerKey = z.strictObject({ publicKey: PublicKey, presharedKey: SecretRef.optional() });
 export const DistributeBody = z.strictObject({ keys: z.array(PeerKey).max(LIMITS.lab.sessionsMax) });
+export const OrderBody = z.strictObject({
+  publicKeys: z.array(PublicKey).max(LIMITS.lab.sessionsMax),
+  identity: z.strictObject({ publicKey: PublicKey, port: z.number().int().min(1).max(65_535) }),
+});
 export const ActivateBody = DistributeBody.extend({ handshake: z.boolean() });
 type PeerKey = z.infer<typeof PeerKey>;
 
@@ -46,18 +51,35 @@ export class ClientKeys {
     });
   }
 
-  async #each(keys: readonly PeerKey[], work: (key: PeerKey) => Promise<void>): Promise<Outcome> {
+  /** Another of the swarm's static keys: a way to it is brought up beside the one in use, used, or taken down. */
+  order(action: "bring" | "use" | "drop", { identity, publicKeys }: z.infer<typeof OrderBody>): Promise<Outcome> {
+    const change = ({ publicKey }: { publicKey: string }) => {
+      if (action === "bring") return this.#clients.bringWay(publicKey, identity);
+      if (action === "use") return this.#clients.useWay(publicKey, identity);
+      return this.#clients.dropWay(publicKey, identity);
+    };
+    return this.#each(
+      publicKeys.map((publicKey) => ({ publicKey })),
+      change,
+    );
+  }
+
+  async #each<K extends { readonly publicKey: string }>(keys: readonly K[], work: (key: K) => Promise<void>): Promise<Outcome> {
     const taken: string[] = [];
     const refused: string[] = [];
-    for (const key of keys) {
-      try {
-        await work(key);
-        taken.push(key.publicKey);
-      } catch (thrown) {
-        refused.push(key.publicKey);
-        this.#log(messageOf(thrown));
+    const waiting = [...keys];
+    const workOn = async () => {
+      for (let key = waiting.shift(); key !== undefined; key = waiting.shift()) {
+        try {
+          await work(key);
+          taken.push(key.publicKey);
+        } catch (thrown) {
+          refused.push(key.publicKey);
+          this.#log(messageOf(thrown));
+        }
       }
-    }
+    };
+    await Promise.all(Array.from({ length: KEY_LIMITS.writesAtOnceMax }, workOn));
     return { taken, refused };
   }
 

@@ -4,6 +4,7 @@
 import { randomInt } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { atDataPathPriority } from "../drivers/priority.ts";
+import { NO_PRESHARED_KEY } from "../drivers/tunnel/wireguard-device.ts";
 import { ForeshiftError } from "../models/errors.ts";
 import type { Peer } from "../models/session.ts";
 import { clientInner, clientOuter, INNER } from "./addresses.ts";
@@ -27,6 +28,8 @@ const FIRST_ADDRESS = 2;
 const LAST_ADDRESS = 250;
 /** Routing table of a host's session `k`, by source address. */
 const SESSION_TABLE_BASE = 1_000;
+/** Tenths of a second that a session by another way has for its handshake. */
+const HANDSHAKE_TURNS = 50;
 
 export interface ClientSession {
   readonly peer: Peer;
@@ -46,8 +49,21 @@ export interface Client {
 interface Entry {
   readonly client: Client;
   readonly keys: readonly KeyPair[];
+  /** Of each session, the way that it sends by first; a second one while its swarm's static key is rotated. */
+  readonly ways: Way[][];
   /** Last part of its present outer address. */
   address: number;
+}
+
+/** How a session reaches its swarm: an interface whose one peer is the swarm by one of its static keys. */
+interface Way extends SwarmEnd {
+  readonly device: string;
+}
+
+/** A static key of the swarm, and its port at the VIP. */
+export interface SwarmEnd {
+  readonly publicKey: string;
+  readonly port: number;
 }
 
 export interface ClientsOptions {
@@ -66,18 +82,20 @@ export class Clients {
   readonly #options: ClientsOptions;
   readonly #entries: readonly Entry[];
   readonly #spare: Entry | undefined;
+  #spareUp = false;
 
   constructor(options: ClientsOptions) {
     this.#options = options;
     const hosts = Math.ceil(options.sessions / options.sessionsPerHost);
     const onIpv6 = options.vip.v6 === undefined ? 0 : Math.round(hosts * options.ipv6Share);
+    const swarm = { publicKey: options.swarmPublicKey, port: options.vip.port };
     this.#entries = Array.from({ length: hosts }, (_, at) => {
       const first = at * options.sessionsPerHost;
       const count = Math.min(options.sessionsPerHost, options.sessions - first);
-      return makeEntry(at + 1, first, count, at >= hosts - onIpv6 ? 6 : 4);
+      return makeEntry(at + 1, first, count, at >= hosts - onIpv6 ? 6 : 4, swarm);
     });
     const { spareSessions = 0, sessions } = options;
-    this.#spare = spareSessions > 0 ? makeEntry(hosts + 1, sessions, spareSessions, 4) : undefined;
+    this.#spare = spareSessions > 0 ? makeEntry(hosts + 1, sessions, spareSessions, 4, swarm) : undefined;
   }
 
   get list(): readonly Client[] {
@@ -92,14 +110,16 @@ export class Clients {
   /** The spare host's tunnels come up. Until then, and after `lowerSpare`, they know of no session and send nothing, whoever asks. */
   async raiseSpare(): Promise<void> {
     if (this.#spare === undefined) return;
-    const { client, keys } = this.#spare;
+    const { client } = this.#spare;
     // A peer that is set anew has no keys to go on with: its first packet shakes hands.
-    await runScript(client.sessions.map(({ device }, k) => this.#setConfig(device, keys[k], client)).join("\n"), client.name);
-    await ipBatch(upAndRoutes(client), client.name);
+    await runScript(this.#setConfigs(this.#spare).join("\n"), client.name);
+    await ipBatch(upAndRoutes(this.#spare), client.name);
+    this.#spareUp = true;
   }
 
   async lowerSpare(): Promise<void> {
     if (this.#spare === undefined) return;
+    this.#spareUp = false;
     const { name, sessions } = this.#spare.client;
     await ipBatch(
       sessions.map(({ device }) => `link set ${device} down`),
@@ -151,7 +171,10 @@ export class Clients {
       ],
       name,
     );
-    await runScript(client.sessions.map(({ device }, k) => `wg set ${device} listen-port ${ports[k]}`).join("\n"), name);
+    const listen = entry.ways.flatMap((ways, k) =>
+      ways.map(({ device }, at) => listenOn(device, at === 0 ? ports[k] : undefined)),
+    );
+    await runScript(listen.join("\n"), name);
     return { outerAddress: client.family === 4 ? after.v4 : after.v6, ports };
   }
 
@@ -160,36 +183,99 @@ export class Clients {
    * which WireGuard expires its sessions for sending, and receives on. What it has to send waits for the answer.
    */
   async setPresharedKey(publicKey: string, presharedKey: string, handshake: boolean): Promise<void> {
-    for (const { client, keys } of this.#entries) {
-      const at = client.sessions.findIndex(({ peer }) => peer.publicKey === publicKey);
-      const device = client.sessions[at]?.device;
-      const own = keys[at]?.privateKey;
-      if (device === undefined || own === undefined) continue;
-      const peer = `peer ${this.#options.swarmPublicKey} preshared-key /dev/fd/4`;
+    const { entry, k } = this.#sessionOf(publicKey);
+    const own = entry.keys[k]?.privateKey ?? "";
+    for (const { device, publicKey: swarm } of entry.ways[k] ?? []) {
+      const peer = `peer ${swarm} preshared-key /dev/fd/4`;
       const set = `wg set ${device} private-key /dev/fd/3 ${peer} 3<<'OWN' 4<<'SHARED'\n${own}\nOWN\n${presharedKey}\nSHARED`;
       const away = `wg set ${device} private-key /dev/fd/3 3<<'OTHER'\n${makeKeyPair().privateKey}\nOTHER\n`;
-      return void (await runScript(`${handshake ? away : ""}${set}`, client.name));
+      await runScript(`${handshake ? away : ""}${set}`, entry.client.name);
     }
-    throw new ForeshiftError("INVALID_FIELD", { field: "publicKey", value: publicKey, detail: "no client of the lab has it" });
+  }
+
+  /** A second interface with the session's own key and address, and a handshake by it; the session sends as before. */
+  async bringWay(publicKey: string, end: SwarmEnd): Promise<void> {
+    const { entry, k } = this.#sessionOf(publicKey);
+    const ways = entry.ways[k] ?? [];
+    if (ways.some((way) => way.publicKey === end.publicKey)) return;
+    const [first] = ways;
+    const device = first?.device.endsWith("b") === true ? `wg${k}` : `wg${k}b`;
+    const way = { ...end, device };
+    if (this.#isAsleep(entry)) return void ways.push(way);
+    const { client, keys } = entry;
+    const lines = [
+      this.#startWireguard(entry, device),
+      this.#setConfig(way, keys[k], client.family),
+      `wg show ${first?.device} preshared-keys | cut -f2 | sed 's/(none)/${NO_PRESHARED_KEY.replaceAll("/", "\\/")}/' | wg set ${device} peer ${end.publicKey} preshared-key /dev/stdin`,
+      `ip addr add ${client.sessions[k]?.innerAddress}/32 dev ${device}`,
+      `ip link set ${device} mtu 1420 up`,
+      `wg set ${device} peer ${end.publicKey} persistent-keepalive 1`,
+      `for turn in $(seq ${HANDSHAKE_TURNS}); do [ "$(wg show ${device} latest-handshakes | cut -f2)" != 0 ] && break; sleep 0.1; done`,
+      `[ "$(wg show ${device} latest-handshakes | cut -f2)" != 0 ]`,
+      `wg set ${device} peer ${end.publicKey} persistent-keepalive 0`,
+    ];
+    try {
+      await runScript(lines.join("\n"), client.name);
+      ways.push(way);
+    } catch (thrown) {
+      await runScript(`ip link del ${device}`, client.name).catch(() => undefined);
+      throw thrown;
+    }
+  }
+
+  /** What the session sends goes by the way to this end; what comes by the other is taken on. */
+  async useWay(publicKey: string, end: SwarmEnd): Promise<void> {
+    const { entry, k } = this.#sessionOf(publicKey);
+    const ways = entry.ways[k] ?? [];
+    const at = ways.findIndex((way) => way.publicKey === end.publicKey);
+    if (at < 0) throw invalid(publicKey, "it has no way to this static key");
+    const [way] = ways.splice(at, 1);
+    const [former] = ways;
+    if (way === undefined || former === undefined) return void ways.unshift(...(way === undefined ? [] : [way]));
+    // A host that sleeps has one interface for each session, which takes its key from here when it is raised.
+    const asleep = this.#isAsleep(entry);
+    ways.splice(0, 1, asleep ? { ...way, device: former.device } : way, asleep ? { ...former, device: way.device } : former);
+    if (!asleep) await ipBatch(routesOf(entry, k), entry.client.name);
+  }
+
+  /** Takes down the way to this end; one that is not there is a success. */
+  async dropWay(publicKey: string, end: SwarmEnd): Promise<void> {
+    const { entry, k } = this.#sessionOf(publicKey);
+    const ways = entry.ways[k] ?? [];
+    const at = ways.findIndex((way) => way.publicKey === end.publicKey);
+    if (at === 0) throw invalid(publicKey, "it sends by the way to this static key");
+    if (at < 0) return;
+    const [gone] = ways.splice(at, 1);
+    if (this.#isAsleep(entry)) return;
+    await runScript(
+      `if ip link show ${gone?.device} > /dev/null 2>&1; then ip link del ${gone?.device}; fi`,
+      entry.client.name,
+    );
+  }
+
+  #isAsleep(entry: Entry): boolean {
+    return entry === this.#spare && !this.#spareUp;
+  }
+
+  #sessionOf(publicKey: string): { readonly entry: Entry; readonly k: number } {
+    for (const entry of [...this.#entries, ...(this.#spare === undefined ? [] : [this.#spare])]) {
+      const k = entry.client.sessions.findIndex(({ peer }) => peer.publicKey === publicKey);
+      if (k >= 0) return { entry, k };
+    }
+    throw invalid(publicKey, "no client of the lab has it");
   }
 
   async #bringUp(entry: Entry): Promise<void> {
-    const { client, keys } = entry;
+    const { client } = entry;
     await setSysctls(client.name, ["net.ipv4.conf.all.promote_secondaries=1", "net.ipv4.conf.default.promote_secondaries=1"]);
     await ipBatch(
       [...addressesOf(clientOuter(client.number, entry.address)), "link set eth0 up", ...defaultRoutes(client.number)],
       client.name,
     );
-    // Keys go in by standard input, so that they show in no list of processes.
-    const as = this.#options.sessions > ONE_USER_SESSIONS_MAX && isRealRoot() ? asUser(FIRST_USER_ID + client.number) : "";
-    const start = client.sessions.map(
-      ({ device }, k) => `${atDataPathPriority([as, "wireguard-go", device]).join(" ")} 2>/dev/null
-${this.#setConfig(device, keys[k], client)}`,
+    const start = this.#setConfigs(entry).map(
+      (set, k) => `${this.#startWireguard(entry, client.sessions[k]?.device ?? "")}\n${set}`,
     );
-    await runScript(
-      `export WG_I_PREFER_BUGGY_USERSPACE_TO_POLISHED_KMOD=1 LOG_LEVEL=silent\nchmod 1777 /run/wireguard\n${start.join("\n")}`,
-      client.name,
-    );
+    await runScript(start.join("\n"), client.name);
     await ipBatch(
       client.sessions.flatMap(({ device, innerAddress }, k) => [
         `addr add ${innerAddress}/32 dev ${device}`,
@@ -197,23 +283,31 @@ ${this.#setConfig(device, keys[k], client)}`,
       ]),
       client.name,
     );
-    await ipBatch(upAndRoutes(client), client.name);
+    await ipBatch(upAndRoutes(entry), client.name);
   }
 
-  #setConfig(device: string, keys: KeyPair | undefined, client: Client): string {
+  #startWireguard({ client }: Entry, device: string): string {
+    const as = this.#options.sessions > ONE_USER_SESSIONS_MAX && isRealRoot() ? asUser(FIRST_USER_ID + client.number) : "";
+    return `export WG_I_PREFER_BUGGY_USERSPACE_TO_POLISHED_KMOD=1 LOG_LEVEL=silent
+chmod 1777 /run/wireguard
+${atDataPathPriority([as, "wireguard-go", device]).join(" ")} 2>/dev/null`;
+  }
+
+  /** Of each session's first way. Keys go in by standard input, so that they show in no list of processes. */
+  #setConfigs({ client, keys, ways }: Entry): readonly string[] {
+    return ways.flatMap(([way], k) => (way === undefined ? [] : [this.#setConfig(way, keys[k], client.family)]));
+  }
+
+  #setConfig({ device, port, publicKey }: Way, keys: KeyPair | undefined, family: 4 | 6): string {
+    const { v4, v6 } = this.#options.vip;
     return `wg setconf ${device} /dev/stdin <<'END'
 [Interface]
 PrivateKey = ${keys?.privateKey ?? ""}
 [Peer]
-PublicKey = ${this.#options.swarmPublicKey}
-Endpoint = ${this.#endpoint(client.family)}
+PublicKey = ${publicKey}
+Endpoint = ${family === 6 && v6 !== undefined ? `[${v6}]:${port}` : `${v4}:${port}`}
 AllowedIPs = ${INNER.servers}
 END`;
-  }
-
-  #endpoint(family: 4 | 6): string {
-    const { vip } = this.#options;
-    return family === 6 && vip.v6 !== undefined ? `[${vip.v6}]:${vip.port}` : `${vip.v4}:${vip.port}`;
   }
 }
 
@@ -235,24 +329,33 @@ function checkInotify(sessions: number): void {
   throw new ForeshiftError("INVALID_FIELD", { field: "sessions", value: sessions, detail });
 }
 
-function makeEntry(number: number, firstIndex: number, count: number, family: 4 | 6): Entry {
+function makeEntry(number: number, firstIndex: number, count: number, family: 4 | 6, swarm: SwarmEnd): Entry {
   const keys = Array.from({ length: count }, makeKeyPair);
   const sessions = keys.map(({ publicKey }, k) => {
     const innerAddress = clientInner(number, k);
     return { peer: { publicKey, innerAddresses: [innerAddress] }, innerAddress, device: `wg${k}`, index: firstIndex + k };
   });
-  return { client: { name: `client-${number}`, number, family, sessions }, keys, address: FIRST_ADDRESS };
+  const ways = sessions.map(({ device }) => [{ ...swarm, device }]);
+  return { client: { name: `client-${number}`, number, family, sessions }, keys, ways, address: FIRST_ADDRESS };
 }
 
-/** The tunnels, and the routes that go when they go down. Programs that bind to no address take the first session. */
-function upAndRoutes({ sessions }: Client): string[] {
-  const [first] = sessions;
-  const byDefault = first === undefined ? [] : [`route replace ${INNER.servers} dev ${first.device} src ${first.innerAddress}`];
-  const each = sessions.flatMap(({ device, innerAddress }, k) => [
-    `link set ${device} mtu 1420 up`,
-    `route replace ${INNER.servers} dev ${device} src ${innerAddress} table ${SESSION_TABLE_BASE + k}`,
-  ]);
-  return [...each, ...byDefault];
+/** The tunnels, and the routes that go when they go down. */
+function upAndRoutes(entry: Entry): string[] {
+  return entry.ways.flatMap(([way], k) => [`link set ${way?.device} mtu 1420 up`, ...routesOf(entry, k)]);
+}
+
+/** Programs that bind to no address take the first session. */
+function routesOf({ client, ways }: Entry, k: number): string[] {
+  const by = `${INNER.servers} dev ${ways[k]?.[0]?.device} src ${client.sessions[k]?.innerAddress}`;
+  return [`route replace ${by} table ${SESSION_TABLE_BASE + k}`, ...(k === 0 ? [`route replace ${by}`] : [])];
+}
+
+function listenOn(device: string, port: number | undefined): string {
+  return `wg set ${device} listen-port ${port ?? randomInt(20_000, 60_000)}`;
+}
+
+function invalid(publicKey: string, detail: string): ForeshiftError {
+  return new ForeshiftError("INVALID_FIELD", { field: "publicKey", value: publicKey, detail });
 }
 
 function addressesOf(outer: { v4: string; v6: string }): string[] {

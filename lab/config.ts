@@ -13,7 +13,7 @@ const path = z.string().startsWith("/", "expected an absolute path");
 
 export const LabConfig = z.strictObject({
   swarm: SwarmName,
-  vip: z.strictObject({ v4: z.ipv4(), v6: z.ipv6().optional(), port: z.number().int().min(1).max(65_535) }),
+  vip: z.strictObject({ v4: z.ipv4(), v6: z.ipv6().optional(), port: z.number().int().min(1).max(65_534) }),
   /** The key that clients know the swarm by. Its private half is the agents' business. */
   swarmPublicKey: PublicKey,
   keySecret: SecretRef,

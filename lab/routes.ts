@@ -6,7 +6,7 @@ import { z } from "zod";
 import { LIMITS } from "../models/limits.ts";
 import { parseInput } from "../models/parse.ts";
 import { EndpointName, SwarmName } from "../models/steering.ts";
-import { ActivateBody, type ClientKeys, DistributeBody } from "./client-keys.ts";
+import { ActivateBody, type ClientKeys, DistributeBody, OrderBody } from "./client-keys.ts";
 import { type Clients, SESSIONS_PER_HOST_MAX } from "./clients.ts";
 import type { LabConfig } from "./config.ts";
 import type { Faults } from "./faults.ts";
@@ -113,6 +113,10 @@ function trafficRoutes(app: FastifyInstance, { config, clients, traffic }: LabPa
 }
 
 function keyRoutes(app: FastifyInstance, clientKeys: ClientKeys): void {
+  app.post("/v1/clients/identity/:action", (request) => {
+    const { action } = parseInput(z.object({ action: z.enum(["bring", "use", "drop"]) }), request.params, "path");
+    return clientKeys.order(action, parseInput(OrderBody, request.body, "body"));
+  });
   app.post("/v1/clients/keys/distribute", (request) =>
     clientKeys.distribute(parseInput(DistributeBody, request.body, "body").keys),
   );

@@ -2,6 +2,7 @@
  * The lab's network: edge, balancer, router and server, and the links of each machine. Addresses are in addresses.ts; what the
  * packets do there is drawn in docs/ARCHITECTURE.md.
  */
+import { portOfSlot } from "../models/static-identities.ts";
 import { EDGE, ENDPOINT_INNER, endpointLinks, INNER, LB, ROUTER_INNER, SERVER_INNER } from "./addresses.ts";
 import { addNamespaces, removeNamespace, runScript } from "./namespace.ts";
 
@@ -151,11 +152,12 @@ export const TUNNEL = { addresses: [ENDPOINT_INNER], routes: [INNER.clients, INN
  * makes the kernel choose the way anew.
  */
 function wireguardMarks(port: number): string {
+  const ports = `{ ${portOfSlot(port, 0)}, ${portOfSlot(port, 1)} }`;
   return `table inet foreshift_endpoint {
   chain output {
     type route hook output priority mangle; policy accept;
-    udp sport ${port} @th,64,8 { 1, 2 } meta mark set ${HANDSHAKE_MARK} accept
-    udp sport ${port} meta mark set ${DATA_MARK}
+    udp sport ${ports} @th,64,8 { 1, 2 } meta mark set ${HANDSHAKE_MARK} accept
+    udp sport ${ports} meta mark set ${DATA_MARK}
   }
 }`;
 }

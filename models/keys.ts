@@ -7,7 +7,8 @@ import { ForeshiftError } from "./errors.ts";
 import { KEY_LIMITS } from "./limits-keys.ts";
 import type { Peer, SecretRef } from "./session.ts";
 
-export const KEY_KINDS = ["preshared", "transit"] as const;
+/** In this order when all are rotated: what may have to wait for clients comes last. */
+export const KEY_KINDS = ["preshared", "transit", "static"] as const;
 export type KeyKind = (typeof KEY_KINDS)[number];
 
 /** The id is the run's mutex: one rotation of a kind at a time. */
@@ -90,8 +91,9 @@ export interface RotateInput {
   /** Who asks, and why; for the audit trail. */
   readonly by: string;
   readonly reason: string;
-  /** Set by continue-as-new. */
+  /** Set by continue-as-new: how far it is, and the clients that have moved to another static key. */
   readonly carried?: RotationProgress;
+  readonly moved?: readonly string[];
 }
 
 /** Where a rotation is. Public keys and counts; nothing secret. */

@@ -22,6 +22,11 @@ export const KEY_LIMITS = {
   /** An endpoint that was told of a revocation is looked at this long and this often, until no session is left. */
   revokeLookMs: 5_000,
   revokePollMs: 25,
+  /** Another static key: until every endpoint that serves answers to it, and how often they are asked. */
+  identityUpMs: 20_000,
+  identityPollMs: 100,
+  /** After probes go by the new key, before the former one is taken away. */
+  identityOverlapMs: 1_000,
   /** One step on one batch of clients: so many writes, endpoints and clients, and a Vault that is slow. */
   stepTimeoutMs: 180_000,
   /** Asking the provisioner: its clients may be far away. */

@@ -75,10 +75,13 @@ export const SteeringState = z.strictObject({
   swarm: SwarmName,
   /** Only grows. A state whose epoch is not above the held one is refused. */
   epoch: z.number().int().positive(),
-  vip: z.strictObject({ v4: z.ipv4(), v6: z.ipv6().optional(), port: z.number().int().min(1).max(65_535) }),
+  /** The port after it is the VIP's as well (models/static-identities.ts). */
+  vip: z.strictObject({ v4: z.ipv4(), v6: z.ipv6().optional(), port: z.number().int().min(1).max(65_534) }),
   algorithm: Algorithm,
   /** The swarm's WireGuard public key, which the probe's handshakes are made with. */
   swarmPublicKey: z.string(),
+  /** Port of that key at the endpoints, where it is not the VIP's (models/static-identities.ts). */
+  swarmPort: z.number().int().min(1).max(65_535).optional(),
   members: z.array(Member).max(512),
   pins: z.array(Pin).max(65_536),
   returnRoutes: z.array(ReturnRoute).max(65_536),

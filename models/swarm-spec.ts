@@ -124,6 +124,24 @@ export const KeyPolicy = z.strictObject({
       verifyTimeoutMs: z.number().int().min(1_000).max(30_000).default(10_000),
     })
     .prefault({}),
+  /** The swarm's own WireGuard key pair, which its clients know it by. */
+  static: z
+    .strictObject({
+      ...rotation,
+      batchClients: z.number().int().min(1).max(1_024).default(64),
+      /** From the first client's move until the former key is given up, whoever has not moved by then. All moved, it is at once. */
+      graceMs: z
+        .number()
+        .int()
+        .min(1_000)
+        .max(30 * DAY_MS)
+        .default(DAY_MS),
+      /** Clients that could not be reached are tried again this often. */
+      retryEveryMs: z.number().int().min(1_000).max(DAY_MS).default(60_000),
+      /** Until a client has shaken hands by the new key, and until its packets come by it. */
+      verifyTimeoutMs: z.number().int().min(1_000).max(30_000).default(10_000),
+    })
+    .prefault({}),
   /** The key that seals payloads. It is everybody's: state it in one swarm's file. */
   transit: z.strictObject(rotation).prefault({}),
 });
@@ -147,7 +165,7 @@ export const SwarmSpec = z.strictObject({
         .default([]),
     })
     .optional(),
-  vip: z.strictObject({ v4: z.ipv4(), v6: z.ipv6().optional(), port: z.number().int().min(1).max(65_535).default(51_820) }),
+  vip: z.strictObject({ v4: z.ipv4(), v6: z.ipv6().optional(), port: z.number().int().min(1).max(65_534).default(51_820) }),
   algorithm: Algorithm.default("consistent-hash"),
   endpoints: z.strictObject({
     count: z.number().int().min(1).max(512),

@@ -5,6 +5,7 @@ import { continueAsNew, setHandler } from "@temporalio/workflow";
 import type { KeysRotated, RotateInput } from "../models/keys.ts";
 import { rotationQuery } from "./messages.ts";
 import { rotatePreshared } from "./rotate-preshared.ts";
+import { rotateStatic } from "./rotate-static.ts";
 import { rotateTransit } from "./rotate-transit.ts";
 import { Rotation } from "./rotation.ts";
 
@@ -12,6 +13,6 @@ export async function rotateKeys(input: RotateInput): Promise<KeysRotated> {
   const rotation = new Rotation(input);
   setHandler(rotationQuery, () => rotation.status(), { description: "How far it is, and what it had to leave out" });
   if (input.kind === "transit") return await rotateTransit(rotation);
-  const finished = await rotatePreshared(rotation);
-  return finished ?? (await continueAsNew<typeof rotateKeys>({ ...input, carried: rotation.progress }));
+  const finished = await (input.kind === "static" ? rotateStatic : rotatePreshared)(rotation);
+  return finished ?? (await continueAsNew<typeof rotateKeys>({ ...input, ...rotation.carried }));
 }

@@ -21,6 +21,7 @@ export class Rotation {
   #progress: RotationProgress;
   #phaseSinceMs = Date.now();
   #outcome: RotationOutcome | undefined;
+  #moved: readonly string[];
   #text = "";
 
   constructor(input: RotateInput) {
@@ -28,6 +29,17 @@ export class Rotation {
     this.input = input;
     this.journal = new Journal({ swarm, cause: "rotation", title: `Rotate ${kind} keys, asked for by ${by}: ${reason}` });
     this.#progress = carried ?? newProgress(Date.now());
+    this.#moved = input.moved ?? [];
+  }
+
+  /** What a run that goes on for this one begins with. */
+  get carried(): Pick<RotateInput, "carried" | "moved"> {
+    return { carried: this.#progress, moved: this.#moved };
+  }
+
+  /** Clients that are through, of a kind that does not take them in their order. */
+  carry(moved: readonly string[]): void {
+    this.#moved = moved;
   }
 
   get progress(): RotationProgress {

@@ -3,6 +3,7 @@
  * kernel holds and what must hold are in nftables-diff.ts, the running of `nft` in nftables.ts.
  */
 import { LIMITS } from "../../models/limits.ts";
+import { portOfSlot } from "../../models/static-identities.ts";
 
 /** Base chains hang on one device; all others are reached by jumps. */
 export interface Chain {
@@ -137,12 +138,16 @@ function memberChain(slot: Slot): Chain {
 
 function edgeChain(input: SteeringInput): Chain {
   const { v4, v6, port } = input.vip;
+  const ports = portsOf(port);
   const rules = [
-    `ip daddr ${v4} udp dport ${port} goto vip4`,
+    `ip daddr ${v4} udp dport ${ports} goto vip4`,
     `ip daddr ${v4} ip frag-off & 0x1fff != 0 counter name "dropped" drop`,
   ];
   if (v6 !== undefined) {
-    rules.push(`ip6 daddr ${v6} udp dport ${port} goto vip6`, `ip6 daddr ${v6} exthdr frag exists counter name "dropped" drop`);
+    rules.push(
+      `ip6 daddr ${v6} udp dport ${ports} goto vip6`,
+      `ip6 daddr ${v6} exthdr frag exists counter name "dropped" drop`,
+    );
   }
   return {
     name: baseChainName("edge", input.edgeDevice),
@@ -150,6 +155,11 @@ function edgeChain(input: SteeringInput): Chain {
     binding: `${input.edgeDeviceIndex}`,
     rules,
   };
+}
+
+/** The VIP's port and the one after it: a swarm's static key has one of them, the one that follows it has the other. */
+function portsOf(port: number): string {
+  return `{ ${portOfSlot(port, 0)}, ${portOfSlot(port, 1)} }`;
 }
 
 /**
@@ -249,7 +259,7 @@ function learnChains(input: SteeringInput, families: readonly ("4" | "6")[], tim
       const from = slots.length > 1 ? `ether saddr ${slot.mac} ` : "";
       for (const family of families) {
         const [ip, address] = family === "4" ? ["ip", vip.v4] : ["ip6", vip.v6 ?? ""];
-        const handshake = `${from}${ip} saddr ${address} udp sport ${vip.port} @th,64,32 { ${INITIATION}, ${RESPONSE} }`;
+        const handshake = `${from}${ip} saddr ${address} udp sport ${portsOf(vip.port)} @th,64,32 { ${INITIATION}, ${RESPONSE} }`;
         rules.push(
           `${handshake} meta mark set ${slot.mark} meta mark vmap @fences`,
           `${handshake} update @sessions { @th,96,32 timeout ${timeout} : ${slot.mark} }`,

@@ -6,6 +6,7 @@ import { z } from "zod";
 import { LIMITS } from "../../models/limits.ts";
 import { parseInput } from "../../models/parse.ts";
 import { Peer, PublicKey, SessionState } from "../../models/session.ts";
+import { StaticIdentities } from "../../models/static-identities.ts";
 import type { UnixHttpClient } from "../http-unix.ts";
 
 const version = z.number().int().nonnegative();
@@ -18,6 +19,8 @@ export const StreamLine = z.union([
   z.strictObject({ peer: Peer, version }),
   /** Out for good. */
   z.strictObject({ revoke: PublicKey, version }),
+  /** Static keys that the swarm answers to from here on. */
+  z.strictObject({ identities: StaticIdentities, version }),
 ]);
 export type StreamLine = z.infer<typeof StreamLine>;
 

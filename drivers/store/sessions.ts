@@ -152,7 +152,16 @@ export async function changesAfter(
   const peers = (await newer("peers").selectAll().execute()) as Selectable<PeersTable>[];
   const sessions = (await newer("sessions").selectAll().execute()) as Selectable<SessionsTable>[];
   const revoked = await newer("revoked_peers").select(["public_key", "version"]).execute();
+  const stated = db.selectFrom("swarm_identities").select(["identities", "version"]).where("swarm", "=", swarm);
+  const identities = await stated.where("version", ">", after).execute();
   const lines = [
+    ...identities.map(
+      ({ identities: all, version }): ChangeLine => ({
+        version,
+        updatedAtMs: undefined,
+        line: { identities: [...all], version },
+      }),
+    ),
     ...revoked.map(
       ({ public_key, version }): ChangeLine => ({ version, updatedAtMs: undefined, line: { revoke: public_key, version } }),
     ),

@@ -8,6 +8,7 @@ import type { SwarmSpec } from "../../models/swarm-spec.ts";
 import type { StopSwitch, Store } from "../ports.ts";
 import { readAudit, writeAudit, writePage } from "./audit.ts";
 import { type Database, openDatabase } from "./database.ts";
+import { readIdentities, stateIdentities } from "./identities.ts";
 import { readLoadForecasts, readLoadScores, saveLoadForecasts, saveLoadOutcomes } from "./load-forecasts.ts";
 import { deleteOutsideEventsBefore, readOutsideEvents, saveOutsideEvents } from "./outside-events.ts";
 import { listRevoked, rekeyPeers, revokePeers } from "./peer-keys.ts";
@@ -77,6 +78,8 @@ export function openStore(options: { databaseUrl: string; connectionsMax?: numbe
     sessions: (swarm): Promise<readonly SessionState[]> => run((db) => listSessions(db, swarm)),
     rekeyPeers: ({ swarm, keys }) => run((db) => rekeyPeers(db, swarm, keys)),
     revokePeers: (request) => run((db) => revokePeers(db, request)),
+    identities: (swarm) => run((db) => readIdentities(db, swarm)),
+    stateIdentities: (request) => run((db) => stateIdentities(db, request)),
     revokedPeers: (swarm) => run((db) => listRevoked(db, swarm)),
     registerPeers: (swarm, peers) => run((db) => registerPeers(db, swarm, peers)),
     forgetFleet: (swarm) => run((db) => forgetFleet(db, swarm)),
@@ -117,9 +120,11 @@ async function setStopSwitch({ run }: Database, request: Parameters<Store["setSt
   });
 }
 
+const FLEET_TABLES = ["peers", "revoked_peers", "swarm_identities", "sessions", "latest_heartbeats", "load_forecasts"] as const;
+
 async function forgetFleet(db: Kysely<Tables>, swarm: string): Promise<void> {
   await db.transaction().execute(async (tx) => {
-    for (const table of ["peers", "revoked_peers", "sessions", "latest_heartbeats", "load_forecasts"] as const) {
+    for (const table of FLEET_TABLES) {
       await tx.deleteFrom(table).where("swarm", "=", swarm).execute();
     }
   });

@@ -5,6 +5,7 @@ import type { ColumnType, Generated } from "kysely";
 import type { Heartbeat } from "../../models/observation.ts";
 import type { OutsideEvent } from "../../models/outside-events.ts";
 import type { RiskScore } from "../../models/risk.ts";
+import type { StaticIdentity } from "../../models/static-identities.ts";
 import type { SwarmSpec } from "../../models/swarm-spec.ts";
 import type { AuditEntry } from "../ports.ts";
 
@@ -16,6 +17,7 @@ export interface Tables {
   session_versions: { swarm: string; version: number };
   peers: PeersTable;
   revoked_peers: { swarm: string; public_key: string; version: number; reason: string; at: Generated<Date> };
+  swarm_identities: { swarm: string; identities: Json<readonly StaticIdentity[]>; version: number };
   sessions: SessionsTable;
   heartbeats: HeartbeatsTable;
   latest_heartbeats: { swarm: string; endpoint: string; at: Date; body: Json<Heartbeat> };

@@ -5,7 +5,7 @@ import { z } from "zod";
 import { LIMITS } from "../../models/limits.ts";
 import { type Peer, SessionState } from "../../models/session.ts";
 import { type Dial, RETRY_IDEMPOTENT, UnixHttpClient } from "../http-unix.ts";
-import type { AgentStatus, EndpointAgent } from "../ports.ts";
+import type { AgentStatus, EndpointAgent, IdentitySessions } from "../ports.ts";
 
 const AgentStatusAnswer: z.ZodType<AgentStatus> = z.object({
   endpoint: z.string(),
@@ -13,7 +13,15 @@ const AgentStatusAnswer: z.ZodType<AgentStatus> = z.object({
   sessions: z.number(),
   clockMs: z.number(),
   sessionsVersion: z.number(),
+  identities: z.array(z.string()),
 });
+
+const IdentitySessionsAnswer: z.ZodType<IdentitySessions[]> = z.array(
+  z.object({
+    identity: z.string(),
+    sessions: z.array(z.object({ publicKey: z.string(), lastHandshakeMs: z.number(), rxBytes: z.number() })),
+  }),
+);
 
 export interface AgentClientOptions {
   readonly socketPath: string;
@@ -33,6 +41,7 @@ export function agentClient(options: AgentClientOptions): EndpointAgent & { clos
   return {
     status: () => http.get("/v1/status", { ...call, schema: AgentStatusAnswer }),
     sessions: () => http.get("/v1/sessions", { ...call, schema: z.array(SessionState) }),
+    identitySessions: () => http.get("/v1/identity-sessions", { ...call, schema: IdentitySessionsAnswer }),
     // A session is a peer with more to it, and may be given as one; what is more stays here.
     prepare: ({ operation, peers }) => post("prepare", { operation, peers: peers.map(peerAlone) }),
     adopt: (request) => post("adopt", request),

@@ -5,6 +5,7 @@ import { randomBytes } from "node:crypto";
 import { ForeshiftError, messageOf } from "../../models/errors.ts";
 import { versionsToDestroy } from "../../models/keys.ts";
 import type { Certificates, KeyVault } from "../key-ports.ts";
+import { keyPairOf } from "../tunnel/wireguard-probe-crypto.ts";
 import type { Kv, SecretMetadata } from "./kv.ts";
 
 /** What WireGuard takes (`wg genpsk`): 32 bytes of chance, base64. */
@@ -28,6 +29,15 @@ export function keyVault(kv: KeyVersions): KeyVault {
           throw thrown;
         }
       }),
+    issueStaticKey: ({ after, path }) =>
+      asked(path, async () => {
+        const { currentVersion } = await metadataOf(kv, path);
+        const lost = Array.from({ length: Math.max(0, currentVersion - after) }, (_, n) => after + 1 + n);
+        if (lost.length > 0) await kv.destroy(path, lost);
+        const { privateKey, publicKey } = freshKeyPair();
+        const secret = await kv.write(path, { privateKey, publicKey }, { expectedVersion: Math.max(after, currentVersion) });
+        return { secret, publicKey };
+      }),
     destroyOthers: ({ path, keep }) =>
       asked(path, async () => {
         const { versions } = await metadataOf(kv, path);
@@ -43,6 +53,7 @@ export function keyVault(kv: KeyVersions): KeyVault {
 export const noKeyVault: KeyVault = {
   newestVersion: () => Promise.reject(notConfigured()),
   issuePresharedKey: () => Promise.reject(notConfigured()),
+  issueStaticKey: () => Promise.reject(notConfigured()),
   destroyOthers: () => Promise.reject(notConfigured()),
   destroy: () => Promise.reject(notConfigured()),
 };
@@ -53,6 +64,11 @@ export const noCertificates: Certificates = { revoke: () => Promise.reject(notCo
 function notConfigured(): ForeshiftError {
   const detail = "the control worker's configuration has no section vault";
   return new ForeshiftError("INVALID_FIELD", { field: "vault", value: "nothing", detail });
+}
+
+function freshKeyPair(): { readonly privateKey: string; readonly publicKey: string } {
+  const own = randomBytes(KEY_BYTES);
+  return { privateKey: own.toString("base64"), publicKey: keyPairOf(own).publicKey.toString("base64") };
 }
 
 /** Nothing was ever written where Vault knows no metadata. */

@@ -12,7 +12,6 @@ import { openStore, type PostgresStore } from "../../drivers/store/store.ts";
 import { agentClient } from "../../drivers/tunnel/agent-client.ts";
 import { uapiDevice } from "../../drivers/tunnel/wireguard-uapi.ts";
 import { writeCredentials } from "../../drivers/vault/credentials.ts";
-import { openVault } from "../../drivers/vault/vault.ts";
 import type { ForeshiftError } from "../../models/errors.ts";
 import type { Peer, SecretRef, SessionState } from "../../models/session.ts";
 import type { OpenBaoService } from "../../setup/services.ts";
@@ -23,6 +22,8 @@ import { eventually } from "../support/eventually.ts";
 import { insideNamespace, run } from "../support/namespace.ts";
 import { awaitApi, startWorker, type WorkerProcess } from "../support/process.ts";
 import { type TestHome, type TestPostgres, testHome, testOpenBao, testPostgres } from "../support/services.ts";
+import { staticIdentityStory } from "../support/static-identity.ts";
+import { withVault } from "../support/test-vault.ts";
 import { addHost, genkey, pings, pubkey, sendNumbered, startClient, startSink } from "../support/wireguard-lab.ts";
 
 const CLIENT_PORT = 41_000;
@@ -64,14 +65,9 @@ if (insideNamespace(import.meta.url)) {
       addHost(name, n);
     [postgres, bao] = await Promise.all([testPostgres(where, { migrated: true }), testOpenBao(where)]);
     store = openStore({ databaseUrl: postgres.url });
-    const vault = openVault({ address: bao.address, auth: { method: "token-file", tokenFile: bao.tokenFile } });
-    keySecret = await vault.kv.write("swarms/lab/wireguard", { privateKey: swarmKey });
-    const client: Peer = {
-      publicKey: clientPublic,
-      innerAddresses: ["10.66.1.1"],
-      presharedKey: await vault.kv.write("swarms/lab/peers/c", { presharedKey }),
-    };
-    await vault.close();
+    keySecret = await withVault(bao, ({ kv }) => kv.write("swarms/lab/wireguard", { privateKey: swarmKey }));
+    const ref = await withVault(bao, ({ kv }) => kv.write("swarms/lab/peers/c", { presharedKey }));
+    const client: Peer = { publicKey: clientPublic, innerAddresses: ["10.66.1.1"], presharedKey: ref };
     await store.registerPeers("lab", [client]);
     balancer = await startBalancer();
     await startCollector();
@@ -150,9 +146,7 @@ if (insideNamespace(import.meta.url)) {
   }
 
   async function deliver(endpoint: string, file: string): Promise<void> {
-    const vault = openVault({ address: bao.address, auth: { method: "token-file", tokenFile: bao.tokenFile } });
-    await writeCredentials(file, await vault.appRoles.enrolAgent({ swarm: "lab", endpoint }));
-    await vault.close();
+    await writeCredentials(file, await withVault(bao, ({ appRoles }) => appRoles.enrolAgent({ swarm: "lab", endpoint })));
   }
 
   const stateDir = (name: string) => join(where.home, `state-${name}`);
@@ -420,13 +414,12 @@ if (insideNamespace(import.meta.url)) {
     assert.ok(beat.rxBytes > 0 && beat.txBytes > 0);
   });
 
+  /** On the device of the second static key, where the story above it ends. */
   const knowsClient = async (endpoint: string) =>
-    (await uapiDevice(`wg-${endpoint}`).state()).peers.some(({ publicKey }) => publicKey === clientPublic);
+    (await uapiDevice(`wg-${endpoint}-2`).state()).peers.some(({ publicKey }) => publicKey === clientPublic);
 
   test("a preshared key changes under a session that goes on, and the next handshake uses it, wherever it is made", async () => {
-    const vault = openVault({ address: bao.address, auth: { method: "token-file", tokenFile: bao.tokenFile } });
-    const presharedKey = await vault.kv.write("swarms/lab/peers/c", { presharedKey: laterKey });
-    await vault.close();
+    const presharedKey = await withVault(bao, ({ kv }) => kv.write("swarms/lab/peers/c", { presharedKey: laterKey }));
     const [peer] = await store.peers("lab");
     assert.ok(peer !== undefined);
     for (const name of ["ep-1", "ep-2"])
@@ -448,6 +441,19 @@ if (insideNamespace(import.meta.url)) {
       [1, 1],
     );
   });
+
+  staticIdentityStory(() => ({
+    store,
+    agent: (name) => agent(name).api,
+    restart: async (name) => {
+      await agent(name).process.kill("SIGKILL");
+      await startAgent(name);
+    },
+    writeKey: (privateKey) => withVault(bao, ({ kv }) => kv.write("swarms/lab/wireguard", { privateKey })),
+    first: { secret: keySecret, publicKey: pubkey(swarmKey) },
+    client: { privateKey: clientKey, presharedKey: laterKey },
+    heldBy,
+  }));
 
   test("a revoked client is out of every endpoint within two seconds, and no session's word brings it back", async () => {
     const session = await eventually("the session", () => heldBy("ep-1"));
@@ -487,8 +493,9 @@ if (insideNamespace(import.meta.url)) {
     }
     for (const name of ["ep-1", "ep-2"]) {
       assertClean(`the log of ${name}`, agent(name).process.log());
-      for (const file of await readdir(stateDir(name))) {
-        const path = join(stateDir(name), file);
+      const files = await readdir(stateDir(name), { recursive: true, withFileTypes: true });
+      for (const file of files.filter((one) => one.isFile())) {
+        const path = join(file.parentPath, file.name);
         assertClean(path, await readFile(path, "utf8"));
         assert.equal((await stat(path)).mode & 0o077, 0, `${path} is readable by others`);
       }

@@ -143,6 +143,22 @@ const STORIES: Readonly<Record<string, Story>> = {
     const { workflowId, runId } = await temporal.rotateKeys({ swarm: spec.name, kind: "preshared", by: BY, reason: "a story" });
     await temporal.result(workflowId, runId);
   },
+  "static-key-undone": async ({ temporal }, world, spec) => {
+    const [endpoint] = membersOf(world);
+    world.connect(endpoint, 3);
+    world.intercept = (call) => {
+      const liar = world.clients.at(-1);
+      if (call === "provisioner.use" && liar !== undefined) liar.honest = false;
+    };
+    await rotateStaticKey(temporal, world, spec);
+  },
+  "static-key-waited": async ({ temporal }, world, spec) => {
+    const [endpoint] = membersOf(world);
+    world.connect(endpoint, 3);
+    const [away] = world.clients;
+    if (away !== undefined) away.reachable = false;
+    await rotateStaticKey(temporal, world, spec);
+  },
   degraded: async (stage, world, spec) => {
     const [endpoint] = membersOf(world);
     world.connect(endpoint, 3);
@@ -151,6 +167,13 @@ const STORIES: Readonly<Record<string, Story>> = {
     await awaitWhole(stage, world, spec);
   },
 };
+
+async function rotateStaticKey(temporal: Stage["temporal"], world: World, spec: SwarmSpec): Promise<void> {
+  const policy = { ...spec.keys.static, graceMs: 1_500, retryEveryMs: 1_000, verifyTimeoutMs: 1_000 };
+  await world.store.saveSpec({ ...spec, keys: { ...spec.keys, static: policy } });
+  const { workflowId, runId } = await temporal.rotateKeys({ swarm: spec.name, kind: "static", by: BY, reason: "a story" });
+  await temporal.result(workflowId, runId);
+}
 
 /** Stories in which predictions act. */
 const PREDICTED = new Set(["foreseen", "as-likely-elsewhere"]);

@@ -28,6 +28,8 @@ export function addHost(name: string, n: number): void {
 
 export interface ClientOptions {
   readonly name: string;
+  /** `wg-NAME` unless stated. */
+  readonly interfaceName?: string;
   readonly privateKey: string;
   readonly innerAddress: string;
   readonly listenPort: number;
@@ -40,7 +42,7 @@ export interface ClientOptions {
 /** A stock client in the network namespace of its name. */
 export async function startClient(options: ClientOptions): Promise<WireGuardDevice> {
   const { name, innerAddress } = options;
-  const wg = `wg-${name}`;
+  const wg = options.interfaceName ?? `wg-${name}`;
   const env = { ...process.env, WG_I_PREFER_BUGGY_USERSPACE_TO_POLISHED_KMOD: "1", LOG_LEVEL: "error" };
   spawn("ip", ["netns", "exec", name, "wireguard-go", "-f", wg], { env, stdio: "ignore" }).unref();
   const device = uapiDevice(wg);
@@ -55,7 +57,7 @@ export async function startClient(options: ClientOptions): Promise<WireGuardDevi
   await device.apply([{ kind: "configure", ...peer }]);
   run("ip", "-n", name, "addr", "add", `${innerAddress}/32`, "dev", wg);
   run("ip", "-n", name, "link", "set", wg, "up");
-  run("ip", "-n", name, "route", "add", `${SERVER_ADDRESS}/32`, "dev", wg, "src", innerAddress);
+  run("ip", "-n", name, "route", "replace", `${SERVER_ADDRESS}/32`, "dev", wg, "src", innerAddress);
   return device;
 }
 

@@ -1,8 +1,9 @@
-// Rotation of preshared keys on a real Temporal server, over a world in memory whose handshakes fail when the two sides' keys differ.
+// Rotation of keys of every kind on a real Temporal server, over a world in memory whose handshakes fail when the two sides' keys differ.
 import assert from "node:assert/strict";
 import { after, before, beforeEach, test } from "node:test";
 import { ForeshiftError } from "../../models/errors.ts";
 import { type ClientsRevoked, type KeyKind, type KeysRotated, presharedPath, rotateWorkflowId } from "../../models/keys.ts";
+import { servingOf } from "../../models/static-identities.ts";
 import type { SwarmSpec } from "../../models/swarm-spec.ts";
 import type { WorkerSet } from "../../workers/control/worker-set.ts";
 import { eventually, specFor, startServer, startWorkers, type TestServer } from "./support.ts";
@@ -196,4 +197,92 @@ test("a further transit version wraps every data key anew before the old one is 
   const { done, outcome, batches } = await rotate("transit");
   assert.deepEqual([outcome, done, batches], ["rotated", 5, 3]);
   assert.deepEqual(world.transit, { wraps: [2, 2, 2, 2, 2], oldestReadable: 2 });
+});
+
+const STATIC = { batchClients: 2, graceMs: 1_500, retryEveryMs: 1_000, verifyTimeoutMs: 1_000 };
+
+async function withStaticPolicy(change: Partial<typeof STATIC> = {}): Promise<void> {
+  spec = { ...spec, keys: { ...spec.keys, static: { ...spec.keys.static, ...STATIC, ...change } } };
+  await world.store.saveSpec(spec);
+}
+
+/** The key that serves, and whether it is the only one, probed, and used by every client named; nobody is cut off. */
+function settledOn(version: number, slot: 0 | 1): void {
+  const identities = world.identities ?? [];
+  const serving = servingOf(identities);
+  assert.deepEqual([identities.length, serving.secret.version, serving.slot], [1, version, slot]);
+  const { swarmPort, swarmPublicKey, vip } = world.steering ?? {};
+  assert.deepEqual([swarmPublicKey, (swarmPort ?? vip?.port ?? 0) - (vip?.port ?? 0)], [serving.publicKey, slot]);
+  assert.deepEqual(
+    (world.keyVersions.get(spec.key.secret.path) ?? []).flatMap((one) => (one.destroyed ? [] : [one.version])),
+    [version],
+  );
+}
+
+test("the static key: clients move to the next one in the other slot, the former one goes; and back again", async () => {
+  await withStaticPolicy();
+  const first = await rotate("static");
+  assert.deepEqual([first.outcome, first.done, first.skipped], ["rotated", 3, 0], first.text);
+  settledOn(2, 1);
+  assert.deepEqual(world.cutOff, []);
+  const second = await rotate("static");
+  assert.equal(second.outcome, "rotated", second.text);
+  settledOn(3, 0);
+  for (const { ways } of world.clients) assert.deepEqual(ways, [servingOf(world.identities ?? []).publicKey]);
+  const actions = world.auditRows.map(({ action }) => action);
+  for (const action of ["issue a static key", "state static keys", "move clients to a static key", "destroy a static key"])
+    assert.ok(actions.includes(action), action);
+});
+
+test("the static key: each call fails once before it takes effect and once after, and it ends as if none had", async () => {
+  await withStaticPolicy();
+  const failed = new Set<string>();
+  world.intercept = (call, _, phase) => {
+    if (!/^(vault|provisioner|store\.(stateI|i|peers)|agent|balancer)/.test(call) || failed.has(`${call} ${phase}`)) return;
+    failed.add(`${call} ${phase}`);
+    throw new ForeshiftError("UNREACHABLE", { field: call, value: phase, detail: "the answer was lost" });
+  };
+  const { done, outcome, text } = await rotate("static");
+  assert.deepEqual([outcome, done], ["rotated", 3], text);
+  assert.ok(failed.size >= 12, [...failed].join(", "));
+  assert.equal(world.identities?.length, 1);
+  assert.deepEqual(world.cutOff, []);
+});
+
+test("the static key: who cannot be reached is waited for, and named once the grace period is over", async () => {
+  await withStaticPolicy();
+  const [away, late] = world.clients;
+  assert.ok(away !== undefined && late !== undefined);
+  away.reachable = false;
+  late.reachable = false;
+  const running = rotate("static");
+  const handle = server.client.workflow.getHandle(rotateWorkflowId(spec.name, "static"));
+  const status = () => handle.query<{ phase: string; done: number; named: readonly string[] }, []>("rotation");
+  await eventually("it waits", async () => (await status().catch(() => undefined))?.phase === "waiting");
+  assert.deepEqual((await status()).named, [away.publicKey, late.publicKey].sort());
+  late.reachable = true;
+  const { done, named, outcome, skipped } = await running;
+  assert.deepEqual([outcome, done, skipped, named], ["rotated", 2, 1, [away.publicKey]]);
+  settledOn(2, 1);
+  assert.equal(late.ways[0], servingOf(world.identities ?? []).publicKey);
+});
+
+test("the static key: a client whose packets do not come by the next one has everybody put back, and that one destroyed", async () => {
+  await withStaticPolicy();
+  const liar = world.clients.at(-1);
+  assert.ok(liar !== undefined);
+  const before = world.clients.map(({ ways }) => ways[0] ?? spec.key.publicKey);
+  world.intercept = (call) => {
+    // It takes the way, shakes hands, and then goes on sending by the former key.
+    if (call === "provisioner.use") liar.honest = false;
+  };
+  const { done, outcome, text } = await rotate("static");
+  assert.deepEqual([outcome, done], ["undone", 0], text);
+  assert.match(text, /nothing came by the next key from 1 client with traffic/);
+  settledOn(1, 0);
+  assert.deepEqual(
+    world.clients.map(({ ways }) => ways[0]),
+    before,
+  );
+  assert.deepEqual(world.cutOff, []);
 });

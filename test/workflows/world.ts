@@ -85,6 +85,16 @@ export class World {
     return { wraps, oldestReadable };
   }
 
+  /** Static keys that endpoints answer to; undefined: the swarm file's. */
+  get identities(): Fleet["identities"] {
+    return this.#fleet.identities;
+  }
+
+  /** Clients that send by a static key which no endpoint answers to. */
+  get cutOff(): readonly string[] {
+    return this.#fleet.cutOff();
+  }
+
   /** Handshakes that failed because the sides had different preshared keys. */
   get mismatches(): number {
     return this.#fleet.mismatches;

@@ -15,6 +15,7 @@ import type { RevokedPeer } from "../../models/keys.ts";
 import { LIMITS } from "../../models/limits.ts";
 import { KEY_LIMITS } from "../../models/limits-keys.ts";
 import { Peer, SessionState } from "../../models/session.ts";
+import type { StaticIdentity } from "../../models/static-identities.ts";
 import { keepToken } from "../keep-token.ts";
 import type { AgentApi } from "./api.ts";
 import type { AgentConfig } from "./config.ts";
@@ -23,7 +24,7 @@ import { PeerBook } from "./peer-book.ts";
 import { Publisher } from "./publisher.ts";
 import { BalancerAnswer, Reporter } from "./reporter.ts";
 import { Sessions } from "./sessions.ts";
-import { Tunnel } from "./tunnel.ts";
+import { Tunnels } from "./tunnels.ts";
 
 const PUSH = { timeoutMs: LIMITS.agent.pushTimeoutMs, retry: NO_RETRY };
 
@@ -41,7 +42,7 @@ export class Agent {
   readonly #collector: UnixHttpClient;
   readonly #secrets: Vault;
   readonly #log: Logger;
-  readonly #tunnel: Tunnel;
+  readonly #tunnel: Tunnels;
   readonly #book: PeerBook;
   readonly #sessions: Sessions;
   readonly #journal: Journal;
@@ -65,7 +66,7 @@ export class Agent {
     this.#book = new PeerBook(config.stateDir, log);
     this.#journal = new Journal(config.stateDir, log);
     this.#sessions = new Sessions({ endpoint: config.endpoint, book: this.#book });
-    this.#tunnel = new Tunnel({ config, secrets: secrets.kv, book: this.#book, log });
+    this.#tunnel = new Tunnels({ config, secrets: secrets.kv, book: this.#book, log });
     this.#reporter = new Reporter({ config, collector });
     const retryMs = LIMITS.agent.pushRetryMs;
     this.#toReflex = new Publisher({ name: "reflex", retryMs, log, send: () => this.#pushToReflex() });
@@ -106,15 +107,16 @@ export class Agent {
       sessions: this.#sessions.live().length,
       clockMs: Date.now(),
       sessionsVersion: this.#sessions.version,
+      identities: this.#tunnel.identities,
     };
   }
 
   /** Tried until it is up: Vault may be away at first, or a device that runs may be too busy to answer. */
   async #startTunnel(): Promise<void> {
-    while (!this.#stop.signal.aborted && !this.#tunnel.started) {
+    while (!this.#stop.signal.aborted) {
       try {
         await this.#tunnel.start();
-        this.#poke();
+        return this.#poke();
       } catch (thrown) {
         this.#log.error({ event: "tunnel-not-started", detail: messageOf(thrown) });
         await this.#pause(LIMITS.agent.startRetryMs);
@@ -248,8 +250,10 @@ export class Agent {
     const revoked = lines.flatMap((line) => ("revoke" in line ? [{ publicKey: line.revoke, revision: line.version }] : []));
     if (revoked.length > 0) await this.#revoke(revoked);
     if (peers.length > 0) await this.#configure(peers);
+    const identities = lines.findLast((line) => "identities" in line);
+    if (identities !== undefined) await this.#takeIdentities(identities.identities);
     for (const line of lines) {
-      if ("peer" in line) this.#sessions.learnVersion(line.version);
+      if ("peer" in line || "identities" in line) this.#sessions.learnVersion(line.version);
       else if ("upsert" in line) this.#sessions.learn(line.upsert);
       else if ("remove" in line) this.#sessions.learnRemoval(line.remove, line.version);
       else if ("revoke" in line) this.#sessions.learnRemoval(line.revoke, line.version);
@@ -260,6 +264,12 @@ export class Agent {
         throw new Error("the store began anew");
       }
     }
+  }
+
+  /** A key that Vault does not give is asked for until it does, beside everything else. */
+  async #takeIdentities(identities: readonly StaticIdentity[]): Promise<void> {
+    await this.#tunnel.follow(identities);
+    this.#loops.push(this.#startTunnel());
   }
 
   /** A device that does not answer has the revoked taken out as soon as it is looked at again; they are out of the book at once. */

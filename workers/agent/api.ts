@@ -11,7 +11,7 @@ import { parseInput } from "../../models/parse.ts";
 import { Peer, PublicKey, SessionState } from "../../models/session.ts";
 import type { Journal } from "./journal.ts";
 import type { Sessions } from "./sessions.ts";
-import type { Tunnel } from "./tunnel.ts";
+import type { Tunnels } from "./tunnels.ts";
 
 const operation = z.string().min(1).max(512);
 const PrepareBody = z.strictObject({ operation, peers: z.array(Peer).max(LIMITS.agent.peersMax) });
@@ -24,7 +24,7 @@ const RevokeBody = z.strictObject({
 const RecoverBody = z.strictObject({ operation, adopts: z.boolean().default(true) });
 
 export interface AgentApi {
-  readonly tunnel: Tunnel;
+  readonly tunnel: Tunnels;
   readonly sessions: Sessions;
   readonly journal: Journal;
   readonly status: () => AgentStatus;
@@ -38,6 +38,7 @@ export function agentRoutes(app: FastifyInstance, api: AgentApi): void {
   const { tunnel, sessions, journal } = api;
   app.get("/v1/status", () => api.status());
   app.get("/v1/sessions", () => sessions.live());
+  app.get("/v1/identity-sessions", () => tunnel.identitySessions());
   app.get("/v1/journal", () => journal.entries());
   app.post("/v1/prepare", async (request) => {
     const body = parseInput(PrepareBody, request.body, "body");

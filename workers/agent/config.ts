@@ -16,7 +16,8 @@ export const AgentConfig = z.strictObject({
   endpoint: EndpointName,
   /** WireGuard interface; Linux allows 15 characters. */
   device: z.string().regex(/^[a-z][a-z0-9-]{0,14}$/, "expected 1 to 15 of a-z, 0-9 and -, a letter first"),
-  listenPort: z.number().int().min(1).max(65_535),
+  /** The one after it is taken as well while the static key is rotated. */
+  listenPort: z.number().int().min(1).max(65_534),
   mtu: z.number().int().min(576).max(65_535).default(1_420),
   /** Addresses of the interface and prefixes routed into it, with prefix length. */
   addresses: z.array(z.string().includes("/")).default([]),

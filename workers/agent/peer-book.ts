@@ -14,9 +14,18 @@ const BookFile = z.object({
   peers: z.array(Peer),
   probes: z.array(z.string()),
   revoked: z.array(z.object({ publicKey: z.string(), revision: z.number() })).default([]),
-  /** Name of the preshared key's version that the device was given last, by public key. */
+  /** Name of the preshared key's version that the device was given last, by public key; that of slot 1 after a mark. */
   applied: z.record(z.string(), z.string()).default({}),
 });
+
+/** Which preshared keys a device was given. */
+export interface DeviceBook {
+  /** Name of the version that the device has for this peer; undefined: none, as far as is known. */
+  appliedKey(publicKey: string): string | undefined;
+  noteApplied(publicKey: string, name: string | undefined): void;
+  /** The device is a new one. */
+  forgetApplied(): void;
+}
 
 export class PeerBook {
   readonly #path: string;
@@ -79,6 +88,7 @@ export class PeerBook {
       if (!("revoked" in word)) continue;
       this.#peers.delete(revoked.publicKey);
       this.#applied.delete(revoked.publicKey);
+      this.#applied.delete(`1:${revoked.publicKey}`);
       this.#revoked.set(revoked.publicKey, word.revoked);
       out.push(revoked.publicKey);
     }
@@ -101,21 +111,23 @@ export class PeerBook {
     for (const publicKey of this.#revoked.keys()) this.#revoked.set(publicKey, { publicKey, revision: 0 });
   }
 
-  /** Name of the preshared key's version that the device has for this peer; undefined: none, as far as is known. */
-  appliedKey(publicKey: string): string | undefined {
-    return this.#applied.get(publicKey);
+  /** What one of the endpoint's devices has of it. */
+  onDevice(slot: 0 | 1): DeviceBook {
+    const mark = slot === 0 ? "" : "1:";
+    return {
+      appliedKey: (publicKey) => this.#applied.get(`${mark}${publicKey}`),
+      noteApplied: (publicKey, name) => this.#noteApplied(`${mark}${publicKey}`, name),
+      forgetApplied: () => {
+        for (const name of this.#applied.keys()) if (name.startsWith("1:") === (slot === 1)) this.#applied.delete(name);
+      },
+    };
   }
 
-  noteApplied(publicKey: string, name: string | undefined): void {
-    if (this.#applied.get(publicKey) === name) return;
-    if (name === undefined) this.#applied.delete(publicKey);
-    else this.#applied.set(publicKey, name);
+  #noteApplied(place: string, name: string | undefined): void {
+    if (this.#applied.get(place) === name) return;
+    if (name === undefined) this.#applied.delete(place);
+    else this.#applied.set(place, name);
     this.#save();
-  }
-
-  /** The device is a new one. */
-  forgetApplied(): void {
-    this.#applied.clear();
   }
 
   #wordOf(publicKey: string): PeerWord | undefined {

@@ -1,6 +1,6 @@
 /**
- * The endpoint's WireGuard in the agent's hands: which peers it has, and the three moves of a session (prepare, adopt, retire).
- * What the device does on its own it goes on doing when this process is gone.
+ * One WireGuard device of the endpoint in the agent's hands: which peers it has, and the three moves of a session (prepare, adopt,
+ * retire). What the device does on its own it goes on doing when this process is gone.
  */
 import type { Logger } from "pino";
 import { startInterface, stopInterface } from "../../drivers/tunnel/wireguard.ts";
@@ -12,16 +12,22 @@ import { LIMITS } from "../../models/limits.ts";
 import type { Peer, SessionState } from "../../models/session.ts";
 import { type Adoption, adoptionStep } from "./adoption.ts";
 import type { AgentConfig } from "./config.ts";
-import type { PeerBook } from "./peer-book.ts";
+import type { DeviceBook, PeerBook } from "./peer-book.ts";
 import { PresharedKeys } from "./preshared-keys.ts";
 
 /** Keeps a client warm until its data comes; also what makes WireGuard begin the handshake at once. */
 const ADOPTED_KEEPALIVE_S = 1;
 
+export type TunnelConfig = Pick<
+  AgentConfig,
+  "endpoint" | "device" | "listenPort" | "mtu" | "addresses" | "routes" | "implementation" | "keySecret" | "stateDir"
+>;
+
 export class Tunnel {
-  readonly #config: AgentConfig;
+  readonly #config: TunnelConfig;
   readonly #secrets: Pick<Kv, "read">;
   readonly #book: PeerBook;
+  readonly #given: DeviceBook;
   readonly #log: Logger;
   readonly #presharedKeys: PresharedKeys;
   readonly #adoptions = new Map<string, Adoption>();
@@ -30,7 +36,8 @@ export class Tunnel {
   #device: WireGuardDevice | undefined;
   #turn: Promise<unknown> = Promise.resolve();
 
-  constructor(parts: { config: AgentConfig; secrets: Pick<Kv, "read">; book: PeerBook; log: Logger }) {
+  constructor(parts: { config: TunnelConfig; slot: 0 | 1; secrets: Pick<Kv, "read">; book: PeerBook; log: Logger }) {
+    this.#given = parts.book.onDevice(parts.slot);
     this.#config = parts.config;
     this.#secrets = parts.secrets;
     this.#book = parts.book;
@@ -82,7 +89,7 @@ export class Tunnel {
     return this.#inTurn(async () => {
       const known = this.#book.add(peers);
       const changed = await this.#configureMissing(known);
-      const without = known.filter((peer) => this.#book.appliedKey(peer.publicKey) !== keyNameOf(peer));
+      const without = known.filter((peer) => this.#given.appliedKey(peer.publicKey) !== keyNameOf(peer));
       if (without.length === 0) return changed;
       const detail = `${without.length} of ${peers.length} preshared keys could not be set`;
       throw new ForeshiftError("NOT_READY", { value: this.#config.endpoint, detail });
@@ -115,7 +122,7 @@ export class Tunnel {
       });
       const { ready, failed } = await this.#presharedKeys.ready(current);
       await this.#apply(ready.flatMap((session) => this.#adoptChanges(session, held.has(session.publicKey))));
-      for (const session of ready) this.#book.noteApplied(session.publicKey, keyNameOf(session));
+      for (const session of ready) this.#given.noteApplied(session.publicKey, keyNameOf(session));
       for (const session of ready)
         this.#adoptions.set(session.publicKey, { session, begunAtMs: Date.now(), attempts: 1, handshakeAtMs: undefined });
       if (failed > 0)
@@ -139,6 +146,16 @@ export class Tunnel {
       }
       await this.#apply(changes);
       return changes.filter(({ kind }) => kind === "remove").length;
+    });
+  }
+
+  /** Ends the interface for good. */
+  stop(): Promise<void> {
+    return this.#inTurn(async () => {
+      this.#device = undefined;
+      this.#adoptions.clear();
+      this.#given.forgetApplied();
+      await stopInterface(this.#config);
     });
   }
 
@@ -200,7 +217,7 @@ export class Tunnel {
   async #start(): Promise<void> {
     const { device, adopted } = await startInterface({ ...this.#config, privateKey: () => this.#swarmKey() });
     this.#device = device;
-    if (!adopted) this.#book.forgetApplied();
+    if (!adopted) this.#given.forgetApplied();
     await this.#removeRevoked();
     const added = await this.#configureMissing(this.#book.all());
     this.#log.info({ event: "tunnel-started", device: this.#config.device, adopted, peersAdded: added });
@@ -227,7 +244,7 @@ export class Tunnel {
     if (device === undefined || peers.length === 0) return 0;
     const held = byKey((await device.state()).peers);
     const isRight = (peer: Peer) =>
-      sameAddresses(held.get(peer.publicKey), peer) && this.#book.appliedKey(peer.publicKey) === keyNameOf(peer);
+      sameAddresses(held.get(peer.publicKey), peer) && this.#given.appliedKey(peer.publicKey) === keyNameOf(peer);
     const { ready, failed } = await this.#presharedKeys.ready(peers.filter((peer) => !isRight(peer)));
     await this.#apply(
       ready.map((peer) =>
@@ -236,7 +253,7 @@ export class Tunnel {
           : this.#configureChange(peer),
       ),
     );
-    for (const peer of ready) this.#book.noteApplied(peer.publicKey, keyNameOf(peer));
+    for (const peer of ready) this.#given.noteApplied(peer.publicKey, keyNameOf(peer));
     const some = peers.length < this.#book.all().length;
     this.#keysMissing = failed > 0 || (some && this.#keysMissing);
     if (failed > 0) this.#log.warn({ event: "preshared-keys-missing", count: failed });
@@ -280,7 +297,7 @@ export class Tunnel {
   /** A peer that was removed and comes back with its key; one whose key cannot be had comes back when it can. */
   async #configureAnew(peer: Peer): Promise<PeerChange> {
     const { ready } = await this.#presharedKeys.ready([peer]);
-    this.#book.noteApplied(peer.publicKey, ready.length > 0 ? keyNameOf(peer) : undefined);
+    this.#given.noteApplied(peer.publicKey, ready.length > 0 ? keyNameOf(peer) : undefined);
     return this.#configureChange(peer);
   }
 
@@ -301,7 +318,7 @@ export class Tunnel {
   }
 }
 
-function isHere(held: DevicePeer | undefined, session: SessionState): boolean {
+export function isHere(held: DevicePeer | undefined, session: SessionState): boolean {
   return (
     held !== undefined &&
     held.lastHandshakeMs > session.lastHandshakeMs &&

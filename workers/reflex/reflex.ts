@@ -309,8 +309,8 @@ export class Reflex {
 
   #probeTarget(member: Member, desired: SteeringState): ProberTarget {
     const { endpoint, link } = member;
-    const { outlier: policy, swarmPublicKey, vip } = desired;
-    return { endpoint, link, port: vip.port, swarmPublicKey, policy, echo: this.#config.probeEcho };
+    const { outlier: policy, swarmPort, swarmPublicKey, vip } = desired;
+    return { endpoint, link, port: swarmPort ?? vip.port, swarmPublicKey, policy, echo: this.#config.probeEcho };
   }
 
   /** Weights that rise, sessions that shift the load, pins that have done their work, devices that came or went. */

@@ -1,10 +1,11 @@
 /** The agent of one machine of a world. */
 import type { EndpointAgent } from "../../../drivers/ports.ts";
 import { ForeshiftError } from "../../../models/errors.ts";
+import { refName } from "../../../models/keys.ts";
 import type { SessionState } from "../../../models/session.ts";
 import type { SimulatedReflex } from "./balancer.ts";
 import type { Calls } from "./calls.ts";
-import type { Fleet, SimulatedMachine } from "./fleet.ts";
+import { FILE_KEY, type Fleet, type SimulatedMachine } from "./fleet.ts";
 
 export function simulatedAgent(name: string, fleet: Fleet, reflex: SimulatedReflex, calls: Calls): EndpointAgent {
   const reach = (): SimulatedMachine => {
@@ -18,7 +19,21 @@ export function simulatedAgent(name: string, fleet: Fleet, reflex: SimulatedRefl
     status: () =>
       calls.read("agent.status", () => {
         const { name: endpoint, alive: tunnelUp, keys } = reach();
-        return { endpoint, tunnelUp, sessions: keys.size, clockMs: Date.now(), sessionsVersion: 0 };
+        const identities = fleet.identitiesOr(FILE_KEY).map(({ secret }) => refName(secret));
+        return { endpoint, tunnelUp, sessions: keys.size, clockMs: Date.now(), sessionsVersion: 0, identities };
+      }),
+    identitySessions: () =>
+      calls.read("agent.identitySessions", () => {
+        const sessions = fleet.sessionsOf(reach());
+        return fleet.identitiesOr(FILE_KEY).map(({ publicKey: key, secret }) => ({
+          identity: refName(secret),
+          sessions: sessions.flatMap(({ lastHandshakeMs, publicKey, rxBytes }) => {
+            const ways = fleet.client(publicKey)?.ways ?? [];
+            if (!(ways.length === 0 ? FILE_KEY.publicKey === key : ways.includes(key))) return [];
+            const sends = ways.length === 0 || ways[0] === key;
+            return [{ publicKey, lastHandshakeMs, rxBytes: sends ? rxBytes : 0 }];
+          }),
+        }));
       }),
     sessions: () => calls.read("agent.sessions", () => fleet.sessionsOf(reach())),
     prepare: ({ operation, peers }) =>

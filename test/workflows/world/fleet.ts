@@ -6,6 +6,7 @@ import { ForeshiftError } from "../../../models/errors.ts";
 import { type RevokedPeer, refName } from "../../../models/keys.ts";
 import type { Peer, SecretRef, SessionState } from "../../../models/session.ts";
 import { shadowOf } from "../../../models/shadow.ts";
+import { firstIdentity, type StaticIdentity } from "../../../models/static-identities.ts";
 
 export interface SimulatedMachine {
   readonly name: string;
@@ -42,9 +43,13 @@ export interface SimulatedClient {
   reachable: boolean;
   /** What it says that it took, it took. */
   honest: boolean;
+  /** Static keys that it has a way to, by public key; the first is the one that it sends by. Empty: the swarm file's. */
+  ways: string[];
 }
 
 const RECEIVED_BYTES = 1_000;
+/** What specFor's swarm file states. */
+export const FILE_KEY = { secret: { path: "swarms/lab/wireguard", version: 1 }, publicKey: `${"B".repeat(42)}A=` };
 
 export class Fleet {
   readonly machines = new Map<string, SimulatedMachine>();
@@ -53,6 +58,8 @@ export class Fleet {
   readonly dropped: string[] = [];
   readonly terminated: string[] = [];
   readonly revoked: RevokedPeer[] = [];
+  /** Static keys that endpoints answer to, as the store has them; undefined: the swarm file's. */
+  identities: readonly StaticIdentity[] | undefined;
   /** Handshakes that failed because the two sides had different preshared keys. */
   mismatches = 0;
   launches = 0;
@@ -102,6 +109,7 @@ export class Fleet {
         ownKey: undefined,
         reachable: true,
         honest: true,
+        ways: [],
       };
       this.clients.push(client);
       this.machine(endpoint).keys.set(client.publicKey, Date.now());
@@ -158,6 +166,16 @@ export class Fleet {
         },
       ];
     });
+  }
+
+  /** Public keys of the static keys that clients send by and that no endpoint answers to. */
+  cutOff(): readonly string[] {
+    const held = new Set(this.identitiesOr(FILE_KEY).map(({ publicKey }) => publicKey));
+    return this.clients.flatMap(({ publicKey, ways: [way] }) => (way === undefined || held.has(way) ? [] : [publicKey]));
+  }
+
+  identitiesOr(key: Parameters<typeof firstIdentity>[0]): readonly StaticIdentity[] {
+    return this.identities ?? [firstIdentity(key)];
   }
 
   /** Each client's session where its newest handshake was: what the balancer and the store know. */

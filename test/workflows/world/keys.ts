@@ -1,9 +1,14 @@
 /** Vault's versions of keys, and the hook that reaches clients, of a world. A key is no more than its version's name here. */
-import type { Certificates, ClientProvisioner, KeyVault, PayloadKeys } from "../../../drivers/key-ports.ts";
+import type { Certificates, ClientProvisioner, IdentityOrder, KeyVault, PayloadKeys } from "../../../drivers/key-ports.ts";
 import type { PeerKey } from "../../../drivers/ports.ts";
 import { refName, versionsToDestroy } from "../../../models/keys.ts";
 import type { Calls } from "./calls.ts";
-import type { Fleet, SimulatedClient } from "./fleet.ts";
+import { FILE_KEY, type Fleet, type SimulatedClient } from "./fleet.ts";
+
+/** Its version's number, where a key would be. */
+export function staticKeyOf(version: number): string {
+  return Buffer.alloc(32, version).toString("base64");
+}
 
 interface SimulatedVersion {
   readonly version: number;
@@ -11,7 +16,7 @@ interface SimulatedVersion {
 }
 
 export class SimulatedKeys {
-  readonly versions = new Map<string, SimulatedVersion[]>();
+  readonly versions = new Map<string, SimulatedVersion[]>([[FILE_KEY.secret.path, [{ version: 1, destroyed: false }]]]);
   readonly #fleet: Fleet;
   readonly #calls: Calls;
 
@@ -28,6 +33,14 @@ export class SimulatedKeys {
         const version = after + 1;
         this.versions.set(path, [...held, { version, destroyed: false }]);
         return { path, version };
+      }),
+    issueStaticKey: ({ after, path }) =>
+      this.#calls.read("vault.issueStatic", () => {
+        const held = this.versions.get(path) ?? [];
+        for (const lost of held.slice(after)) lost.destroyed = true;
+        const version = held.length + 1;
+        this.versions.set(path, [...held, { version, destroyed: false }]);
+        return { secret: { path, version }, publicKey: staticKeyOf(version) };
       }),
     destroyOthers: ({ path, keep }) =>
       this.#calls.read("vault.destroyOthers", () =>
@@ -74,7 +87,35 @@ export class SimulatedKeys {
           if (handshake && endpoint !== undefined) this.#fleet.shakeHands(client, this.#fleet.machine(endpoint));
         }),
       ),
+    bringIdentity: (order) =>
+      this.#calls.change("provisioner.bring", order.operation, () =>
+        this.#order(order, ({ ways }, key) => {
+          if (!ways.includes(key)) ways.push(key);
+        }),
+      ),
+    useIdentity: (order) =>
+      this.#calls.change("provisioner.use", order.operation, () =>
+        this.#order(order, (client, key) => {
+          client.ways = [key, ...client.ways.filter((way) => way !== key)];
+        }),
+      ),
+    dropIdentity: (order) =>
+      this.#calls.change("provisioner.drop", order.operation, () =>
+        this.#order(order, (client, key) => {
+          client.ways = client.ways.filter((way, at) => at === 0 || way !== key);
+        }),
+      ),
   };
+
+  #order(order: IdentityOrder, change: (client: SimulatedClient, key: string) => void) {
+    return this.#tell(
+      order.publicKeys.map((publicKey) => ({ publicKey })),
+      (client) => {
+        if (client.ways.length === 0) client.ways.push(FILE_KEY.publicKey);
+        if (client.honest) change(client, order.identity.publicKey);
+      },
+    );
+  }
 
   #destroy(path: string, versions: readonly number[]): number {
     for (const held of this.versions.get(path) ?? []) if (versions.includes(held.version)) held.destroyed = true;

@@ -78,6 +78,11 @@ export class SimulatedStore {
         return revoked.filter(({ publicKey }) => publicKeys.includes(publicKey));
       }),
     revokedPeers: () => this.#ask("revokedPeers", () => this.#fleet.revoked),
+    identities: () => this.#ask("identities", () => this.#fleet.identities),
+    stateIdentities: ({ identities }) =>
+      this.#ask("stateIdentities", () => {
+        this.#fleet.identities = identities;
+      }),
     sessions: () => this.#ask("sessions", () => this.#fleet.sessions()),
     close: () => Promise.resolve(),
   };
