@@ -9,6 +9,7 @@ import { migrate } from "../../drivers/store/migrate.ts";
 import { SESSIONS_CHANNEL } from "../../drivers/store/sessions.ts";
 import { openStore, type PostgresStore } from "../../drivers/store/store.ts";
 import type { ForeshiftError } from "../../models/errors.ts";
+import { alone, broughtUp, firstIdentity, switchedOver } from "../../models/static-identities.ts";
 import { storeContract } from "../support/contracts/store.ts";
 import { eventually } from "../support/eventually.ts";
 import { type TestHome, type TestPostgres, testHome, testPostgres } from "../support/services.ts";
@@ -104,6 +105,23 @@ test("writers of one swarm take versions without gaps and without one twice", as
     versions,
     Array.from({ length: 48 }, (_, n) => n + 1),
   );
+});
+
+test("static keys that are stated are told in order with everything else, and what is not whole is not stated", async () => {
+  const swarm = "identities";
+  const first = firstIdentity({ publicKey: keyOf(1), secret: { path: "swarms/identities/wireguard", version: 1 } });
+  const both = broughtUp([first], { publicKey: keyOf(2), secret: { path: "swarms/identities/wireguard", version: 2 } });
+  assert.equal(await store.identities(swarm), undefined);
+  await store.registerPeers(swarm, [peerOf(1)]);
+  for (const identities of [both, both, alone(switchedOver(both))]) await store.stateIdentities({ swarm, identities });
+  assert.deepEqual(await store.identities(swarm), alone(switchedOver(both)));
+  assert.deepEqual(
+    (await store.changesAfter(swarm, 1, 10)).map(({ line }) => line),
+    [{ identities: alone(switchedOver(both)), version: 3 }],
+  );
+  await assert.rejects(store.stateIdentities({ swarm, identities: [...both, ...both] }));
+  await store.forgetFleet(swarm);
+  assert.equal(await store.identities(swarm), undefined);
 });
 
 test("peers are registered once; a key or an inner address that is there twice is refused", async () => {

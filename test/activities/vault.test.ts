@@ -5,7 +5,9 @@ import { X509Certificate } from "node:crypto";
 import { chmod, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { keyPairOf } from "../../drivers/tunnel/wireguard-probe-crypto.ts";
 import { readCredentials, writeCredentials } from "../../drivers/vault/credentials.ts";
+import { keyVault } from "../../drivers/vault/key-versions.ts";
 import { openVault, type Vault } from "../../drivers/vault/vault.ts";
 import type { ForeshiftError } from "../../models/errors.ts";
 import { agentIdentity, processIdentity } from "../../models/identity.ts";
@@ -105,6 +107,22 @@ test("each write is a further version, and each version is read by its reference
   }
   assert.deepEqual(await admin().kv.list("swarms/test"), ["tcp", "unix-socket"]);
   assert.deepEqual(await admin().kv.list("swarms/nobody"), []);
+});
+
+test("a static key pair fits together, and one whose answer was lost is destroyed before another is made", async () => {
+  const { kv } = admin();
+  const path = "swarms/static/wireguard";
+  await kv.write(path, { privateKey: "first" });
+  const keys = keyVault(kv);
+  const lost = await keys.issueStaticKey({ path, after: 1 });
+  const { publicKey, secret } = await keys.issueStaticKey({ path, after: 1 });
+  assert.deepEqual([lost.secret.version, secret.version], [2, 3]);
+  const kept = await kv.read(secret);
+  assert.equal(keyPairOf(Buffer.from(kept["privateKey"] ?? "", "base64")).publicKey.toString("base64"), publicKey);
+  assert.deepEqual(
+    (await kv.metadata(path)).versions.map(({ destroyed }) => destroyed),
+    [false, true, false],
+  );
 });
 
 test("what is not there, and a token that is not good, are told apart", async () => {
