@@ -146,9 +146,11 @@ const STORIES: Readonly<Record<string, Story>> = {
   "static-key-undone": async ({ temporal }, world, spec) => {
     const [endpoint] = membersOf(world);
     world.connect(endpoint, 3);
-    world.intercept = (call) => {
+    let switches = 0;
+    world.intercept = (call, _, phase) => {
       const liar = world.clients.at(-1);
-      if (call === "provisioner.use" && liar !== undefined) liar.honest = false;
+      if (call === "provisioner.use" && phase === "before") switches += 1;
+      if (switches === 2 && liar !== undefined) liar.honest = false;
     };
     await rotateStaticKey(temporal, world, spec);
   },
