@@ -120,10 +120,9 @@ export class Clients {
   async lowerSpare(): Promise<void> {
     if (this.#spare === undefined) return;
     this.#spareUp = false;
-    const { name, sessions } = this.#spare.client;
     await ipBatch(
-      sessions.map(({ device }) => `link set ${device} down`),
-      name,
+      this.#spare.ways.flatMap((ways) => ways.map(({ device }) => `link set ${device} down`)),
+      this.#spare.client.name,
     );
   }
 
@@ -184,6 +183,7 @@ export class Clients {
    */
   async setPresharedKey(publicKey: string, presharedKey: string, handshake: boolean): Promise<void> {
     const { entry, k } = this.#sessionOf(publicKey);
+    if (entry === this.#spare) throw invalid(publicKey, "its host is a spare one, which has none");
     const own = entry.keys[k]?.privateKey ?? "";
     for (const { device, publicKey: swarm } of entry.ways[k] ?? []) {
       const peer = `peer ${swarm} preshared-key /dev/fd/4`;
@@ -229,13 +229,12 @@ export class Clients {
     const ways = entry.ways[k] ?? [];
     const at = ways.findIndex((way) => way.publicKey === end.publicKey);
     if (at < 0) throw invalid(publicKey, "it has no way to this static key");
-    const [way] = ways.splice(at, 1);
-    const [former] = ways;
-    if (way === undefined || former === undefined) return void ways.unshift(...(way === undefined ? [] : [way]));
+    const [former, way] = [ways[0], ways[at]];
+    if (at === 0 || former === undefined || way === undefined) return;
     // A host that sleeps has one interface for each session, which takes its key from here when it is raised.
-    const asleep = this.#isAsleep(entry);
-    ways.splice(0, 1, asleep ? { ...way, device: former.device } : way, asleep ? { ...former, device: way.device } : former);
-    if (!asleep) await ipBatch(routesOf(entry, k), entry.client.name);
+    const devices = this.#isAsleep(entry) ? [former.device, way.device] : [way.device, former.device];
+    ways.splice(0, ways.length, { ...way, device: devices[0] ?? "" }, { ...former, device: devices[1] ?? "" });
+    if (!this.#isAsleep(entry)) await ipBatch(routesOf(entry, k), entry.client.name);
   }
 
   /** Takes down the way to this end; one that is not there is a success. */
