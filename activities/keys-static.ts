@@ -103,9 +103,11 @@ function clientSteps(deps: ActivityDeps) {
     },
 
     dropIdentity(input: ClientStep): Promise<Provisioned> {
-      return asFinish(deps, input, "take a static key from clients", async () =>
-        report(await ask(input, (order) => deps.provisioner.dropIdentity(order)), "has no way to it any more"),
-      );
+      return asFinish(deps, input, "take a static key from clients", async () => {
+        // By then endpoints and router send by the other way: they were told of the handshakes that moved the clients.
+        await pause(KEY_LIMITS.identityOverlapMs);
+        return report(await ask(input, (order) => deps.provisioner.dropIdentity(order)), "has no way to it any more");
+      });
     },
 
     /** Waits until each of these clients has a session by this key, and more came by it than before (`before`: absent is anything). */

@@ -64,7 +64,7 @@ export interface ClientProvisioner {
   activate(request: Operation & { swarm: string; keys: readonly PeerKey[]; handshake: boolean }): Promise<Provisioned>;
   /** The clients bring up a way to this key beside the one they use: an interface of its own with their key and addresses. They shake hands by it and send as before. */
   bringIdentity(request: IdentityOrder): Promise<Provisioned>;
-  /** They send by the way to this key from here on, and go on taking what comes by the other. */
+  /** They shake hands anew by the way to this key, send by it from then on, and go on taking what comes by the other. */
   useIdentity(request: IdentityOrder): Promise<Provisioned>;
   /** They take the way to this key down. One that they still use is refused. */
   dropIdentity(request: IdentityOrder): Promise<Provisioned>;

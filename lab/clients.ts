@@ -209,10 +209,7 @@ export class Clients {
       `wg show ${first?.device} preshared-keys | cut -f2 | sed 's/(none)/${NO_PRESHARED_KEY.replaceAll("/", "\\/")}/' | wg set ${device} peer ${end.publicKey} preshared-key /dev/stdin`,
       `ip addr add ${client.sessions[k]?.innerAddress}/32 dev ${device}`,
       `ip link set ${device} mtu 1420 up`,
-      `wg set ${device} peer ${end.publicKey} persistent-keepalive 1`,
-      `for turn in $(seq ${HANDSHAKE_TURNS}); do [ "$(wg show ${device} latest-handshakes | cut -f2)" != 0 ] && break; sleep 0.1; done`,
-      `[ "$(wg show ${device} latest-handshakes | cut -f2)" != 0 ]`,
-      `wg set ${device} peer ${end.publicKey} persistent-keepalive 0`,
+      ...shakingHands(way),
     ];
     try {
       await runScript(lines.join("\n"), client.name);
@@ -223,7 +220,7 @@ export class Clients {
     }
   }
 
-  /** What the session sends goes by the way to this end; what comes by the other is taken on. */
+  /** After a further handshake by it, what the session sends goes by the way to this end; what comes by the other is taken on. */
   async useWay(publicKey: string, end: SwarmEnd): Promise<void> {
     const { entry, k } = this.#sessionOf(publicKey);
     const ways = entry.ways[k] ?? [];
@@ -234,7 +231,9 @@ export class Clients {
     // A host that sleeps has one interface for each session, which takes its key from here when it is raised.
     const devices = this.#isAsleep(entry) ? [former.device, way.device] : [way.device, former.device];
     ways.splice(0, ways.length, { ...way, device: devices[0] ?? "" }, { ...former, device: devices[1] ?? "" });
-    if (!this.#isAsleep(entry)) await ipBatch(routesOf(entry, k), entry.client.name);
+    if (this.#isAsleep(entry)) return;
+    await runScript(renewing(way, entry.keys[k]).join("\n"), entry.client.name);
+    await ipBatch(routesOf(entry, k), entry.client.name);
   }
 
   /** Takes down the way to this end; one that is not there is a success. */
@@ -347,6 +346,24 @@ function upAndRoutes(entry: Entry): string[] {
 function routesOf({ client, ways }: Entry, k: number): string[] {
   const by = `${INNER.servers} dev ${ways[k]?.[0]?.device} src ${client.sessions[k]?.innerAddress}`;
   return [`route replace ${by} table ${SESSION_TABLE_BASE + k}`, ...(k === 0 ? [`route replace ${by}`] : [])];
+}
+
+/** Nothing is sent by this way yet: a keepalive is what shakes hands, and an answer is what comes of it. */
+function shakingHands({ device, publicKey }: Way): readonly string[] {
+  const received = `$(wg show ${device} transfer | cut -f2)`;
+  return [
+    `before=${received}`,
+    `wg set ${device} peer ${publicKey} persistent-keepalive 1`,
+    `for turn in $(seq ${HANDSHAKE_TURNS}); do [ "${received}" != "$before" ] && break; sleep 0.1; done`,
+    `[ "${received}" != "$before" ]`,
+    `wg set ${device} peer ${publicKey} persistent-keepalive 0`,
+  ];
+}
+
+/** A newer handshake than by the other way, so that endpoints and balancer send by this one; what comes meanwhile is still opened. */
+function renewing(way: Way, keys: KeyPair | undefined): readonly string[] {
+  const set = (key: string) => `wg set ${way.device} private-key /dev/fd/3 3<<'KEY'\n${key}\nKEY`;
+  return [set(makeKeyPair().privateKey), set(keys?.privateKey ?? ""), ...shakingHands(way)];
 }
 
 function listenOn(device: string, port: number | undefined): string {

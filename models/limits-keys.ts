@@ -25,7 +25,7 @@ export const KEY_LIMITS = {
   /** Another static key: until every endpoint that serves answers to it, and how often they are asked. */
   identityUpMs: 20_000,
   identityPollMs: 100,
-  /** After probes go by the new key, before the former one is taken away. */
+  /** From the last client's move, and from that of probes, until the other key's way is taken down. */
   identityOverlapMs: 1_000,
   /** One step on one batch of clients: so many writes, endpoints and clients, and a Vault that is slow. */
   stepTimeoutMs: 180_000,

@@ -37,6 +37,17 @@ export async function followClients(ways: readonly TunnelWay[], prefixes: readon
   await runCommand("nft", ["-f", "-"], { timeoutMs, input: ruleset(ways) });
 }
 
+/** What goes to these inner addresses goes by the interface of this slot, until a packet from them comes out of the other one. */
+export async function sendBackBy(slot: TunnelWay["slot"], innerAddresses: readonly string[]): Promise<void> {
+  const lines = innerAddresses.flatMap((address) => {
+    const set = address.includes(":") ? "6" : "4";
+    const [here, there] = [`${TABLE} at${slot}_${set} { ${address} }`, `${TABLE} at${1 - slot}_${set} { ${address} }`];
+    // Only what is there can be deleted.
+    return [`add element ${there}`, `delete element ${there}`, `add element ${here}`];
+  });
+  if (lines.length > 0) await runCommand("nft", ["-f", "-"], { timeoutMs, input: `${lines.join("\n")}\n` });
+}
+
 /** Undoes `followClients`; where nobody is followed it changes nothing. */
 export async function stopFollowing(): Promise<void> {
   await runCommand("nft", ["-f", "-"], { timeoutMs, input: `add table ${TABLE}\ndelete table ${TABLE}\n` });

@@ -6,7 +6,7 @@ import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Logger } from "pino";
 import type { IdentitySessions } from "../../drivers/ports.ts";
-import { followClients, routeInto, stopFollowing } from "../../drivers/tunnel/way-back.ts";
+import { followClients, routeInto, sendBackBy, stopFollowing } from "../../drivers/tunnel/way-back.ts";
 import type { DevicePeer, DeviceState } from "../../drivers/tunnel/wireguard-device.ts";
 import type { Kv } from "../../drivers/vault/kv.ts";
 import { ForeshiftError, messageOf } from "../../models/errors.ts";
@@ -20,6 +20,7 @@ import { isHere, Tunnel } from "./tunnel.ts";
 type Wanted = Pick<StaticIdentity, "secret" | "slot" | "state">;
 
 interface Held {
+  readonly slot: Wanted["slot"];
   /** Name of its key's version. */
   readonly name: string;
   readonly device: string;
@@ -36,9 +37,13 @@ export class Tunnels {
   readonly #log: Logger;
   readonly #held = new Map<Wanted["slot"], Held>();
   readonly #path: string;
+  /** The newest handshake of each client that the packet path was told of, Unix ms. */
+  readonly #shaken = new Map<string, number>();
   #wanted: readonly Wanted[];
   /** Another key than the configured one was ever heard of: ways are the agent's business from then on. */
   #followed: boolean;
+  /** The packet path knows of two devices. */
+  #following = false;
   #turn: Promise<unknown> = Promise.resolve();
 
   constructor(parts: { config: AgentConfig; secrets: Pick<Kv, "read">; book: PeerBook; log: Logger }) {
@@ -100,14 +105,37 @@ export class Tunnels {
     const running = this.#running();
     if (running.length === 0)
       throw new ForeshiftError("NOT_READY", { value: this.#config.device, detail: "it has not been started" });
-    const [first, ...others] = await Promise.all(running.map(({ tunnel }) => tunnel.state()));
+    const states = await Promise.all(running.map(async ({ slot, tunnel }) => ({ slot, ...(await tunnel.state()) })));
+    const [first, ...others] = states;
     if (first === undefined || others.length === 0) return first ?? { listenPort: this.#config.listenPort, peers: [] };
+    if (this.#following) await this.#noteWays(states);
     const peers = new Map<string, DevicePeer>();
-    for (const peer of [first, ...others].flatMap((state) => state.peers)) {
+    for (const peer of states.flatMap((state) => state.peers)) {
       const known = peers.get(peer.publicKey);
       peers.set(peer.publicKey, known === undefined ? peer : together(known, peer));
     }
     return { listenPort: first.listenPort, peers: [...peers.values()] };
+  }
+
+  /**
+   * A session that has just begun here has sent nothing yet, and the router may send its packets here as soon as it is told of: they go
+   * by the device that shook hands last. What the client then sends decides.
+   */
+  async #noteWays(states: readonly (DeviceState & { readonly slot: Wanted["slot"] })[]): Promise<void> {
+    const newest = new Map<string, { readonly slot: Wanted["slot"]; readonly atMs: number }>();
+    for (const { peers, slot } of states)
+      for (const { lastHandshakeMs: atMs, publicKey } of peers)
+        if (atMs > (newest.get(publicKey)?.atMs ?? 0)) newest.set(publicKey, { slot, atMs });
+    const fresh = [...newest].filter(([publicKey, { atMs }]) => this.#shaken.get(publicKey) !== atMs);
+    for (const slot of [0, 1] as const) {
+      const keys = fresh.flatMap(([publicKey, held]) => (held.slot === slot ? [publicKey] : []));
+      await sendBackBy(
+        slot,
+        keys.flatMap((publicKey) => this.#book.get(publicKey)?.innerAddresses ?? []),
+      );
+    }
+    for (const [publicKey, { atMs }] of fresh) this.#shaken.set(publicKey, atMs);
+    for (const publicKey of this.#shaken.keys()) if (!newest.has(publicKey)) this.#shaken.delete(publicKey);
   }
 
   async identitySessions(): Promise<readonly IdentitySessions[]> {
@@ -228,7 +256,7 @@ export class Tunnels {
       routes: this.#followed ? [] : this.#config.routes,
     };
     const parts = { config, slot, secrets: this.#secrets, book: this.#book, log: this.#log };
-    const made = { name: refName(secret), device, tunnel: new Tunnel(parts) };
+    const made = { slot, name: refName(secret), device, tunnel: new Tunnel(parts) };
     this.#held.set(slot, made);
     return made;
   }
@@ -241,7 +269,9 @@ export class Tunnels {
     });
     const serving = ways.find(({ state }) => state === "serving");
     if (serving !== undefined) await routeInto(serving.device, routes);
-    if (ways.length > 1) await followClients(ways, routes);
+    this.#following = ways.length > 1;
+    this.#shaken.clear();
+    if (this.#following) await followClients(ways, routes);
     else await stopFollowing();
   }
 
