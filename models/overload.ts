@@ -4,12 +4,19 @@
  */
 import { OVERLOAD_LIMITS } from "./limits-overload.ts";
 
-/** Packets from clients during a stretch of an endpoint's silence. */
-export interface Carried {
-  /** That the balancer sent to it. */
+/** Packets from clients, over a stretch of time. */
+export interface Throughput {
+  /** That the balancer sent to the endpoint. */
   readonly given: number;
   /** That came out of its tunnels. */
   readonly passed: number;
+}
+
+export interface Carried {
+  /** Since the endpoint fell silent, or during the newest second of that. */
+  readonly silence: Throughput;
+  /** The end of that, long enough to tell that nothing comes out any more. */
+  readonly newest: Throughput;
 }
 
 /** What is known of a silent endpoint's load. */
@@ -19,7 +26,7 @@ export interface MemberLoad {
   readonly capacity: number;
   /** Sessions that the others that answer have room for. */
   readonly roomElsewhere: number;
-  /** Over the newest stretch of its silence; undefined while that was not counted. */
+  /** Undefined while its silence was not counted twice. */
   readonly carried: Carried | undefined;
 }
 
@@ -30,19 +37,32 @@ export type LoadVerdict =
   | { readonly kind: "unknown" }
   | { readonly kind: "at-work"; readonly because: string };
 
-/** Whether what it carries matters at all: where it holds no more than it can, and the others have room, silence is enough to move. */
+/** Whether what it carries matters at all: where it holds no more than it can, and the others have room for that, silence is enough. */
 export function isLoadInDoubt({ sessions, capacity, roomElsewhere }: MemberLoad): boolean {
   return sessions > capacity || sessions > roomElsewhere;
 }
 
-/** `missesInARow`, of which `missesNeeded` would eject. What cannot be counted within one more probe is not waited for. */
+/**
+ * `missesInARow`, of which `missesNeeded` would eject. A count that takes longer than one more probe is not waited for; where there is
+ * nothing to count, as nothing is sent, a little longer.
+ */
 export function judgeLoad(load: MemberLoad, missesInARow: number, missesNeeded: number): LoadVerdict {
-  if (!isLoadInDoubt(load) || missesInARow >= missesNeeded * OVERLOAD_LIMITS.silenceFactor) return { kind: "silent" };
+  const { diedPacketsMin, idleFactor, packetsMin, passedMin, silenceFactor } = OVERLOAD_LIMITS;
   const { carried, sessions, capacity, roomElsewhere } = load;
-  if (carried === undefined) return missesInARow > missesNeeded ? { kind: "silent" } : { kind: "unknown" };
-  const { given, passed } = carried;
-  if (given < OVERLOAD_LIMITS.packetsMin || passed < given * OVERLOAD_LIMITS.carriedShareMin) return { kind: "silent" };
-  const share = Math.min(100, Math.round((passed / given) * 100));
+  if (!isLoadInDoubt(load) || missesInARow >= missesNeeded * silenceFactor) return { kind: "silent" };
+  const unless = (isLate: boolean): LoadVerdict => (isLate ? { kind: "silent" } : { kind: "unknown" });
+  if (carried === undefined) return unless(missesInARow > missesNeeded);
+  const { silence, newest } = carried;
+  if (newest.given >= diedPacketsMin && newest.passed === 0) return { kind: "silent" };
+  if (silence.given < packetsMin) return unless(missesInARow >= missesNeeded * idleFactor);
+  if (silence.passed < Math.max(passedMin, silence.given * shareNeeded(load))) return { kind: "silent" };
+  const share = Math.min(100, Math.round((silence.passed / silence.given) * 100));
   const because = `it carries ${share} % of what clients send it, holds ${sessions} sessions of ${capacity} that it is said to carry, and the others have room for ${roomElsewhere}`;
   return { kind: "at-work", because };
+}
+
+/** What the others would carry of its load, were it theirs: an ejection has to bring more than it costs. */
+function shareNeeded({ sessions, roomElsewhere }: MemberLoad): number {
+  const { carriedShareMin, carriedShareMax } = OVERLOAD_LIMITS;
+  return Math.min(carriedShareMax, Math.max(carriedShareMin, roomElsewhere / sessions));
 }

@@ -88,8 +88,8 @@ function fromRules(slot: ReturnSlot, shared: boolean): string[] {
   return [
     `${from}${probeFamily} saddr ${slot.probeInnerAddress} accept`,
     `${from}ip6 saddr fe80::/10 accept`,
-    // Decrypted packets of clients: what comes out of the member at all.
-    `${from}meta protocol { ip, ip6 } counter name "from_${slot.mark}"`,
+    // Decrypted packets of clients: what comes out of the member at all. Of a dead tunnel the machine itself complains by ICMP.
+    `${from}meta protocol { ip, ip6 } meta l4proto != { icmp, ipv6-icmp } counter name "from_${slot.mark}"`,
     `${from}meta protocol { ip, ip6 } meta mark set ${slot.mark} meta mark vmap @fences`,
     `${from}meta mark set 0`,
     `${from}meta protocol ip add @routes4 { ip saddr : ${slot.mark} } accept`,

@@ -23,7 +23,8 @@ const POLICY = OutlierPolicy.parse({});
 const NEEDED = POLICY.missesToEject;
 /** Eleven sessions where eight can be carried, and nobody has room for them. */
 const FULL: MemberLoad = { sessions: 11, capacity: 8, roomElsewhere: 2, carried: undefined };
-const carrying = (load: MemberLoad, passed: number, given = 40): MemberLoad => ({ ...load, carried: { given, passed } });
+const carrying = (load: MemberLoad, passed: number, given = 40): MemberLoad => ({ ...load, carried: both(given, passed) });
+const both = (given: number, passed: number) => ({ silence: { given, passed }, newest: { given, passed } });
 
 function silent(misses: number): OutlierRecord {
   let record = afterAnswer(newRecord("ep-1"));
@@ -57,10 +58,23 @@ test("where the others have room, a brownout is ejected as ever, whatever it car
 });
 
 test("a brownout that carries a part stays where the others would be overfilled", () => {
-  const load: MemberLoad = { sessions: 6, capacity: 8, roomElsewhere: 5, carried: undefined };
+  const load: MemberLoad = { sessions: 6, capacity: 8, roomElsewhere: 2, carried: undefined };
   assert.equal(decide(NEEDED, carrying(load, 16)), "tolerate");
-  assert.equal(decide(NEEDED, carrying(load, 3)), "eject", "next to nothing comes out of it");
-  assert.equal(decide(NEEDED, carrying(load, OVERLOAD_LIMITS.packetsMin - 1, OVERLOAD_LIMITS.packetsMin - 1)), "eject");
+  assert.equal(decide(NEEDED, carrying(load, 12)), "eject", "the others can carry two of six");
+  assert.equal(decide(NEEDED, carrying({ ...load, roomElsewhere: 0 }, 3)), "tolerate", "the others can carry none");
+  assert.equal(decide(NEEDED, carrying({ ...load, roomElsewhere: 0 }, 1)), "eject", "a single packet is chance");
+});
+
+test("nothing that came out before it died speaks for it", () => {
+  const died: MemberLoad = { ...FULL, carried: { silence: { given: 60, passed: 30 }, newest: { given: 20, passed: 0 } } };
+  assert.equal(decide(NEEDED + 3, died), "eject");
+});
+
+test("to whom hardly anything is sent is given a little longer, and no more", () => {
+  const idle = carrying(FULL, 2, OVERLOAD_LIMITS.packetsMin - 1);
+  assert.equal(decide(NEEDED, idle), "wait");
+  assert.equal(decide(NEEDED * OVERLOAD_LIMITS.idleFactor - 1, idle), "wait");
+  assert.equal(decide(NEEDED * OVERLOAD_LIMITS.idleFactor, idle), "eject");
 });
 
 test("a silence that lasts is believed: the way back is broken, whatever comes through on the way there", () => {
@@ -81,10 +95,9 @@ test("nobody is tolerated who carries nothing, and nobody ejected into the overf
     capacity: fc.integer({ min: 1, max: 20 }),
     roomElsewhere: fc.integer({ min: 0, max: 40 }),
     carried: fc.option(
-      fc.tuple(fc.nat(2_000), fc.double({ min: 0, max: 1, noNaN: true })).map(([given, share]) => ({
-        given,
-        passed: Math.round(given * share),
-      })),
+      fc
+        .tuple(fc.nat(2_000), fc.double({ min: 0, max: 1, noNaN: true }))
+        .map(([given, share]) => both(given, Math.round(given * share))),
       { nil: undefined },
     ),
   });
@@ -95,13 +108,13 @@ test("nobody is tolerated who carries nothing, and nobody ejected into the overf
     assert.ok(kind === "tolerate" || kind === "eject" || kind === "wait");
     seen[kind] += 1;
     const inDoubt = sessions > capacity || sessions > roomElsewhere;
-    const carries = carried !== undefined && carried.given > 0 && carried.passed > 0;
-    if (kind === "tolerate") assert.ok(inDoubt && carries);
-    if (kind === "wait") assert.ok(inDoubt && carried === undefined && misses === NEEDED);
+    const { given, passed } = carried?.silence ?? { given: 0, passed: 0 };
+    if (kind === "tolerate") assert.ok(inDoubt && given > 0 && passed > 0);
+    if (kind === "wait")
+      assert.ok(inDoubt && given < OVERLOAD_LIMITS.packetsMin && misses < NEEDED * OVERLOAD_LIMITS.idleFactor);
     if (!inDoubt || misses >= NEEDED * OVERLOAD_LIMITS.silenceFactor) assert.equal(kind, "eject");
     // More packets that come out never make an ejection of a toleration.
-    if (kind === "tolerate" && carried !== undefined)
-      assert.equal(decide(misses, { ...known, carried: { ...carried, passed: carried.given } }), "tolerate");
+    if (kind === "tolerate") assert.equal(decide(misses, { ...known, carried: both(given, given) }), "tolerate");
   });
   holds(context, property, 500);
   for (const [kind, times] of Object.entries(seen)) assert.ok(times > 0, `no ${kind}: this has shown nothing`);
@@ -160,7 +173,7 @@ class Rush {
     const others = [...this.records.values()].filter((one) => one.endpoint !== endpoint && one.ejectedAtMs === undefined);
     const roomElsewhere = others.reduce((room, other) => room + Math.max(0, 8 - (this.sessions.get(other.endpoint) ?? 0)), 0);
     const given = held * 5;
-    return { sessions: held, capacity: 8, roomElsewhere, carried: { given, passed: Math.round(given * share) } };
+    return { sessions: held, capacity: 8, roomElsewhere, carried: both(given, Math.round(given * share)) };
   }
 
   #eject(endpoint: string, nowMs: number): void {

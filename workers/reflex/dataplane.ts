@@ -7,7 +7,7 @@ import { ForeshiftError } from "../../models/errors.ts";
 import type { BucketTable } from "../../models/hash-table.ts";
 import type { MemberLink, SteeringState } from "../../models/steering.ts";
 import type { ReflexConfig } from "./config.ts";
-import type { Throughput } from "./workload.ts";
+import type { PacketCounts } from "./workload.ts";
 
 /** Everything the packet path depends on, at one moment. */
 export interface View {
@@ -141,7 +141,7 @@ export class Dataplane {
   }
 
   /** Packets from clients so far, by the member's mark: that were sent to it, and that came out of its tunnels. */
-  async throughput(): Promise<Throughput> {
+  async throughput(): Promise<PacketCounts> {
     const [steered, back] = await Promise.all([this.#steering.counters(), this.#return.counters()]);
     return { given: byMark(steered, "member_"), passed: byMark(back, "from_") };
   }

@@ -24,7 +24,7 @@ import type { Revocations } from "./revocations.ts";
 import type { SessionBook } from "./session-book.ts";
 import type { ReflexState } from "./state.ts";
 import { Takeover } from "./takeover.ts";
-import { type Throughput, Workload } from "./workload.ts";
+import { type PacketCounts, Workload } from "./workload.ts";
 
 export interface FailoverOptions {
   readonly state: ReflexState;
@@ -34,7 +34,7 @@ export interface FailoverOptions {
   readonly events: EventJournal;
   readonly revocations: Revocations;
   readonly save: () => Promise<void>;
-  readonly throughput: () => Promise<Throughput>;
+  readonly throughput: () => Promise<PacketCounts>;
   readonly lastAnswerAtMs: (endpoint: string) => number | undefined;
   readonly log: Logger;
 }
@@ -208,10 +208,19 @@ export class Failover {
           moves: moves.length,
           shadows: [...new Set(moves.map((move) => move.to))].sort(),
           takeover: desired.outlier.takeover,
+          ...this.#loadDetails(endpoint, desired),
         },
       },
       nowMs,
     );
+  }
+
+  /** What spoke for it, or against it, where its load was in doubt. */
+  #loadDetails(endpoint: string, desired: SteeringState): Readonly<Record<string, number>> {
+    const load = this.#workload.of(endpoint, desired);
+    if (load?.carried === undefined) return {};
+    const { silence } = load.carried;
+    return { givenPackets: silence.given, passedPackets: silence.passed, roomElsewhere: load.roomElsewhere };
   }
 
   #return(endpoint: string, desired: SteeringState): void {

@@ -5,13 +5,13 @@
 import type { Logger } from "pino";
 import { messageOf } from "../../models/errors.ts";
 import { OVERLOAD_LIMITS } from "../../models/limits-overload.ts";
-import { type Carried, isLoadInDoubt, type MemberLoad } from "../../models/overload.ts";
+import { type Carried, isLoadInDoubt, type MemberLoad, type Throughput } from "../../models/overload.ts";
 import type { SteeringState } from "../../models/steering.ts";
 import type { SessionBook } from "./session-book.ts";
 import type { ReflexState } from "./state.ts";
 
 /** Packets so far, by the member's mark. */
-export interface Throughput {
+export interface PacketCounts {
   readonly given: ReadonlyMap<number, number>;
   readonly passed: ReadonlyMap<number, number>;
 }
@@ -19,22 +19,21 @@ export interface Throughput {
 export interface WorkloadOptions {
   readonly state: ReflexState;
   readonly book: SessionBook;
-  readonly count: () => Promise<Throughput>;
+  readonly count: () => Promise<PacketCounts>;
   /** A stretch was counted: what is said of the silent may be another thing. */
   readonly counted: () => void;
   readonly log: Logger;
 }
 
-interface Count extends Throughput {
+interface Count extends PacketCounts {
   readonly beganAtMs: number;
 }
 
 export class Workload {
   readonly #around: WorkloadOptions;
   readonly #silentSince = new Map<string, number>();
-  /** The newest two, and whether another is being taken. */
-  #before: Count | undefined;
-  #newest: Count | undefined;
+  /** Of the last second, the newest last. */
+  #counts: readonly Count[] = [];
   #counting = false;
   #lookedAtMs = Number.NEGATIVE_INFINITY;
   #sessions: { readonly atMs: number; readonly by: ReadonlyMap<string, number> } | undefined;
@@ -83,15 +82,19 @@ export class Workload {
     return this.#sessions.by.get(endpoint) ?? 0;
   }
 
-  /** Both counts lie in its silence, so that nothing counts that passed before it. */
+  /** All counts lie in its silence, so that nothing counts that passed before it. */
   #carriedBy(endpoint: string): Carried | undefined {
-    const [before, newest] = [this.#before, this.#newest];
     const sinceMs = this.#silentSince.get(endpoint);
     const mark = this.#around.state.slots.get(endpoint);
-    if (before === undefined || newest === undefined || sinceMs === undefined || mark === undefined) return undefined;
-    if (before.beganAtMs < sinceMs) return undefined;
-    const between = (what: keyof Throughput) => Math.max(0, (newest[what].get(mark) ?? 0) - (before[what].get(mark) ?? 0));
-    return { given: between("given"), passed: between("passed") };
+    if (sinceMs === undefined || mark === undefined) return undefined;
+    const counts = this.#counts.filter(({ beganAtMs }) => beganAtMs >= sinceMs);
+    const [first, newest] = [counts[0], counts.at(-1)];
+    if (first === undefined || newest === undefined || first === newest) return undefined;
+    const before = counts.findLast(({ beganAtMs }) => beganAtMs <= newest.beganAtMs - OVERLOAD_LIMITS.diedMsMin) ?? first;
+    const grown = (from: Count, what: keyof PacketCounts) =>
+      Math.max(0, (newest[what].get(mark) ?? 0) - (from[what].get(mark) ?? 0));
+    const since = (from: Count): Throughput => ({ given: grown(from, "given"), passed: grown(from, "passed") });
+    return { silence: since(first), newest: since(before) };
   }
 
   #count(beganAtMs: number): void {
@@ -100,9 +103,9 @@ export class Workload {
     this.#lookedAtMs = beganAtMs;
     this.#around
       .count()
-      .then((throughput) => {
-        this.#before = this.#newest;
-        this.#newest = { ...throughput, beganAtMs };
+      .then((packets) => {
+        const recent = this.#counts.filter((one) => one.beganAtMs >= beganAtMs - OVERLOAD_LIMITS.pastMsMax);
+        this.#counts = [...recent, { ...packets, beganAtMs }];
       })
       .catch((thrown: unknown) => {
         this.#around.log.warn({ event: "workload-not-counted", detail: messageOf(thrown) });
