@@ -15,7 +15,7 @@ const WORD_HOLDS_MS = 3_000;
 /** Growth that is younger is looked for over these shares of the window, too short for a line through the noise: a count has little of it. */
 const SURGE_SPANS = [1 / 12, 1 / 6, 1 / 3] as const;
 /** Standard deviations of what sessions come and go by anyway. */
-const SURGE_SIGNIFICANT = 4;
+const SURGE_SIGNIFICANT = 3;
 /** A surge goes on: all parts of its span grow but one. A step, such as sessions that two endpoints report while they move, does not. */
 const SURGE_PARTS = 4;
 /** A lead has three values: two ghosts, a ghost and a launch, two launches. */

@@ -96,7 +96,7 @@ test("of two forecasts the one that asks for more counts, as of the newer moment
   assert.equal(greaterDemand(undefined, undefined), undefined);
 });
 
-test("a rush is told within a twelfth of the window, as early as five more sessions let it", () => {
+test("a rush is told within a twelfth of the window, as early as four or five more sessions let it", () => {
   const calm = 50;
   const rush = (seconds: number) => points((second) => 12 + Math.round(1.2 * Math.max(0, second - calm)), calm + seconds);
   const told = Array.from({ length: 12 }, (_, seconds) => sessionTrend(rush(seconds), WINDOW_MS, 10_000));
