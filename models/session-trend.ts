@@ -105,9 +105,9 @@ function surgeOf(points: readonly Point[], last: Point, spanMs: number): Growth 
   // Of a shorter past nobody knows what comes and goes.
   if (before === undefined || first === undefined || before.atMs - first.atMs < spanMs) return undefined;
   const grown = last.value - before.value;
-  const varianceOf = (steps: readonly Point[]) =>
-    steps.reduce((sum, { value }, at) => sum + (at === 0 ? 0 : (value - (steps[at - 1]?.value ?? value)) ** 2), 0);
-  const chance = (varianceOf(past) * spanMs) / (before.atMs - first.atMs);
+  const came = past.reduce((sum, { value }, at) => sum + Math.max(0, value - (past[at - 1]?.value ?? value)), 0);
+  // As many go as come, by chance, so both add to it; that many came or went at once, as when an endpoint was lost, is no measure of it.
+  const chance = (2 * came * spanMs) / (before.atMs - first.atMs);
   if (grown <= SURGE_SIGNIFICANT * Math.sqrt(1 + chance)) return undefined;
   const partMs = (last.atMs - before.atMs) / SURGE_PARTS;
   const ends = Array.from({ length: SURGE_PARTS }, (_, part) => valueAt(points, before.atMs + partMs * (part + 1)));

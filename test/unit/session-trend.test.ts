@@ -160,3 +160,14 @@ test("what is planned for reaches until those serve that can be asked for next: 
     undefined,
   );
 });
+
+test("a rush is told although a crowd went, or was moved, within the window before", () => {
+  const rushing = (before: (second: number) => number) =>
+    sessionTrend(
+      points((second) => before(second) + Math.floor(1.2 * Math.max(0, second - 49)), 56),
+      WINDOW_MS,
+      10_000,
+    );
+  assert.ok(rushing((second) => (second < 20 ? 36 : 12)) !== undefined, "24 left at once");
+  assert.ok(rushing((second) => (second >= 20 && second < 23 ? 18 : 12)) !== undefined, "six were counted twice");
+});
