@@ -27,6 +27,7 @@ const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   ui: { summary: "print the way into Temporal's Web UI", load: () => import("./ui.ts") },
   stop: { summary: "stop all automation at once", load: () => import("./stop.ts") },
   resume: { summary: "let automation act again", load: () => import("./resume.ts") },
+  address: { summary: "move an address from one EC2 instance to another", load: () => import("./address.ts") },
   doctor: { summary: "say what is found, what is missing and what to do", load: () => import("./doctor.ts") },
   worker: { summary: "run the control worker", load: () => import("./worker.ts") },
   codec: { summary: "run the codec server of Temporal's Web UI", load: () => import("./codec.ts") },

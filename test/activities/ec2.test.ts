@@ -98,6 +98,7 @@ function suite(cloud: Cloud): void {
       );
       relay.reset();
       failing(relay, "ec2:RunInstances", NO_ROOM, {
+        status: 500,
         times: 99,
         when: ({ fields }) => fields.get("InstanceType") === "c7gn.large",
       });
@@ -135,6 +136,7 @@ function suite(cloud: Cloud): void {
     test("on the Spot market: On-Demand is taken; a ghost never is Spot", async () => {
       const own = open({ market: "spot" });
       failing(relay, "ec2:RunInstances", NO_ROOM, {
+        status: 500,
         times: 99,
         when: ({ fields }) => fields.has("InstanceMarketOptions.MarketType"),
       });

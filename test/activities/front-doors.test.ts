@@ -1,11 +1,13 @@
 // What brings clients to a swarm from outside, against moto's server: a network load balancer, a name in Route 53.
 import assert from "node:assert/strict";
 import { after, afterEach, describe, test } from "node:test";
+import { AllocateAddressCommand, RunInstancesCommand } from "@aws-sdk/client-ec2";
 import { DescribeListenersCommand, DescribeTargetHealthCommand } from "@aws-sdk/client-elastic-load-balancing-v2";
 import { ListResourceRecordSetsCommand } from "@aws-sdk/client-route-53";
 import { withDoorNotices, withFrontDoors } from "../../drivers/balancer/front-doors.ts";
 import { nlbFrontDoor } from "../../drivers/balancer/nlb.ts";
 import { route53FrontDoor } from "../../drivers/balancer/route53.ts";
+import { moveAddress } from "../../drivers/hypervisor/ec2/address.ts";
 import type { ForeshiftError } from "../../models/errors.ts";
 import type { Member, SteeringState } from "../../models/steering.ts";
 import { assertAllowsExactly } from "../support/aws/allowed.ts";
@@ -155,6 +157,30 @@ function suite(cloud: Cloud): void {
     );
     for (const door of doors) await door.close();
     client.destroy();
+  });
+
+  test("an address moves to another instance, whoever has it, and once", async () => {
+    const { ec2, config } = cloud;
+    const from = relay.calls.length;
+    const LaunchTemplate = { LaunchTemplateId: config.launchTemplate.id };
+    const SubnetId = config.subnets[0]?.id;
+    const made = await ec2.send(new RunInstancesCommand({ LaunchTemplate, SubnetId, MinCount: 2, MaxCount: 2 }));
+    const [one = "", two = ""] = (made.Instances ?? []).map(({ InstanceId = "" }) => InstanceId);
+    const { PublicIp = "" } = await ec2.send(new AllocateAddressCommand({ Domain: "vpc" }));
+    const prefix = /^\d+\.\d+\.\d+\./.exec(made.Instances?.[0]?.PrivateIpAddress ?? "")?.[0] ?? "";
+    for (const [address, kind] of [
+      [PublicIp, "elastic"],
+      [`${prefix}200`, "private"],
+    ] as const) {
+      const move = (to: string) => moveAddress(config, { address, to, lookIntervalMs: 10 });
+      assert.deepEqual(await move(one), { address, kind, to: one, moved: true });
+      assert.deepEqual(await move(one), { address, kind, to: one, moved: false });
+      assert.deepEqual(await move(two), { address, kind, to: two, moved: true });
+    }
+    const nowhere = moveAddress(config, { address: PublicIp, to: "i-0123456789abcdef0" });
+    await assert.rejects(nowhere, (error: ForeshiftError) => error.code === "UNKNOWN_ENDPOINT");
+    await assertAllowsExactly("address.json", relay.calls.slice(from), []);
+    relay.calls.splice(from);
   });
 
   test("a balancer tells its doors what it holds, after it holds it", async () => {
