@@ -1,7 +1,7 @@
 /**
  * Telemetry of a fleet that is made up, second by second and from a seed: quiet, but as unquiet as real machines are. Round trips have
  * heavy tails, load comes in bursts that hit everybody, processes pause, caches fill and are emptied, agents are restarted by
- * rollouts and warm up, neighbours steal CPU, probes are lost now and then, readings go missing.
+ * rollouts and warm up while the others carry their sessions, neighbours steal CPU, probes are lost now and then, readings go missing.
  */
 import { seededRandom } from "../models/random.ts";
 
@@ -189,6 +189,7 @@ class Machine {
   #warm = 1;
   #back = 1;
   #silentS = 0;
+  #led = 0;
   #rttNoise = 0;
   readonly #trips = new Window(PROBE_WINDOW_S);
   readonly #lost = new Window(PROBE_WINDOW_S);
@@ -277,7 +278,20 @@ class Machine {
     this.#warm = 0;
     this.#back = 0;
     this.#heap = 0;
+    this.#led += this.#sessions;
     this.#sessions = 0;
+  }
+
+  /** Sessions that were led away from it since they were last asked for. */
+  takeLed(): number {
+    const led = this.#led;
+    this.#led = 0;
+    return led;
+  }
+
+  /** Sessions come over from another machine at once, and stay for as long as sessions do. */
+  receive(sessions: number): void {
+    this.#sessions += sessions;
   }
 
   /** They come by chance and leave by chance, around what is asked for. */
@@ -368,10 +382,21 @@ export class FleetTelemetry {
   /** To be asked for one second after the other. */
   at(second: number): readonly EndpointSecond[] {
     this.#around.step(second);
-    return this.#machines.map((machine) => {
+    const seen = this.#machines.map((machine) => {
       this.#fault?.(second, machine.endpoint, machine.state);
       return machine.step(this.#around);
     });
+    this.#leadOver();
+    return seen;
+  }
+
+  /** The others take over what a machine had, in equal parts. */
+  #leadOver(): void {
+    for (const machine of this.#machines) {
+      const led = machine.takeLed();
+      const others = this.#machines.filter((other) => other !== machine);
+      for (const [at, other] of others.entries()) other.receive(Math.floor((led + at) / others.length));
+    }
   }
 }
 

@@ -200,7 +200,8 @@ function watchedTerm(watched: Watched, evidence: Evidence, spec: SwarmSpec): Fin
   const surest = (values: readonly Point[]) => surestCrossing(values, threshold, spec.foresight.windowMs, evidence.atMs, kind);
   let found = surest(points);
   if (found === undefined || found.trend.slope === 0 || found.probability.value < TERM_SHOWN_MIN) return undefined;
-  const beyond = beyondOthers(ownLosses(points, watched, evidence, threshold), evidence.others?.(watched.series) ?? []);
+  const own = watched.resource === "loss" ? ownLosses(points, evidence, threshold, watched.memoryMs) : points;
+  const beyond = beyondOthers(own, evidence.others?.(watched.series) ?? []);
   if (beyond !== points) found = surest(beyond);
   if (found === undefined || found.trend.slope === 0) return undefined;
   const { level } = found.trend;
@@ -209,23 +210,26 @@ function watchedTerm(watched: Watched, evidence: Evidence, spec: SwarmSpec): Fin
   return { name: watched.resource, text, estimate: found.probability };
 }
 
-/** Of probes that are remembered for long: those lost while others lost none, neither probes nor packets. */
-function ownLosses(points: readonly Point[], { memoryMs }: Watched, { others }: Evidence, threshold: number): readonly Point[] {
-  if (memoryMs === undefined || others === undefined) return points;
+/** Less what was lost while the others lost too, be it probes or packets. */
+function ownLosses(points: readonly Point[], { others }: Evidence, level: number, memoryMs = 0): readonly Point[] {
+  if (others === undefined) return points;
   const losses = WATCHED.filter(({ resource }) => resource === "loss").map(({ series }) => others(series));
-  return withoutSharedLosses(points, losses, threshold, memoryMs);
+  return withoutSharedLosses(points, losses, level, memoryMs);
 }
 
 /** Of the traffic's own loss, which has no reading of its own moment before it: growth by a factor, seen while it is small. */
-function growthTerm({ series, others, atMs }: Evidence, spec: SwarmSpec): readonly Finding[] {
+function growthTerm(evidence: Evidence, spec: SwarmSpec): readonly Finding[] {
+  const { series, others, atMs } = evidence;
   const { windowMs } = spec.foresight;
   const recent = (series[CARRIED_LOSS] ?? []).filter((point) => point.atMs > atMs - windowMs * GROWTH_SPAN_SHARE);
-  const growth = lossGrowth(beyondOthers(recent, others?.(CARRIED_LOSS) ?? []), lossLevel(spec), windowMs);
+  const level = lossLevel(spec);
+  if (lossGrowth(recent, level, windowMs) === undefined) return [];
+  const own = ownLosses(recent, evidence, level);
+  const growth = lossGrowth(beyondOthers(own, others?.(CARRIED_LOSS) ?? []), level, windowMs);
   if (growth === undefined) return [];
   const { value, low, high } = growth.probability;
   const estimate = orderly({ value: value * LINE_TRUST, low: low * LINE_TRUST_LOW, high });
-  const when =
-    growth.inMs === undefined ? "it is there" : `it reaches ${shown(lossLevel(spec), "share")} in ${span(growth.inMs)}`;
+  const when = growth.inMs === undefined ? "it is there" : `it reaches ${shown(level, "share")} in ${span(growth.inMs)}`;
   const faster = Math.round((growth.factorPerS - 1) * 100);
   const text = `loss of what clients are sent is ${shown(growth.level, "share")} and grows by ${faster} % a second; at this rate ${when}`;
   return [{ name: "loss", text, estimate }];

@@ -28,9 +28,10 @@ export function beyondOthers(own: readonly Point[], others: readonly (readonly P
 }
 
 /**
- * A share of the probes of the last `memoryMs`, less those lost while most of the others lost as well: `others` has for each metric that tells
- * of it their series. In an episode that meets everybody one loses three probes in a row and another none, by chance, while all lose packets:
- * so any of the metrics may show it, and `level` or more of the others' middle is an episode. Never more than the own values, nor below zero.
+ * Shares of loss, less what was lost while most of the others lost as well: `others` has for each metric that tells of it their series. In an
+ * episode that meets everybody one loses three probes in a row and another none, by chance, while all lose packets: so any of the metrics may
+ * show it, and `level` or more of the others' middle is an episode. A share over the probes of the last `memoryMs` is lowered by those for as
+ * long as it remembers them, never below zero; moments of what remembers nothing (0) are left out.
  */
 export function withoutSharedLosses(
   own: readonly Point[],
@@ -45,14 +46,15 @@ export function withoutSharedLosses(
   const cells = Math.floor(last.atMs / CELL_MS) - from + 1;
   const episodes = new Set<number>();
   for (const lists of others) {
-    const means = lists.map((points) => meansOf(points, from, cells));
+    const highest = lists.map((points) => highestOf(points, from, cells));
     for (let cell = 0; cell < cells; cell++) {
-      if ((middle(means.flatMap((each) => each[cell] ?? [])) ?? 0) >= level) episodes.add(cell);
+      if ((middle(highest.flatMap((each) => each[cell] ?? [])) ?? 0) >= level) episodes.add(cell);
     }
   }
   if (episodes.size === 0) return own;
-  // A probe is told lost once its time is over, which may be in the next cell.
+  // Told a moment later it may be in the next cell: a probe is lost once its time is over.
   const isShared = (atMs: number) => [0, 1].some((late) => episodes.has(Math.floor(atMs / CELL_MS) - from - late));
+  if (memoryMs === 0) return own.filter(({ atMs }) => !isShared(atMs));
   let before = first.value;
   let shared: { readonly untilMs: number; readonly share: number }[] = [];
   return own.map((point) => {
@@ -63,6 +65,16 @@ export function withoutSharedLosses(
     const excused = shared.reduce((sum, { share }) => sum + share, 0);
     return excused > 0 ? { ...point, value: Math.max(0, point.value - excused) } : point;
   });
+}
+
+/** By cell; undefined where nothing was measured. An episode of a second shows whole. */
+function highestOf(points: readonly Point[], from: number, cells: number): readonly (number | undefined)[] {
+  const highest: (number | undefined)[] = Array.from({ length: cells });
+  for (const { atMs, value } of points) {
+    const cell = Math.floor(atMs / CELL_MS) - from;
+    if (cell >= 0 && cell < cells && Number.isFinite(value)) highest[cell] = Math.max(highest[cell] ?? value, value);
+  }
+  return highest;
 }
 
 /** By cell; undefined where nothing was measured. */

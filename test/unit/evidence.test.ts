@@ -127,6 +127,24 @@ describe("a score", () => {
     assert.ok(score({ carriedLossShare: [episode(60, 40), episode(60, 40)] }) > 0.7, "what is over excuses nothing");
   });
 
+  test("takes packets that everybody lost for seconds for no growth, neither then nor afterwards", () => {
+    const quiet = (ago: number) => (ago % 3 === 0 ? 2e-4 : 0);
+    const lossOf = (endedAgo: number) => series((ago) => (ago >= endedAgo && ago < endedAgo + 4 ? 0.055 : quiet(ago)), 400);
+    const spec = specOf({ foresight: { mode: "act", windowMs: 600_000 } });
+    const score = (own: Point[], all: Point[]) =>
+      scoreEvidence(
+        evidenceOf({
+          series: { carriedLossShare: own },
+          others: (name) => (name === "carriedLossShare" ? [all, all, all] : []),
+        }),
+        spec,
+      ).failure.value;
+    for (const endedAgo of [0, 1, 2, 5, 10, 20, 40])
+      assert.ok(score(lossOf(endedAgo), lossOf(endedAgo)) < 0.1, `${endedAgo} s after`);
+    const growing = series((ago) => 0.015 * 1.1 ** -ago, 400);
+    assert.ok(score(growing, series(quiet, 400)) > 0.7, "what grows on one alone is its own");
+  });
+
   test("takes no more off for what others lost than was lost, and nothing where they lost nothing", (context) => {
     const shares = fc.array(fc.double({ min: 0, max: 1, noNaN: true }), { minLength: 90, maxLength: 90 });
     const property = fc.property(shares, shares, shares, (mine, one, other) => {
@@ -134,6 +152,8 @@ describe("a score", () => {
       const own = pointsOf(mine);
       const less = withoutSharedLosses(own, [[pointsOf(one), pointsOf(other)]], 0.4, 30_000);
       for (const [at, { value }] of less.entries()) assert.ok(value >= 0 && value <= (own[at]?.value ?? 0));
+      const moments = withoutSharedLosses(own, [[pointsOf(one), pointsOf(other)]], 0.4, 0);
+      assert.ok(moments.every((point) => own.includes(point)));
       assert.equal(withoutSharedLosses(own, [[pointsOf(one), series(() => 0)], []], 0.4, 30_000), own);
     });
     holds(context, property, 200);
