@@ -2,7 +2,7 @@
  * The watch over the risks: reads the last minutes of telemetry and what happens outside, scores every endpoint that serves, and returns
  * only what the swarm should hear.
  */
-import type { Balancer, Hypervisor, TelemetryWindow } from "../drivers/ports.ts";
+import type { Balancer, Hypervisor, Store, TelemetryWindow } from "../drivers/ports.ts";
 import { scoreEvidence, WATCHED_SERIES } from "../models/evidence.ts";
 import { leadTimeMs } from "../models/lead-time.ts";
 import { LIMITS } from "../models/limits.ts";
@@ -40,6 +40,14 @@ type ScoringDeps = Pick<ActivityDeps, "store" | "telemetry"> & {
   readonly hypervisor?: Pick<Hypervisor, "notices">;
 };
 
+/** What the load's forecast stands on. */
+interface DemandDeps {
+  readonly store: Pick<Store, "auditTrail">;
+  readonly telemetry: ActivityDeps["telemetry"];
+  readonly balancer: Pick<Balancer, "health">;
+  readonly hypervisor: Pick<Hypervisor, "list">;
+}
+
 export function riskActivities(deps: ActivityDeps) {
   const models: Models = { health: new SwarmHealth(), demand: new SwarmDemand(deps.store), learned: new SwarmModel(deps) };
   return {
@@ -76,7 +84,7 @@ async function watchRisks(deps: ActivityDeps, models: Models, input: RiskWatchIn
 }
 
 /** By the course of the days, or by the last minutes, whichever asks for more. */
-async function demandOf(deps: ActivityDeps, demand: SwarmDemand, spec: SwarmSpec): Promise<DemandForecast | undefined> {
+export async function demandOf(deps: DemandDeps, demand: SwarmDemand, spec: SwarmSpec): Promise<DemandForecast | undefined> {
   const { windowMs } = spec.foresight;
   const nowMs = Date.now();
   const launchMs = async () => (await measuredLaunchTimes(deps.store, spec.name)).launchMs;
@@ -88,7 +96,7 @@ async function demandOf(deps: ActivityDeps, demand: SwarmDemand, spec: SwarmSpec
 }
 
 /** How long before so many sessions are there their endpoints have to be asked for, with the ghosts that wait at this moment. */
-async function leadOf(deps: ActivityDeps, spec: SwarmSpec): Promise<(sessions: number) => number> {
+async function leadOf(deps: DemandDeps, spec: SwarmSpec): Promise<(sessions: number) => number> {
   const [times, members, machines] = await Promise.all([
     measuredLaunchTimes(deps.store, spec.name),
     deps.balancer.health(),
