@@ -1,13 +1,22 @@
 /** How long it takes until a machine that is asked for serves, as the last launches and wakes of ghosts took. */
-import type { AuditRow, Store } from "../drivers/ports.ts";
+import type { AuditRow } from "../drivers/ports.ts";
 import { runIdOf } from "../models/decision.ts";
 import type { LaunchTimes } from "../models/lead-time.ts";
 import { LIMITS } from "../models/limits.ts";
 
 type EndRow = Pick<AuditRow, "atMs" | "outcome" | "details">;
 
+/** Where the runs' last words are. */
+export interface LaunchTrail {
+  auditTrail(query: {
+    readonly swarm: string;
+    readonly workflowId: string;
+    readonly limit: number;
+  }): Promise<readonly EndRow[]>;
+}
+
 /** From the begin of a run that adds endpoints, or ghosts, to its end; an assumption before the first such run. */
-export async function measuredLaunchTimes(store: Pick<Store, "auditTrail">, swarm: string): Promise<LaunchTimes> {
+export async function measuredLaunchTimes(store: LaunchTrail, swarm: string): Promise<LaunchTimes> {
   const rowsOf = (kind: "add" | "ghosts") =>
     store.auditTrail({ swarm, workflowId: runIdOf(swarm, kind, undefined), limit: LIMITS.foresight.launchRowsMax });
   const [added, refilled] = await Promise.all([rowsOf("add"), rowsOf("ghosts")]);

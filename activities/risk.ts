@@ -2,7 +2,7 @@
  * The watch over the risks: reads the last minutes of telemetry and what happens outside, scores every endpoint that serves, and returns
  * only what the swarm should hear.
  */
-import type { Balancer, Hypervisor, Store, TelemetryWindow } from "../drivers/ports.ts";
+import type { Balancer, Hypervisor, Machine, TelemetryWindow } from "../drivers/ports.ts";
 import { scoreEvidence, WATCHED_SERIES } from "../models/evidence.ts";
 import { leadTimeMs } from "../models/lead-time.ts";
 import { LIMITS } from "../models/limits.ts";
@@ -18,7 +18,7 @@ import type { SwarmSpec } from "../models/swarm-spec.ts";
 import type { Point } from "../models/trend.ts";
 import { SwarmDemand } from "./demand.ts";
 import { type ActivityDeps, asActivity, pause } from "./deps.ts";
-import { measuredLaunchTimes } from "./launch-time.ts";
+import { type LaunchTrail, measuredLaunchTimes } from "./launch-time.ts";
 import { SwarmHealth } from "./swarm-health.ts";
 import { SwarmModel } from "./swarm-model.ts";
 
@@ -42,10 +42,10 @@ type ScoringDeps = Pick<ActivityDeps, "store" | "telemetry"> & {
 
 /** What the load's forecast stands on. */
 interface DemandDeps {
-  readonly store: Pick<Store, "auditTrail">;
+  readonly store: LaunchTrail;
   readonly telemetry: ActivityDeps["telemetry"];
-  readonly balancer: Pick<Balancer, "health">;
-  readonly hypervisor: Pick<Hypervisor, "list">;
+  readonly balancer: { health(): Promise<readonly unknown[]> };
+  readonly hypervisor: { list(swarm: string): Promise<readonly Pick<Machine, "state">[]> };
 }
 
 export function riskActivities(deps: ActivityDeps) {

@@ -45,7 +45,7 @@ async function foreseen(seconds: number, ghosts: readonly string[] | "silent") {
         ghosts === "silent" ? Promise.reject(new Error("it does not answer")) : Promise.resolve(ghosts.map(machine)),
     },
   };
-  return await demandOf(deps as unknown as Parameters<typeof demandOf>[0], new SwarmDemand(store), spec);
+  return await demandOf(deps, new SwarmDemand(store), spec);
 }
 
 test("a rush is told after some seconds, as far ahead as it takes to launch what it needs", async () => {
