@@ -6,6 +6,7 @@ import { pino } from "pino";
 import { reflexClient } from "../../drivers/balancer/reflex-client.ts";
 import { NO_RETRY, UnixHttpClient } from "../../drivers/http-unix.ts";
 import { runScript, signalHost } from "../../lab/namespace.ts";
+import { LIMITS } from "../../models/limits.ts";
 import type { ReflexEvent, SteeringState } from "../../models/steering.ts";
 import { buildBalancerLab, holderOf, member, steering, stream } from "../support/balancer-lab.ts";
 import { balancerContract } from "../support/contracts/balancer.ts";
@@ -243,18 +244,20 @@ if (insideNamespace(import.meta.url)) {
     );
     await runScript("nft delete table inet test_probes", holder);
     const result = await streaming;
-    assert.equal(result.answered, result.sent, "nothing was taken from it");
+    assert.equal(await holderOf(lab, client), holder, "nothing was taken from it");
+    assert.ok(result.answered > result.sent * 0.9, `${result.answered} of ${result.sent}`);
 
     const later = await lastSeq();
     const more = stream(client, 1_000, 2);
     await new Promise((resolve) => setTimeout(resolve, 300));
     signalHost(holder, "SIGSTOP", isWireGuard);
-    const ejection = await awaitEvent("the ejection", ({ kind }) => kind === "ejected", later);
-    assert.equal(ejection.endpoint, holder);
-    assert.ok(Number(ejection.details.misses) <= OUTLIER.missesToEject + 1, `${Number(ejection.details.misses)} misses`);
+    const ejection = await awaitEvent("the ejection", ({ kind, endpoint }) => kind === "ejected" && endpoint === holder, later);
+    // Twice as many where a busy machine has others miss a probe as well, and one for a count that took long.
+    const missesMax = OUTLIER.missesToEject * LIMITS.reflex.commonSilenceFactor + 1;
+    assert.ok(Number(ejection.details.misses) <= missesMax, `${Number(ejection.details.misses)} misses`);
     signalHost(holder, "SIGCONT", isWireGuard);
     await more;
-    await awaitEvent("the return", ({ kind }) => kind === "returned", later);
+    await awaitEvent("the return", ({ kind, endpoint }) => kind === "returned" && endpoint === holder, later);
     await apply();
     await answersAll();
   });
