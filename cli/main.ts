@@ -38,6 +38,7 @@ const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   image: { summary: "build the image of virtual machines", load: () => import("./image.ts") },
   backtest: { summary: "try the models on recorded data", load: () => import("./backtest.ts") },
   models: { summary: "list, show, promote and roll back trained models", load: () => import("./models.ts") },
+  ipsec: { summary: "list this host's IPsec sessions", load: () => import("./ipsec.ts") },
   bench: { summary: "measure what Foreshift promises", load: () => import("./bench.ts") },
 };
 

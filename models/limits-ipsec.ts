@@ -27,6 +27,9 @@ export const IPSEC_LIMITS = {
   selectorsMax: 32,
   /** Answers of `ip xfrm` that are read at once, and events of one line. */
   outputCharsMax: 16_777_216,
+  viciTimeoutMs: 10_000,
+  /** As strongSwan's own (VICI_MESSAGE_SIZE_MAX). */
+  viciPacketBytesMax: 524_288,
   /** SPIs that the balancer steers. */
   spisMax: 65_536,
   /** Lower SPIs are reserved (RFC 4303, 2.1). */
