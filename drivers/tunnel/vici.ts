@@ -71,7 +71,8 @@ export class ViciClient {
       }
       if (type !== COMMAND_RESPONSE) throw failed(name, type === COMMAND_UNKNOWN ? "no such command" : `answer ${type}`);
       const answer = decodeVici(body);
-      if (answer.get("success") === "no") throw failed(name, String(answer.get("errmsg") ?? "it was refused"));
+      const why = answer.get("errmsg");
+      if (answer.get("success") === "no") throw failed(name, typeof why === "string" ? why : "it was refused");
       return { answer, events };
     }
   }
