@@ -108,7 +108,12 @@ export class Tunnels {
     const states = await Promise.all(running.map(async ({ slot, tunnel }) => ({ slot, ...(await tunnel.state()) })));
     const [first, ...others] = states;
     if (first === undefined || others.length === 0) return first ?? { listenPort: this.#config.listenPort, peers: [] };
-    if (this.#following) await this.#noteWays(states);
+    if (this.#following) {
+      // Devices that answer are up, whatever became of this; it is made again at the next look.
+      await this.#noteWays(states).catch((thrown: unknown) => {
+        this.#log.warn({ event: "ways-not-noted", detail: messageOf(thrown) });
+      });
+    }
     const peers = new Map<string, DevicePeer>();
     for (const peer of states.flatMap((state) => state.peers)) {
       const known = peers.get(peer.publicKey);
