@@ -30,6 +30,9 @@ export const CLOUD_LIMITS = {
   metadataIntervalMs: 5_000,
   metadataTimeoutMs: 2_000,
   metadataTokenS: 21_600,
+  /** The same dynamic update is sent again after this long; how far the clocks of both sides may be apart. */
+  dnsRepeatMs: 600_000,
+  dnsFudgeS: 300,
   /** What the provider says of an error, as far as it is passed on. */
   messageCharsMax: 300,
 } as const;

@@ -3,16 +3,14 @@
  * own with pinned packages. Nothing but tests needs it, so the set-up does not bring it.
  */
 import { createHash } from "node:crypto";
-import { once } from "node:events";
 import { mkdir, mkdtemp, readFile, rename, rm } from "node:fs/promises";
-import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
 import { ForeshiftError } from "../models/errors.ts";
 import { exec, isExecutable, which } from "./exec.ts";
 import { SETUP_LIMITS } from "./limits.ts";
 import { withLock } from "./lock.ts";
 import { paths } from "./paths.ts";
-import { LOOPBACK } from "./ports.ts";
+import { LOOPBACK, onFreePort } from "./ports.ts";
 import { asService, type Service, type ServiceOptions, startChild } from "./service.ts";
 
 const REQUIREMENTS = join(import.meta.dirname, "moto-requirements.txt");
@@ -41,19 +39,20 @@ export async function bringMoto(): Promise<Program | string> {
 }
 
 /** A new server without any state, on a free port. */
-export async function startMoto(options: ServiceOptions, { command, args }: Program): Promise<Service> {
-  const port = await freePort();
-  const address = `http://${LOOPBACK}:${port}`;
-  const child = await startChild(options, {
-    name: "moto",
-    command,
-    args: [...args, "-H", LOOPBACK, "-p", String(port)],
-    stopSignal: "SIGTERM",
-    orphanSignal: "KILL",
-    ports: [port],
-    isReady: async () => (await fetch(`${address}/moto-api/`)).ok,
+export function startMoto(options: ServiceOptions, { command, args }: Program): Promise<Service> {
+  return onFreePort(async (port) => {
+    const address = `http://${LOOPBACK}:${port}`;
+    const child = await startChild(options, {
+      name: "moto",
+      command,
+      args: [...args, "-H", LOOPBACK, "-p", String(port)],
+      stopSignal: "SIGTERM",
+      orphanSignal: "KILL",
+      ports: [port],
+      isReady: async () => (await fetch(`${address}/moto-api/`)).ok,
+    });
+    return asService("moto", address, child);
   });
-  return asService("moto", address, child);
 }
 
 /** Whole under its final name, or not there: a virtual environment may be moved as long as it is asked for modules, not scripts. */
@@ -84,12 +83,4 @@ async function digestOf(python: string): Promise<string> {
     .update(stdout)
     .update(await readFile(REQUIREMENTS));
   return hash.digest("hex").slice(0, HASH_DIGITS);
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, LOOPBACK);
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  return port;
 }

@@ -1,6 +1,7 @@
 /**
  * Loopback ports for the embedded services: near the usual ones, never one that is taken, the same again after a restart.
  */
+import { once } from "node:events";
 import { mkdir, readdir, readFile, readlink } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join } from "node:path";
@@ -69,4 +70,25 @@ async function listeningInodes(port: number): Promise<ReadonlySet<string>> {
   const wanted = `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
   const found = rows.filter(([, local = "", , state]) => local.endsWith(wanted) && state === TCP_LISTEN);
   return new Set(found.map((row) => `socket:[${row[9]}]`));
+}
+
+/** Starts a server on a port that nobody has, and on another one where somebody else took it in between. */
+export async function onFreePort<T>(start: (port: number) => Promise<T>): Promise<T> {
+  for (let attempt = 1; ; attempt += 1) {
+    const port = await freePort();
+    try {
+      return await start(port);
+    } catch (thrown) {
+      if (attempt === SETUP_LIMITS.startAttemptsMax || (await isFree(port))) throw thrown;
+    }
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, LOOPBACK);
+  await once(server, "listening");
+  const address = server.address();
+  server.close();
+  await once(server, "close");
+  return typeof address === "object" && address !== null ? address.port : 0;
 }

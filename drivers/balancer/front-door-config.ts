@@ -3,6 +3,10 @@ import { z } from "zod";
 import { SwarmName } from "../../models/steering.ts";
 import { AwsAccess } from "../aws/config.ts";
 
+const dnsName = z
+  .string()
+  .max(253)
+  .regex(/^([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}$/, "expected a name without a dot at its end");
 const arn = (kind: string) =>
   z.string().regex(new RegExp(`^arn:aws[a-z-]*:elasticloadbalancing:[^:]+:\\d+:${kind}/`), `expected the ARN of a ${kind}`);
 
@@ -33,5 +37,26 @@ export const Route53Config = z.strictObject({
 });
 export type Route53Config = z.infer<typeof Route53Config>;
 
-export const FrontDoorConfig = z.discriminatedUnion("kind", [NlbConfig, Route53Config]);
+export const Rfc2136Config = z.strictObject({
+  kind: z.literal("rfc2136"),
+  swarm: SwarmName,
+  /** The zone's primary server. */
+  server: z.union([z.ipv4(), z.ipv6(), z.hostname()]),
+  port: z.number().int().min(1).max(65_535).default(53),
+  zone: dnsName,
+  /** What clients look up, in that zone. */
+  name: dnsName,
+  /** Where clients reach this swarm; its VIP unless stated. */
+  addresses: z.strictObject({ v4: z.ipv4().optional(), v6: z.ipv6().optional() }).default({}),
+  ttlS: z.number().int().min(1).max(86_400).default(60),
+  key: z.strictObject({
+    name: dnsName,
+    algorithm: z.enum(["hmac-sha256", "hmac-sha512"]).default("hmac-sha256"),
+    /** File that holds the key in base64, mode 0600. */
+    secretFile: z.string().min(1),
+  }),
+});
+export type Rfc2136Config = z.infer<typeof Rfc2136Config>;
+
+export const FrontDoorConfig = z.discriminatedUnion("kind", [NlbConfig, Route53Config, Rfc2136Config]);
 export type FrontDoorConfig = z.infer<typeof FrontDoorConfig>;

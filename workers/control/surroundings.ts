@@ -43,5 +43,6 @@ async function openHypervisor({ hypervisor, sockets }: SurroundingsConfig): Prom
 
 async function openDoor(config: FrontDoorConfig): Promise<FrontDoor & { close(): Promise<void> }> {
   if (config.kind === "nlb") return (await import("../../drivers/balancer/nlb.ts")).nlbFrontDoor(config);
+  if (config.kind === "rfc2136") return (await import("../../drivers/balancer/rfc2136.ts")).rfc2136FrontDoor(config);
   return (await import("../../drivers/balancer/route53.ts")).route53FrontDoor(config);
 }
