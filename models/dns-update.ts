@@ -205,7 +205,7 @@ export function nameBytes(name: string): number[] {
     .split(".")
     .filter((label) => label !== "");
   const bytes = labels.flatMap((label) => {
-    const codes = [...label].map((char) => char.charCodeAt(0));
+    const codes = Array.from({ length: label.length }, (_, at) => label.charCodeAt(at));
     if (codes.length > LABEL_BYTES_MAX || codes.some((code) => code > 127))
       throw new RangeError(`${label} is no label of a name`);
     return [codes.length, ...codes];
