@@ -187,6 +187,16 @@ function suite(cloud: Cloud): void {
 
     test("two who cannot see each other's launch for one key keep the same machine, and one alone", async () => {
       relay.keepsTokens = false;
+      // Neither has looked after the other has launched.
+      let waiting = 0;
+      const bothAsk = Promise.withResolvers<void>();
+      relay.intercept.add(async ({ action }) => {
+        if (action !== "ec2:RunInstances") return undefined;
+        waiting += 1;
+        if (waiting === 2) bothAsk.resolve();
+        await bothAsk.promise;
+        return undefined;
+      });
       const both = await Promise.allSettled([open(), open()].map((of) => launch("twins", { of, operation: "twins/1" })));
       const { name } = await launch("twins", { operation: "twins/1" });
       for (const one of both) assert.ok(one.status === "fulfilled" ? one.value.name === name : one.reason.retryable);

@@ -285,10 +285,10 @@ class Ec2Machines {
   }
 }
 
-/** Of several living instances of one launch the one that all agree on. */
+/** Of several living instances of one launch the one that all agree on, whenever they look: the first, by what never changes. */
 function keeper(instances: readonly Instance[]): Instance | undefined {
-  const order = (instance: Instance) => `${Number(!hasBooted(instance))} ${idOf(instance)}`;
-  return instances.filter((one) => !hasEnded(one)).toSorted((a, b) => (order(a) < order(b) ? -1 : 1))[0];
+  const order = (a: Instance, b: Instance) => launchedAtMs(a) - launchedAtMs(b) || (idOf(a) < idOf(b) ? -1 : 1);
+  return instances.filter((one) => !hasEnded(one)).toSorted(order)[0];
 }
 
 /** CLOUD_FAILED with EC2's reason when it has ended. */
