@@ -9,7 +9,7 @@ import { f1Of, joined, mitigate, type Seen } from "../support/mitigation.ts";
 import { wearTable } from "../support/wear.ts";
 
 const RETRAINS = 5;
-const UNITS_A_ROUND = 100;
+const UNITS_A_ROUND = 150;
 const LIFE_MIN = 24;
 const WINDOW = 8;
 /** Trained on the newest rounds alone, so that after five retrains nothing is left of the time before mitigation. */
