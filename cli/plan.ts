@@ -1,6 +1,8 @@
 /** `foreshift plan`: what a swarm file would do and cost, step by step, before it is applied. */
 import type { Command } from "commander";
 import { type ChangePlan, changePlan, type Present } from "../models/change-plan.ts";
+import { ForeshiftError } from "../models/errors.ts";
+import { connection } from "../setup/connection.ts";
 import { table, withStore, withTemporal } from "./control.ts";
 import { print } from "./output.ts";
 import { readSwarmFile } from "./swarm.ts";
@@ -17,8 +19,24 @@ export function register(program: Command): void {
     .option("--json", "print JSON")
     .action(async ({ swarm, cost = false }: { swarm: string; cost?: boolean }, command: Command) => {
       const spec = await readSwarmFile(swarm);
-      print(command, changePlan(await presentOf(spec.name), spec), (plan) => changeAsText(plan, cost));
+      const isConnected = await connects();
+      const plan = { ...changePlan(isConnected ? await presentOf(spec.name) : undefined, spec), isConnected };
+      const note = isConnected ? "" : `${NOBODY_ASKED}\n`;
+      print(command, plan, () => `${note}${changeAsText(plan, cost)}`);
     });
+}
+
+const NOBODY_ASKED = "No control plane is configured here and no lab runs: the swarm is taken to be new.";
+
+/** Whether there is anybody to ask what is there: not so before the first installation. */
+async function connects(): Promise<boolean> {
+  try {
+    await connection();
+    return true;
+  } catch (thrown) {
+    if (thrown instanceof ForeshiftError && thrown.code === "UNREACHABLE") return false;
+    throw thrown;
+  }
 }
 
 /** Undefined where no file of that name was applied. Its ghosts are taken to be complete. */
