@@ -36,6 +36,8 @@ interface Used {
   readonly units: Map<string, FleetUnit>;
   /** Beginning of the first minute that was not taken yet. */
   nextAtMs: number;
+  /** What is usual on each endpoint was read from the past before that. */
+  knowsUsual: boolean;
 }
 
 interface Followed {
@@ -89,9 +91,9 @@ export class SwarmModel {
       const worth = `average precision ${ap.toFixed(3)} on ${rows} rows with ${positives} before a failure`;
       const silent = carriesSignal ? "" : " It carries no signal, so it is not asked";
       await this.#audit(swarm, id, change, "done", `Model ${id} scores from now on: ${worth}.${silent}`);
-      const nextAtMs = Math.floor((nowMs - FOLLOW.catchUpMs) / minuteMs) * minuteMs;
+      const nextAtMs = Math.floor((nowMs - FOLLOW.catchUpMs) / FOLLOW.usualStepMs) * FOLLOW.usualStepMs;
       const fleet = new FleetModel(id, found);
-      return { id, model: found, fleet, rows: new FleetRows(), units: new Map(), nextAtMs };
+      return { id, model: found, fleet, rows: new FleetRows(), units: new Map(), nextAtMs, knowsUsual: false };
     }
     return undefined;
   }
@@ -106,6 +108,8 @@ export class SwarmModel {
   }
 
   async #ask(swarm: string, used: Used, windowMs: number, nowMs: number): Promise<ReadonlyMap<string, LearnedRisk>> {
+    if (!used.knowsUsual) await this.#learnUsual(swarm, used);
+    used.knowsUsual = true;
     const query = { sinceMs: used.nextAtMs, metrics: FLEET_METRICS };
     const liveFromMs = nowMs - LIVE_MS;
     const first = used.nextAtMs < liveFromMs ? undefined : await this.#parts.telemetry.window(swarm, query);
@@ -118,6 +122,17 @@ export class SwarmModel {
     const rows = newest === undefined ? [] : used.rows.preview(newest);
     for (const endpoint of used.units.keys()) if (used.rows.lastTime(endpoint) === undefined) used.units.delete(endpoint);
     return new Map(rows.map((row) => [row.endpoint, used.fleet.risk(used.units.get(row.endpoint), row, windowMs)]));
+  }
+
+  /** Stored hours up to the first minute that is taken, for the baselines. */
+  async #learnUsual(swarm: string, { rows, nextAtMs: endMs }: Used): Promise<void> {
+    const { usualMs, catchUpMs, usualStepMs, usualStretchMs } = FOLLOW;
+    for (let atMs = endMs - (usualMs - catchUpMs); atMs < endMs; atMs += usualStretchMs) {
+      const stretch = { sinceMs: atMs, untilMs: Math.min(endMs, atMs + usualStretchMs), stepMs: usualStepMs };
+      for (const hour of minutesOfRollups(await this.#parts.store.telemetry({ swarm, ...stretch })))
+        rows.learn(hour, usualStepMs);
+      await nextTurn();
+    }
   }
 
   /** Stored minutes up to where the live window begins. Where an answer is cut off at its limit, a shorter stretch is asked for. */

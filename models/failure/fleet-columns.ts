@@ -28,7 +28,7 @@ interface Measured extends FleetColumn {
   readonly counted?: boolean;
   /** Also as its distance from the median of the other endpoints in the same minute … */
   readonly peers?: boolean;
-  /** … and from what it has been on the same endpoint for an hour, and for a day. */
+  /** … and from what it has been on the same endpoint for an hour, for a day and for a week. */
   readonly own?: boolean;
 }
 
@@ -104,8 +104,8 @@ const MEASURED: readonly Measured[] = [
   { name: "tunnelRestarts", label: "restarts of the tunnel", metrics: ["tunnelRestartsPerS"], counted: true },
 ];
 
-/** Minutes that half of an own baseline comes from. */
-const OWN_HALF_LIVES = { Hour: 60, Day: 1_440 } as const;
+/** Minutes that half of an own baseline comes from. Each column with baselines keeps two numbers for each: 240 bytes an endpoint. */
+const OWN_HALF_LIVES = { Hour: 60, Day: 1_440, Week: 10_080 } as const;
 const OWN = Object.entries(OWN_HALF_LIVES);
 /** With fewer other endpoints than this their median says nothing. */
 const PEERS_MIN = 2;
@@ -144,6 +144,7 @@ export function measuredOf(series: SeriesMinute, byMetric = groupedByMetric(seri
 export interface OwnUsual {
   /** For each column with a baseline of its own and each of its spans. */
   readonly means: Float64Array;
+  /** Minutes that each is made of. */
   readonly seen: Float64Array;
 }
 
@@ -171,17 +172,20 @@ export function rowOf(measured: Float64Array, peers: readonly Float64Array[], { 
   return Float64Array.from([...measured, ...vsPeers, ...vsOwn]);
 }
 
-/** Averages that forget, and begin as plain means. `elapsed`: minutes since the row before. */
-export function learnUsual({ means, seen }: OwnUsual, measured: Float64Array, elapsed: number): OwnUsual {
+/**
+ * Averages that forget, and begin as plain means. `elapsed`: minutes since the row before; `minutes`: those that the row is the mean of, for
+ * a past that is read in longer steps.
+ */
+export function learnUsual({ means, seen }: OwnUsual, measured: Float64Array, elapsed: number, minutes = 1): OwnUsual {
   const next = { means: means.slice(), seen: seen.slice() };
   for (const [own, { at }] of WITH_OWN.entries()) {
     const value = measured[at] as number;
     if (Number.isNaN(value)) continue;
     for (const [span, [, halfLife]] of OWN.entries()) {
       const slot = own * OWN.length + span;
-      const count = (seen[slot] as number) + 1;
-      const rate = Math.max(1 / count, 1 - 2 ** (-elapsed / halfLife));
-      const before = count === 1 ? value : (means[slot] as number);
+      const before = (seen[slot] as number) === 0 ? value : (means[slot] as number);
+      const count = (seen[slot] as number) + minutes;
+      const rate = Math.max(minutes / count, 1 - 2 ** (-elapsed / halfLife));
       next.seen[slot] = count;
       next.means[slot] = before + rate * (value - before);
     }

@@ -21,8 +21,17 @@ export interface LearnedRisk {
   readonly knows: ReadonlySet<string>;
 }
 
-/** A model follows endpoints from a day back, as long as the slowest of the columns' baselines; stored minutes are read in such stretches. */
-export const FOLLOW = { catchUpMs: 86_400_000, stretchMs: 1_800_000 } as const;
+/**
+ * A model follows endpoints from a day back, minute by minute, and knows their usual values from eight days back, hour by hour: as long as
+ * the slowest of the columns' baselines. Stored minutes and hours are read in such stretches.
+ */
+export const FOLLOW = {
+  catchUpMs: 86_400_000,
+  stretchMs: 1_800_000,
+  usualMs: 8 * 86_400_000,
+  usualStepMs: 3_600_000,
+  usualStretchMs: 43_200_000,
+} as const;
 
 /** A model is asked about windows up to so many times longer or shorter than its own. */
 const WINDOW_FACTOR_MAX = 4;

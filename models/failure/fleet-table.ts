@@ -61,6 +61,25 @@ export class FleetRows {
     return rows;
   }
 
+  /**
+   * Learns what is usual from a longer step (an hour of stored rollups), without a row: for a past from which minutes are not read. Oldest
+   * first, and before the first minute.
+   */
+  learn({ atMs, endpoints }: FleetMinute, stepMs: number): void {
+    const minutes = stepMs / FLEET_MINUTE_MS;
+    const time = atMs / FLEET_MINUTE_MS + minutes;
+    for (const [endpoint, series] of endpoints) {
+      const known = this.#followed.get(endpoint);
+      if (known !== undefined && time <= known.time) continue;
+      const before = known !== undefined && time - known.time <= minutes + SILENCE_MINUTES_MAX ? known : undefined;
+      const elapsed = before === undefined ? minutes : time - before.time;
+      this.#followed.set(endpoint, {
+        usual: learnUsual(before?.usual ?? noUsual(), measuredOf(series), elapsed, minutes),
+        time,
+      });
+    }
+  }
+
   /** The same without learning from it: for a minute that is not over. */
   preview({ atMs, endpoints }: FleetMinute): readonly FleetRow[] {
     const time = atMs / FLEET_MINUTE_MS + 1;
@@ -150,7 +169,7 @@ export function fleetTable(minutes: Iterable<FleetMinute>, lives: readonly Fleet
   return made.whole();
 }
 
-/** Minutes from stored rollups in steps of a minute (`Store.telemetry`, `telemetry_minutes`), oldest first. */
+/** Minutes from stored rollups in steps of a minute (`Store.telemetry`, `telemetry_minutes`), oldest first; hours from those in steps of an hour. */
 export function minutesOfRollups(
   series: readonly {
     readonly endpoint: string;

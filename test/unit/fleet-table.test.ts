@@ -1,7 +1,8 @@
 /** The failure engine's table on the fleet: what columns hold, and that training and scoring make the same rows. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { FLEET_COLUMNS } from "../../models/failure/fleet-columns.ts";
+import fc from "fast-check";
+import { FLEET_COLUMNS, learnUsual, measuredOf, noUsual, type SeriesMinute } from "../../models/failure/fleet-columns.ts";
 import {
   type FleetMinute,
   FleetRows,
@@ -10,8 +11,10 @@ import {
   minutesOfWindow,
 } from "../../models/failure/fleet-table.ts";
 import { rollup } from "../../models/telemetry-rollup.ts";
+import { holds } from "../support/property.ts";
 
 const MINUTE_MS = 60_000;
+const HOUR_MS = 3_600_000;
 const START_MS = 1_790_000_040_000;
 
 type Values = Readonly<Record<string, number | ((second: number) => number)>>;
@@ -75,6 +78,73 @@ test("an endpoint is compared with its peers in the same minute and with its own
   const found = rows.push(minutesFrom(later)[0] as FleetMinute).find(({ endpoint }) => endpoint === "ep-1");
   assert.ok(Math.abs(cellOf(found?.cells, "cpuVsPeers") - 0.55) < 1e-9);
   assert.ok(Math.abs(cellOf(found?.cells, "cpuVsHour") - 0.6) < 1e-9);
+});
+
+/** A minute, or an hour, in which an endpoint's CPU was so. */
+function cpuOf(value: number): SeriesMinute {
+  return new Map([["cpuShare", { count: 60, mean: value, min: value, max: value, p95: value }]]);
+}
+
+const at = (atMs: number, value: number): FleetMinute => ({ atMs, endpoints: new Map([["ep-1", cpuOf(value)]]) });
+
+test("its own hour, day and week forget at their own pace", () => {
+  const rows = new FleetRows();
+  for (let hour = 0; hour < 3 * 168; hour++) rows.learn(at(START_MS + hour * HOUR_MS, 0.2), HOUR_MS);
+  for (let minute = 0; minute < 1_440; minute++) rows.push(at(START_MS + (3 * 10_080 + minute) * MINUTE_MS, 0.6));
+  const [row] = rows.push(at(START_MS + (3 * 10_080 + 1_440) * MINUTE_MS, 0.6));
+  const [hour, day, week] = ["Hour", "Day", "Week"].map((span) => cellOf(row?.cells, `cpuVs${span}`));
+  assert.ok(Math.abs(hour ?? 1) < 1e-6, `${hour}`);
+  assert.ok(Math.abs((day ?? 0) - 0.2) < 1e-3, `half of the day is what came since: ${day}`);
+  assert.ok(Math.abs((week ?? 0) - 0.4 * 2 ** (-1 / 7)) < 1e-3, `a seventh of a half-life: ${week}`);
+});
+
+test("what is usual lies among what was measured, goes with the unit, and forgets nothing where nothing was measured", (context) => {
+  const share = fc.double({ min: 0, max: 1, noNaN: true });
+  const minutes = fc.array(
+    fc.record({ cpu: fc.option(share, { nil: undefined }), elapsed: fc.integer({ min: 1, max: 3_000 }) }),
+    {
+      minLength: 1,
+      maxLength: 60,
+    },
+  );
+  const property = fc.property(minutes, (given) => {
+    let [plain, scaled] = [noUsual(), noUsual()];
+    const known: number[] = [];
+    for (const { cpu, elapsed } of given) {
+      const before = plain;
+      plain = learnUsual(plain, measuredOf(cpu === undefined ? new Map() : cpuOf(cpu)), elapsed);
+      scaled = learnUsual(scaled, measuredOf(cpu === undefined ? new Map() : cpuOf(cpu * 1_024)), elapsed);
+      if (cpu === undefined) assert.deepEqual(plain, before);
+      else known.push(cpu);
+      for (const [slot, mean] of plain.means.entries()) {
+        if (Number.isNaN(mean)) continue;
+        assert.ok(mean >= Math.min(...known) - 1e-12 && mean <= Math.max(...known) + 1e-12);
+        assert.ok(Math.abs((scaled.means[slot] ?? 0) - mean * 1_024) < 1e-9);
+      }
+    }
+    assert.equal(plain.means.filter((mean) => !Number.isNaN(mean)).length, known.length > 0 ? 3 : 0);
+  });
+  holds(context, property, 200);
+});
+
+test("a week that is read by the hour makes the same baselines as one read by the minute", () => {
+  const [byMinute, byHour] = [new FleetRows(), new FleetRows()];
+  const startMs = Math.floor(START_MS / HOUR_MS) * HOUR_MS;
+  const cpuAt = (hour: number) => 0.3 + 0.2 * Math.sin(hour / 4) + (hour > 100 ? 0.2 : 0);
+  for (let hour = 0; hour < 168; hour++) {
+    byHour.learn(at(startMs + hour * HOUR_MS, cpuAt(hour)), HOUR_MS);
+    for (let minute = 0; minute < 60; minute++) byMinute.push(at(startMs + hour * HOUR_MS + minute * MINUTE_MS, cpuAt(hour)));
+  }
+  const next = at(startMs + 168 * HOUR_MS, 0.9);
+  const [[one], [other]] = [byMinute.push(next), byHour.push(next)];
+  assert.equal(other?.isFirst, false, "the past that was learned is its own");
+  for (const span of ["Day", "Week"]) {
+    const [minutes, hours] = [cellOf(one?.cells, `cpuVs${span}`), cellOf(other?.cells, `cpuVs${span}`)];
+    assert.ok(Math.abs(minutes - hours) < 0.01, `${span}: ${minutes} and ${hours}`);
+  }
+  byHour.learn(at(startMs, 0), HOUR_MS);
+  const [again] = byHour.push(at(startMs + 168 * HOUR_MS + MINUTE_MS, 0.9));
+  assert.ok(again !== undefined && !again.isFirst, "an older hour changes nothing");
 });
 
 test("stored rollups and the live window give the same rows", () => {
