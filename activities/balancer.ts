@@ -4,11 +4,12 @@
  */
 import { ForeshiftError } from "../models/errors.ts";
 import { LIMITS } from "../models/limits.ts";
+import { KEY_LIMITS } from "../models/limits-keys.ts";
 import { portOfSlot, type StaticIdentity, servingOf } from "../models/static-identities.ts";
-import type { SteeringState } from "../models/steering.ts";
+import { REVOKED_KEPT_MAX, type SteeringState } from "../models/steering.ts";
 import type { SwarmSpec } from "../models/swarm-spec.ts";
 import { counted } from "../models/words.ts";
-import { type ActivityDeps, asActivity, asStep, pause, type StepInput } from "./deps.ts";
+import { type ActivityDeps, asActivity, asFinish, asStep, pause, type StepInput } from "./deps.ts";
 import { askMover, linkOf } from "./links.ts";
 
 export interface MemberStatus {
@@ -25,7 +26,7 @@ export interface OnEndpoint extends StepInput {
 type Change = (state: SteeringState) => SteeringState;
 
 export function balancerActivities(deps: ActivityDeps) {
-  return { ...memberActivities(deps), ...moveActivities(deps), ...probeActivities(deps) };
+  return { ...memberActivities(deps), ...leavingActivities(deps), ...moveActivities(deps), ...probeActivities(deps) };
 }
 
 function memberActivities(deps: ActivityDeps) {
@@ -43,10 +44,13 @@ function memberActivities(deps: ActivityDeps) {
     joinMember(input: OnEndpoint & { weight: number }): Promise<void> {
       return asStep(deps, input, "join the balancer", async () => {
         const link = await linkOf(deps, input.swarm, input.endpoint);
+        const revoked = await deps.store.revokedEndpoints(input.swarm);
+        if (revoked.includes(input.endpoint))
+          throw new ForeshiftError("ENDPOINT_REVOKED", { value: input.endpoint, detail: "it does not join" });
         const changed = await changeSteering(deps, input.operation, (state) => {
           if (state.members.some((member) => member.endpoint === input.endpoint)) return state;
           const member = { endpoint: input.endpoint, weight: input.weight, draining: false, link };
-          return { ...state, members: [...state.members, member] };
+          return { ...withRevoked(state, revoked), members: [...state.members, member] };
         });
         const text = `${input.endpoint} is a member with weight ${input.weight}`;
         return { result: undefined, text, endpoint: input.endpoint, outcome: outcomeOf(changed) };
@@ -67,6 +71,30 @@ function memberActivities(deps: ActivityDeps) {
         });
         const text = draining ? `${endpoint} takes no new sessions` : `${endpoint} has weight ${weight}`;
         return { result: undefined, text, endpoint, outcome: outcomeOf(changed), details: { weight, draining, cause } };
+      });
+    },
+  };
+}
+
+function leavingActivities(deps: ActivityDeps) {
+  return {
+    /** Members that are revoked lose their sessions to their shadows and never come back. Answers once it is out, and after how long. */
+    expelMember(input: OnEndpoint): Promise<{ outAfterMs: number | undefined }> {
+      return asFinish(deps, input, "put out for good", async () => {
+        const { endpoint, operation, swarm } = input;
+        const sinceMs = performance.now();
+        const revoked = await deps.store.revokedEndpoints(swarm);
+        const changed = await changeSteering(deps, operation, (state) => withRevoked(state, [...revoked, endpoint]));
+        for (;;) {
+          const health = await deps.balancer.health();
+          const isOut = health.every((member) => member.endpoint !== endpoint || member.ejected);
+          const passedMs = performance.now() - sinceMs;
+          const outAfterMs = isOut ? passedMs : undefined;
+          const text = isOut ? `${endpoint} carries nothing any more` : `${endpoint} is to carry nothing any more`;
+          if (isOut || passedMs > KEY_LIMITS.revokeLookMs)
+            return { result: { outAfterMs }, text, endpoint, outcome: outcomeOf(changed) };
+          await pause(KEY_LIMITS.revokePollMs);
+        }
       });
     },
 
@@ -223,6 +251,12 @@ export async function changeSteering(
       await pause(Math.random() * LIMITS.control.probePollMs);
     }
   }
+}
+
+/** In the order in which they were revoked; a balancer that has lost its disk learns of the older ones again. */
+function withRevoked(state: SteeringState, revoked: readonly string[]): SteeringState {
+  const known = [...new Set([...revoked, ...(state.revoked ?? [])])].slice(-REVOKED_KEPT_MAX);
+  return known.length === 0 ? state : { ...state, revoked: known };
 }
 
 function sameSteering(held: SteeringState, wanted: SteeringState): boolean {

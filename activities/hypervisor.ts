@@ -21,6 +21,8 @@ export function hypervisorActivities(deps: ActivityDeps) {
 
     resumeMachine(input: StepInput & { name: string }): Promise<void> {
       return asStep(deps, input, "wake the ghost", async () => {
+        if ((await deps.store.revokedEndpoints(input.swarm)).includes(input.name))
+          throw new ForeshiftError("ENDPOINT_REVOKED", { value: input.name, detail: "it is not woken" });
         await deps.hypervisor.resume({ operation: input.operation, name: input.name });
         return { result: undefined, text: `${input.name} is awake`, endpoint: input.name };
       });

@@ -58,6 +58,7 @@ interface Sources {
   /** News of telemetry when it was read. */
   news: number;
   members: readonly Member[];
+  revoked: ReadonlySet<string>;
   health: readonly MemberHealth[];
   reflexAnswers: boolean;
   reflexSeq: number;
@@ -71,6 +72,7 @@ function noSources(reflexSeq: number): Sources {
     heartbeatsAtMs: 0,
     news: 0,
     members: [],
+    revoked: new Set(),
     health: [],
     reflexAnswers: false,
     reflexSeq,
@@ -137,6 +139,7 @@ async function readReflex(deps: ActivityDeps, sources: Sources): Promise<void> {
   try {
     const [desired, health] = await Promise.all([deps.balancer.desired(), deps.balancer.health()]);
     sources.members = desired?.members ?? [];
+    sources.revoked = new Set(desired?.revoked ?? []);
     sources.health = health;
     sources.reflexAnswers = true;
   } catch {
@@ -195,7 +198,8 @@ function due(lastAtMs: number, intervalMs: number): boolean {
 
 function assemble(sources: Sources, machines: readonly Machine[], atMs: number): Observation {
   const byName = new Map(machines.map((machine) => [machine.name, machine]));
-  const awake = machines.filter((machine) => machine.state === "running").map((machine) => machine.name);
+  const isOut = ({ name, state }: Machine) => state !== "gone" && sources.revoked.has(name);
+  const awake = machines.filter((machine) => machine.state === "running" || isOut(machine)).map((machine) => machine.name);
   const names = new Set([...awake, ...sources.members.map((member) => member.endpoint)]);
   return {
     atMs,
@@ -234,6 +238,7 @@ function observe(endpoint: string, machine: Machine | undefined, sources: Source
     cpuPressure: heartbeat?.cpuPressure,
     tunnelUp: heartbeat?.tunnelUp,
     sessions: health?.sessions ?? heartbeat?.sessions ?? 0,
+    ...(sources.revoked.has(endpoint) ? { revoked: true } : {}),
   };
 }
 

@@ -39,7 +39,8 @@ export interface KindFigures {
 }
 
 export interface FaultFigures {
-  readonly fault: VaultFault;
+  /** `stopped`: the server itself was ended, again and again while the fault lasted, and started anew by the supervisor. */
+  readonly fault: VaultFault | "stopped";
   readonly kind: KeyKind;
   readonly outcome: KeysRotated["outcome"];
   readonly packetsLost: number;
@@ -75,6 +76,7 @@ const GHOSTS = 1;
 const LISTEN_MS = 5_000;
 /** How long Vault fails: longer than every retry before a switch takes, or short enough that they outlast it, by turns. */
 const FAULT_MS = [2_000, 20_000] as const;
+const STOPPED_LOOK_MS = 100;
 /** From the beginning of a rotation to the fault, spread over its phases. */
 const FAULT_AFTER_MS = [0, 400, 800, 1_200, 1_600, 2_000, 2_400] as const;
 
@@ -164,11 +166,13 @@ async function rotations(lab: BenchLab, kind: KeyKind, options: RotateOptions): 
 async function underFaults(lab: BenchLab, faults: VaultFaults, options: RotateOptions): Promise<readonly FaultFigures[]> {
   const figures: FaultFigures[] = [];
   for (const kind of options.kinds) {
-    for (const [n, fault] of VAULT_FAULTS.entries()) {
+    for (const [n, fault] of [...VAULT_FAULTS, "stopped" as const].entries()) {
       const meanwhile = async () => {
         await pause(FAULT_AFTER_MS[n % FAULT_AFTER_MS.length] ?? 0);
+        const forMs = FAULT_MS[n % FAULT_MS.length] ?? 0;
+        if (fault === "stopped") return await keepStopped(lab, forMs);
         faults.inject(fault);
-        await pause(FAULT_MS[n % FAULT_MS.length] ?? 0);
+        await pause(forMs);
         faults.heal();
       };
       const { cost, rotated, tookMs } = await rotateOnce(lab, kind, meanwhile);
@@ -182,6 +186,20 @@ async function underFaults(lab: BenchLab, faults: VaultFaults, options: RotateOp
     }
   }
   return figures;
+}
+
+/** Returns once it serves again. */
+async function keepStopped({ running }: BenchLab, forMs: number): Promise<void> {
+  const vault = () => running.processes().find(({ name }) => name === "openbao");
+  const untilMs = performance.now() + forMs;
+  let killed: number | undefined;
+  while (performance.now() < untilMs) {
+    const pid = vault()?.pid;
+    if (pid !== undefined && pid !== killed) process.kill(pid, "SIGKILL");
+    killed = pid;
+    await pause(STOPPED_LOOK_MS);
+  }
+  while (vault()?.ready !== true) await pause(STOPPED_LOOK_MS);
 }
 
 async function revokeOne({ open }: BenchLab): Promise<RevocationFigures> {

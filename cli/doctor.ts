@@ -1,6 +1,8 @@
 /** `foreshift doctor`: what is found, what is missing, what to do. */
 import type { Command } from "commander";
+import { connection } from "../setup/connection.ts";
 import { type Check, examine } from "../setup/examine.ts";
+import { examineIdentities } from "./examine-identities.ts";
 
 const UNHEALTHY_EXIT_CODE = 69;
 const MARKS = { ok: "ok", missing: "MISSING", warning: "note" } as const;
@@ -8,10 +10,12 @@ const MARKS = { ok: "ok", missing: "MISSING", warning: "note" } as const;
 export function register(program: Command): void {
   program
     .command("doctor")
-    .description("say what is found, what is missing and what to do")
+    .description("say what is found, what is missing and what to do; beside a lab, whether its identities will last")
     .option("--json", "print JSON")
     .action(async (_, command: Command) => {
-      const checks = await examine();
+      const found = await connection().catch(() => undefined);
+      // Without processes there is nobody to be somebody.
+      const checks = [...(await examine()), ...(found === undefined ? [] : await examineIdentities(found))];
       const healthy = checks.every(({ state }) => state !== "missing");
       if (command.optsWithGlobals().json === true) console.log(JSON.stringify({ healthy, checks }, undefined, 2));
       else print(checks, healthy);

@@ -11,7 +11,7 @@ import { print, wantsJson } from "./output.ts";
 const FAILED_EXIT_CODE = 1;
 
 interface RotateOptions {
-  readonly swarm: string;
+  readonly swarm?: string;
   readonly kind?: KeyKind;
   readonly all?: boolean;
   readonly reason?: string;
@@ -19,13 +19,13 @@ interface RotateOptions {
 }
 
 export function register(program: Command): void {
-  const keys = program.command("keys").description("rotate keys, revoke a client, see how far it is");
+  const keys = program.command("keys").description("rotate keys, revoke an endpoint or a client, see how far it is");
   keys
     .command("rotate")
     .description(
       "give every client, every data key, or the swarm itself a further key; the old one is destroyed once it is out of use",
     )
-    .requiredOption("-s, --swarm <name>", "the swarm whose keys they are")
+    .option("-s, --swarm <name>", "the swarm whose keys they are; the transit key is everybody's and needs none")
     .option("-k, --kind <kind>", `which keys: ${KEY_KINDS.join(", ")}`, kindOf)
     .option("-a, --all", "every kind, one after the other, in one run; wants a reason")
     .option("-r, --reason <text>", "why, for the audit trail")
@@ -41,12 +41,19 @@ clients that cannot be reached a rotation of the static key waits as long as key
     .action(rotate);
   keys
     .command("revoke")
-    .description("take a client out for good, off every endpoint within two seconds; or a certificate out of use")
+    .description("take an endpoint or a client out for good, within two seconds; or a certificate out of use")
     .requiredOption("-s, --swarm <name>", "the swarm it belongs to")
     .option("-c, --client <name...>", "its public key, or an address inside the tunnel; its key cannot be registered again")
+    .option("-e, --endpoint <name>", "loses its sessions to its shadows, is heard no more, and its machine ends")
     .option("--serial <serial>", "of a process's or an endpoint's certificate, hexadecimal", serialOf)
     .requiredOption("-r, --reason <text>", "why, for the audit trail")
     .option("--json", "print JSON")
+    .addHelpText(
+      "after",
+      `
+An endpoint's machine holds the swarm's static key and its clients' preshared keys. Whoever may have copied them passes for the swarm until
+they are rotated: do that next.`,
+    )
     .action(revoke);
   keys
     .command("status")
@@ -78,13 +85,16 @@ type Begin = (temporal: Temporal) => Promise<{ workflowId: string; runId: string
 /** INVALID_FIELD when the options do not say what to rotate. */
 function beginningOf({ all, kind, reason, swarm }: RotateOptions): Begin {
   const by = me();
+  const ofSwarm = () => swarm ?? refuse("--swarm", "nothing", "say whose keys; the transit key alone is everybody's");
   if (all === true) {
     if (kind !== undefined) refuse("--kind", kind, "it goes without --all");
     const why = reason ?? refuse("--reason", "nothing", "say why every key is rotated; it is kept in the audit trail");
-    return (temporal) => temporal.rotateAll({ swarm, kinds: KEY_KINDS, by, reason: why, waits: true });
+    const name = ofSwarm();
+    return (temporal) => temporal.rotateAll({ swarm: name, kinds: KEY_KINDS, by, reason: why, waits: true });
   }
   const one = kind ?? refuse("--kind", "nothing", `expected one of ${KEY_KINDS.join(", ")}, or --all`);
-  return (temporal) => temporal.rotateKeys({ swarm, kind: one, by, reason: reason ?? "asked for by hand" });
+  const name = one === "transit" ? (swarm ?? "") : ofSwarm();
+  return (temporal) => temporal.rotateKeys({ swarm: name, kind: one, by, reason: reason ?? "asked for by hand" });
 }
 
 function refuse(field: string, value: string, detail: string): never {
@@ -94,13 +104,19 @@ function refuse(field: string, value: string, detail: string): never {
 interface RevokeOptions {
   readonly swarm: string;
   readonly client?: readonly string[];
+  readonly endpoint?: string;
   readonly serial?: string;
   readonly reason: string;
 }
 
-async function revoke({ client, reason, serial, swarm }: RevokeOptions, command: Command): Promise<void> {
-  if ((client === undefined) === (serial === undefined))
-    refuse("--client", "nothing", "expected it or --serial, one of the two");
+async function revoke({ client, endpoint, reason, serial, swarm }: RevokeOptions, command: Command): Promise<void> {
+  const named = [client, endpoint, serial].filter((one) => one !== undefined).length;
+  if (named !== 1)
+    refuse("--endpoint", named === 0 ? "nothing" : "more than one", "expected it, --client or --serial, one of the three");
+  if (endpoint !== undefined) {
+    const done = await withTemporal((temporal) => temporal.revokeEndpoint({ swarm, endpoint, reason, by: me() }));
+    return print(command, done, ({ text }) => `${text}\n${keysItHeld(swarm, endpoint)}`);
+  }
   if (serial !== undefined) {
     const done = await withTemporal((temporal) => temporal.revokeCertificate({ swarm, serial, reason, by: me() }));
     return print(command, done, ({ text }) => text);
@@ -112,6 +128,12 @@ async function revoke({ client, reason, serial, swarm }: RevokeOptions, command:
   print(command, revoked, ({ endpoints, text }) =>
     [text, table(endpoints.map(({ endpoint, outAfterMs }) => [`  ${endpoint}`, whenOut(outAfterMs)]))].join("\n"),
   );
+}
+
+/** What a revocation cannot take back: keys that its machine had. */
+function keysItHeld(swarm: string, endpoint: string): string {
+  const command = `foreshift keys rotate --swarm ${swarm} --all --reason "${endpoint} was revoked"`;
+  return `Its machine held the swarm's static key and the clients' preshared keys. Unless you are sure that nobody copied them, rotate them now:\n  ${command}`;
 }
 
 async function status({ swarm }: { swarm: string }, command: Command): Promise<void> {

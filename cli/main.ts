@@ -3,6 +3,7 @@
  */
 import { Command, CommanderError } from "commander";
 import { type ErrorBody, ForeshiftError, messageOf } from "../models/errors.ts";
+import { keepMemoryPrivate } from "../workers/keep-private.ts";
 
 interface CommandFile {
   /** Adds the command to the program. */
@@ -100,6 +101,8 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   throw error;
 });
 
+// Payloads are opened here, and a lab's processes are begun from here. Where it cannot be had the workers say so.
+keepMemoryPrivate();
 const args = process.argv.slice(2);
 const beforeSeparator = args.includes("--") ? args.slice(0, args.indexOf("--")) : args;
 try {

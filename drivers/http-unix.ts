@@ -50,27 +50,60 @@ export interface StreamOptions {
 }
 
 /** Opens a connection whose both ends are authenticated (drivers/identity/dial.ts). */
-export type Dial = (where: string) => Promise<TLSSocket>;
+export interface Dial {
+  (where: string): Promise<TLSSocket>;
+  /** Calls back when connections are made with another certificate from here on; the answer takes the wish back. */
+  readonly onRenewed?: (callback: () => void) => () => void;
+}
 
 type Method = "GET" | "PUT" | "POST" | "DELETE";
 
-/** One keep-alive pool to one socket; with `dial`, `socketPath` may be `host:port`. `name` is what error messages call the process behind it, e.g. `reflex`. */
+/**
+ * One keep-alive pool to one socket; with `dial`, `socketPath` may be `host:port`. `name` is what error messages call the process behind it,
+ * e.g. `reflex`. With a new certificate calls go over new connections, and the old ones end when what is under way on them has ended.
+ */
 export class UnixHttpClient {
   readonly socketPath: string;
   readonly name: string;
-  readonly #pool: Pool;
+  readonly #dial: Dial | undefined;
+  readonly #former = new Set<Pool>();
+  readonly #forgetRenewals: () => void;
+  #pool: Pool;
+  /** Ended when streams have to go over to a new certificate. */
+  #streams = new AbortController();
 
   constructor({ socketPath, name, dial }: { socketPath: string; name: string; dial?: Dial }) {
     this.socketPath = socketPath;
     this.name = name;
-    this.#pool = new Pool("http://localhost", {
-      ...(dial === undefined ? { socketPath } : { connect: connector(dial, socketPath) }),
+    this.#dial = dial;
+    this.#pool = this.#newPool();
+    this.#forgetRenewals = dial?.onRenewed?.(() => this.#goOver()) ?? (() => undefined);
+  }
+
+  #newPool(): Pool {
+    const dial = this.#dial;
+    return new Pool("http://localhost", {
+      ...(dial === undefined ? { socketPath: this.socketPath } : { connect: connector(dial, this.socketPath) }),
       connections: http.connectionsMax,
       pipelining: 1,
       keepAliveTimeout: http.clientKeepAliveMs,
       keepAliveMaxTimeout: http.clientKeepAliveMs,
       maxResponseSize: http.answerBytesMax,
     });
+  }
+
+  #goOver(): void {
+    const former = this.#pool;
+    const streams = this.#streams;
+    this.#pool = this.#newPool();
+    this.#streams = new AbortController();
+    this.#former.add(former);
+    streams.abort();
+    // Its failure is that of the calls under way, who are told.
+    former.close().then(
+      () => this.#former.delete(former),
+      () => this.#former.delete(former),
+    );
   }
 
   get<T = unknown>(path: string, options: CallOptions<T>): Promise<T> {
@@ -102,9 +135,12 @@ export class UnixHttpClient {
     return await this.#withRetry(options, () => this.#exchange(method, path, options));
   }
 
-  /** Each line of a newline-delimited JSON answer, until the server ends it (returns), it breaks (throws) or `signal` aborts (returns). */
+  /**
+   * Each line of a newline-delimited JSON answer, until the server ends it (returns), it breaks (throws), `signal` aborts or another
+   * certificate is to be shown (returns).
+   */
   async *ndjson(path: string, options: StreamOptions): AsyncGenerator<unknown, void, undefined> {
-    const { signal } = options;
+    const signal = AbortSignal.any([options.signal, this.#streams.signal]);
     if (signal.aborted) return;
     try {
       const response = await this.#pool.request({
@@ -125,7 +161,8 @@ export class UnixHttpClient {
   }
 
   async close(): Promise<void> {
-    await this.#pool.destroy();
+    this.#forgetRenewals();
+    await Promise.all([this.#pool, ...this.#former].map((pool) => pool.destroy()));
   }
 
   async #withRetry<R>(options: CallOptions, attempt: () => Promise<R>): Promise<R> {

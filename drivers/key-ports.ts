@@ -3,6 +3,7 @@
  * Keys pass by reference; nobody who calls these ever holds one.
  */
 import type { SecretRef } from "../models/session.ts";
+import type { MemberLink } from "../models/steering.ts";
 import type { Operation, PeerKey } from "./ports.ts";
 
 /** Versions of keys. UNREACHABLE and NOT_READY may pass; UNAUTHORISED does not by itself. */
@@ -23,6 +24,25 @@ export interface KeyVault {
 export interface Certificates {
   /** On the revocation list, which is made anew at once; doing it again changes nothing. INVALID_FIELD for a serial it did not sign. */
   revoke(serial: string): Promise<void>;
+  /** Serials of the certificates of this identity (a URI of models/identity.ts) that have not ended, revoked ones among them. */
+  serialsOf(identity: string): Promise<readonly string[]>;
+}
+
+/** A process with a certificate of its own: an endpoint's agent, or one of the control plane. */
+export interface CertificateHolder {
+  readonly name: string;
+  /** Its serial, and those of the certificates that others have connections open with, there. */
+  held(): Promise<{ readonly serial: string; readonly peers: readonly string[] }>;
+  /** Replaces the certificate if it is this one still; answers the serial of the one it has then. Connections that are open go on. */
+  renew(after: string): Promise<string>;
+  /** The serial that it shows to a new connection; undefined of one that nobody connects to. */
+  shown(): Promise<string | undefined>;
+}
+
+/** Those of them that are not endpoints'. */
+export interface CertificateHolders {
+  readonly processes: readonly CertificateHolder[];
+  agent(link: MemberLink, endpoint: string): CertificateHolder;
 }
 
 /** The key that seals payloads and stays in Vault, and the data keys that it wraps. */

@@ -262,6 +262,10 @@ export interface Store {
   identities(swarm: string): Promise<readonly StaticIdentity[] | undefined>;
   /** Endpoints follow, those that come back included. */
   stateIdentities(request: { swarm: string; identities: readonly StaticIdentity[] }): Promise<void>;
+  /** An endpoint is out for good, and its agent is not heard any more; one that is out already stays so. */
+  revokeEndpoint(request: { swarm: string; endpoint: string; reason: string }): Promise<void>;
+  /** Names, the latest last. */
+  revokedEndpoints(swarm: string): Promise<readonly string[]>;
   /** Sessions as agents reported them last. */
   sessions(swarm: string): Promise<readonly SessionState[]>;
   close(): Promise<void>;

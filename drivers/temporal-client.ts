@@ -25,13 +25,16 @@ import { ForeshiftError, messageOf } from "../models/errors.ts";
 import {
   type CertificateRevoked,
   type ClientsRevoked,
+  type EndpointRevoked,
   type KeyKind,
   type RevokeCertificateInput,
   type RevokeClientsInput,
+  type RevokeEndpointInput,
   type RotateAllInput,
   type RotateInput,
   type RotationStatus,
   rotateWorkflowId,
+  scopeOf,
 } from "../models/keys.ts";
 import { LIMITS } from "../models/limits.ts";
 import { retrainIdOf } from "../models/retraining/schedule.ts";
@@ -76,6 +79,8 @@ export interface Temporal {
   rotateAll(request: RotateAllInput): Promise<{ workflowId: string; runId: string }>;
   /** Takes clients out for good, and waits until they are. */
   revokeClients(request: RevokeClientsInput): Promise<ClientsRevoked>;
+  /** Takes an endpoint out for good, and waits until nothing is led to it. UNKNOWN_ENDPOINT. */
+  revokeEndpoint(request: RevokeEndpointInput): Promise<EndpointRevoked>;
   /** Puts a certificate on the revocation list. INVALID_FIELD for a serial that Vault did not sign. */
   revokeCertificate(request: RevokeCertificateInput): Promise<CertificateRevoked>;
   /** Names of the swarms whose workflow runs. */
@@ -165,29 +170,32 @@ export async function openTemporal(options: TemporalOptions): Promise<Temporal> 
   };
 }
 
-type KeyCalls = Pick<Temporal, "rotateKeys" | "rotateAll" | "rotation" | "revokeClients" | "revokeCertificate">;
+type KeyCalls = Pick<
+  Temporal,
+  "rotateKeys" | "rotateAll" | "rotation" | "revokeClients" | "revokeEndpoint" | "revokeCertificate"
+>;
 
 function keyCalls(workflow: WorkflowClient, address: string): KeyCalls {
+  const revoke = <T>(type: string, request: { readonly swarm: string }): Promise<T> =>
+    reach(address, () => {
+      const workflowId = `revoke/${request.swarm}/${randomUUID()}`;
+      return workflow.execute<() => Promise<T>>(type, { workflowId, taskQueue: "control", args: [request] as never });
+    });
   return {
     rotateKeys: (request) => reach(address, () => startRotation(workflow, request), request.swarm),
     rotateAll: (request) => reach(address, () => startRotateAll(workflow, request), request.swarm),
     rotation: (swarm, kind) => reach(address, () => rotationOf(workflow, swarm, kind), swarm),
-    revokeClients: (request) =>
-      reach(address, () => {
-        const workflowId = `revoke/${request.swarm}/${randomUUID()}`;
-        return workflow.execute("revokeClients", { workflowId, taskQueue: "control", args: [request] });
-      }),
-    revokeCertificate: (request) =>
-      reach(address, () => {
-        const workflowId = `revoke/${request.swarm}/${randomUUID()}`;
-        return workflow.execute("revokeCertificate", { workflowId, taskQueue: "control", args: [request] });
-      }),
+    revokeClients: (request) => revoke("revokeClients", request),
+    revokeEndpoint: (request) => revoke("revokeEndpoint", request),
+    revokeCertificate: (request) => revoke("revokeCertificate", request),
   };
 }
 
-function startRotation(workflow: WorkflowClient, request: RotateInput) {
-  const { by, kind, reason, swarm } = request;
-  const staticSummary = `Rotate ${kind} keys of ${swarm}: ${reason} (${by})`;
+function startRotation(workflow: WorkflowClient, asked: RotateInput) {
+  const { by, kind, reason } = asked;
+  const swarm = scopeOf(kind, asked.swarm);
+  const request = { ...asked, swarm };
+  const staticSummary = `Rotate ${kind} keys of ${swarm === "*" ? "all swarms" : swarm}: ${reason} (${by})`;
   return startOnce(workflow, "rotateKeys", { workflowId: rotateWorkflowId(swarm, kind), args: [request], staticSummary });
 }
 

@@ -72,6 +72,7 @@ await runWorker("lab", async (log) => {
   const served = await serve({
     socketPath: config.socketPath,
     log,
+    identity,
     routes: (app) => labRoutes(app, { config, clients, machines, faults, growth, clientKeys, traffic, journal }),
   });
   log.info({ event: "lab-up", tookMs: Math.round(performance.now() - startedAtMs), clients: clients.list.length });

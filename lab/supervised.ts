@@ -75,7 +75,8 @@ export class Supervised {
 
   #spawn(): Promise<string> {
     const log = openSync(this.#spec.logFile, "a", 0o600);
-    const child = spawn("setpriv", ["--pdeathsig", "KILL", "--", this.#spec.command, ...this.#spec.args], {
+    const bound = ["--pdeathsig", "KILL", "--", "prlimit", "--core=0:0", "--", this.#spec.command, ...this.#spec.args];
+    const child = spawn("setpriv", bound, {
       stdio: ["ignore", log, log],
     });
     closeSync(log);

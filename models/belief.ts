@@ -45,10 +45,10 @@ export function believe(state: SwarmState, observation: Observation, now: number
   return beliefs;
 }
 
-/** A suspended machine is a ghost, and one that is gone and no member concerns nobody, unless it is known as an endpoint. */
+/** A revoked machine has to end, whatever it is. Else a suspended machine is a ghost, and one that is gone and no member concerns nobody, unless it is known as an endpoint. */
 function isEndpoint(one: EndpointObservation, before: EndpointRecord | undefined, observation: Observation): boolean {
   const isMember = typeof one.weight === "number";
-  if (isMember) return true;
+  if (isMember || (one.revoked === true && one.machine !== "gone")) return true;
   if (before === undefined) return one.machine === "running" && !observation.ghosts.includes(one.endpoint);
   return before.phase !== "joining" || one.machine === "running";
 }

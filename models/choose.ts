@@ -65,6 +65,12 @@ function lostStep(
   if (isHandled(record) || seen === undefined) return undefined;
   const { endpoint } = record;
   const retryAtMs = (record.lastMoveAtMs ?? Number.NEGATIVE_INFINITY) + LIMITS.plan.lostRetryMs;
+  if (seen.revoked === true) {
+    // A member's sessions first: the reflex calls them away and puts it out within a second.
+    const isOnItsWay = typeof seen.weight === "number" && !seen.ejected && seen.machine !== "gone";
+    if (isOnItsWay || now < retryAtMs) return undefined;
+    return { kind: "finish-lost", endpoint, cause: "revoked", reason: `${endpoint} was revoked: its machine has to end.` };
+  }
   if (seen.machine === "gone") {
     if (now < retryAtMs) return undefined;
     return { kind: "finish-lost", endpoint, cause: "machine-gone", reason: `The machine of ${endpoint} is gone.` };

@@ -63,7 +63,8 @@ export class Draft {
   /** Not limited by budget, freeze or capacity, but counted by the budget afterwards. */
   finishLost(step: LostStep, ejectedAtMs: number | undefined): void {
     if (!this.#passes(step, this.#whyNotAct())) return;
-    this.#claimGhost();
+    // Of a revoked one nothing but its end is under way: what is missing then is launched like anything that is missing.
+    if (step.cause !== "revoked") this.#claimGhost();
     this.#begin(step.endpoint, "lost", step.reason, { ejectionHandledAtMs: ejectedAtMs });
   }
 

@@ -190,6 +190,12 @@ export const ERRORS = {
     retryable: true,
     httpStatus: 429,
   },
+  ENDPOINT_REVOKED: {
+    message: "Endpoint {value} was revoked and never serves again: {detail}",
+    remedy: "Nothing: its machine is ended, and another one takes its place under another name.",
+    retryable: false,
+    httpStatus: 409,
+  },
   ROTATION_UNDER_WAY: {
     message: "The rotation {value} runs already",
     remedy: "Wait for it; `foreshift keys status` says how far it is.",

@@ -1,5 +1,5 @@
 /** When keys are rotated by themselves: what the swarm files and the stop switch make of it. */
-import { KEY_KINDS, type KeyKind } from "./keys.ts";
+import { KEY_KINDS, type KeyKind, scopeOf } from "./keys.ts";
 import { STOPPED_NOTE } from "./retraining/schedule.ts";
 import type { SwarmSpec } from "./swarm-spec.ts";
 
@@ -25,14 +25,18 @@ export function wantedRotations(
   specs: readonly Pick<SwarmSpec, "name" | "keys">[],
   switches: readonly { readonly scope: string; readonly by: string; readonly reason: string }[],
 ): readonly KeySchedule[] {
-  return specs.flatMap(({ name: swarm, keys }) => {
-    const held = switches.find(({ scope }) => scope === "*" || scope === swarm);
-    const pausedBecause = held === undefined ? undefined : STOPPED_NOTE;
-    return KEY_KINDS.flatMap((kind) => {
+  const wanted = specs.flatMap(({ name, keys }) =>
+    KEY_KINDS.flatMap((kind) => {
+      const swarm = scopeOf(kind, name);
+      const held = switches.find(({ scope }) => scope === "*" || scope === swarm);
+      const pausedBecause = held === undefined ? undefined : STOPPED_NOTE;
       const { catchUpMs, everyMs, jitterMs } = keys[kind];
       if (everyMs === undefined) return [];
       const bounded = { jitterMs: Math.min(jitterMs, Math.floor(everyMs / 2)), catchUpMs: Math.min(catchUpMs, everyMs) };
       return [{ id: rotationDueId(swarm, kind), swarm, kind, everyMs, ...bounded, pausedBecause }];
-    });
-  });
+    }),
+  );
+  // Of what is everybody's, the swarm counts that wants it most often.
+  const byId = Map.groupBy(wanted, ({ id }) => id);
+  return [...byId.values()].flatMap((same) => same.toSorted((a, b) => a.everyMs - b.everyMs).slice(0, 1));
 }

@@ -8,12 +8,20 @@ import { KEY_LIMITS } from "./limits-keys.ts";
 import type { Peer, SecretRef } from "./session.ts";
 
 /** In this order when all are rotated: what may have to wait for clients comes last. */
-export const KEY_KINDS = ["preshared", "transit", "static"] as const;
+export const KEY_KINDS = ["preshared", "transit", "certificates", "static"] as const;
 export type KeyKind = (typeof KEY_KINDS)[number];
 
-/** The id is the run's mutex: one rotation of a kind at a time. */
+/** Whose the one transit key is: it seals every swarm's payloads. The scope of the stop switch that holds everybody. */
+const EVERYBODY = "*";
+
+/** What a rotation that is asked for in a swarm's name is about: the swarm, or everybody. */
+export function scopeOf(kind: KeyKind | "all", swarm: string): string {
+  return kind === "transit" ? EVERYBODY : swarm;
+}
+
+/** The id is the run's mutex: one rotation of a kind at a time, of the transit key in all. */
 export function rotateWorkflowId(swarm: string, kind: KeyKind | "all"): string {
-  return `rotate/${swarm}/${kind}`;
+  return `rotate/${scopeOf(kind, swarm)}/${kind}`;
 }
 
 /** KV v2 path of a client's preshared key, below the mount. A public key is base64, and `/` would be a folder. */
@@ -161,6 +169,54 @@ export interface ClientsRevoked {
   }[];
   /** Every version of their preshared keys is destroyed. */
   readonly keysDestroyed: boolean;
+  readonly text: string;
+}
+
+export interface RevokeEndpointInput {
+  readonly swarm: string;
+  readonly endpoint: string;
+  readonly by: string;
+  readonly reason: string;
+}
+
+/** Of a process, by name: its serial before and after. */
+export interface CertificateChange {
+  readonly name: string;
+  readonly from: string;
+  readonly to: string;
+}
+
+export interface HeldCertificates {
+  readonly held: readonly { readonly name: string; readonly serial: string }[];
+  readonly unreached: readonly { readonly name: string; readonly why: string }[];
+}
+
+/** Names of processes. */
+export interface CertificatesSeen {
+  /** Nobody has seen their new one. */
+  readonly unseen: readonly string[];
+  /** Connections are open still that were made with the old one. */
+  readonly lingering: readonly string[];
+}
+
+/** Certificates of a machine that has ended. */
+export interface RetireIdentityInput {
+  readonly swarm: string;
+  readonly endpoint: string;
+  readonly reason: string;
+}
+
+export function retireWorkflowId(swarm: string, endpoint: string): string {
+  return `retire/${swarm}/${endpoint}`;
+}
+
+export interface EndpointRevoked {
+  readonly workflowId: string;
+  readonly endpoint: string;
+  /** From the order until the balancer led nothing to it any more; undefined: that was not seen in time. */
+  readonly outAfterMs: number | undefined;
+  /** Of its certificates that are on the revocation list. */
+  readonly serials: readonly string[];
   readonly text: string;
 }
 

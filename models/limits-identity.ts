@@ -20,6 +20,8 @@ export const IDENTITY_LIMITS = {
   renewAtShare: 2 / 3,
   renewRetryFirstMs: 1_000,
   renewRetryLongestMs: 60_000,
+  /** Clocks that are further apart than this are worth a word. */
+  clockOffsetMsMax: 2_000,
   crlBytesMax: 4 * 1024 * 1024,
   crlEntriesMax: 100_000,
   /** How often the collector looks for a newer list in Vault, and how long it lets others wait for one. */

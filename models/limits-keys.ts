@@ -27,6 +27,14 @@ export const KEY_LIMITS = {
   identityPollMs: 100,
   /** From the last client's move, and from that of probes, until the other key's way is taken down. */
   identityOverlapMs: 1_000,
+  /** What still comes through a revoked endpoint is let pass this long, while its sessions are called to their shadows. */
+  expelMs: 1_000,
+  /** Processes whose certificates are replaced at a time, at most. */
+  certificateBatchMax: 16,
+  /** Looks whether new certificates are in use and old ones are not. */
+  certificatePollMs: 250,
+  /** Certificates whose owner is looked up at a time. */
+  certificateReadsAtOnceMax: 16,
   /** One step on one batch of clients: so many writes, endpoints and clients, and a Vault that is slow. */
   stepTimeoutMs: 180_000,
   /** Asking the provisioner: its clients may be far away. */

@@ -67,6 +67,8 @@ export interface EndpointObservation {
   readonly cpuPressure: number | undefined;
   readonly tunnelUp: boolean | undefined;
   readonly sessions: number;
+  /** A person has put it out for good; absent: nobody has. */
+  readonly revoked?: boolean | undefined;
 }
 
 export interface Observation {

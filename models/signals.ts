@@ -68,6 +68,7 @@ export function read(
   thresholds: Thresholds,
   peers: RoundTrips | undefined,
 ): Reading {
+  if (one.revoked === true) return { signal: "critical", severity: 1, cause: "revoked", text: "it was revoked" };
   if (one.machine === "gone") return { signal: "critical", severity: 1, cause: "machine-gone", text: "its machine is gone" };
   if (one.ejected) return { signal: "critical", severity: 1, cause: "ejected", text: "the reflex has ejected it" };
   const before = record?.signal ?? "healthy";

@@ -8,6 +8,9 @@ const Name = z.string().regex(/^[a-z][a-z0-9-]{0,30}$/, "expected 1 to 31 of a-z
 export const EndpointName = Name;
 export const SwarmName = Name;
 
+/** Revoked endpoints that a balancer remembers; the database remembers all. */
+export const REVOKED_KEPT_MAX = 1_024;
+
 /** How new sessions are spread over the members. */
 export const Algorithm = z.enum(["consistent-hash", "weighted-round-robin", "least-connections"]);
 export type Algorithm = z.infer<typeof Algorithm>;
@@ -88,6 +91,11 @@ export const SteeringState = z.strictObject({
   outlier: OutlierPolicy,
   /** Sessions that one member carries at weight 100. Without it nobody is taken for overloaded. */
   capacitySessions: z.number().int().min(1).optional(),
+  /**
+   * Endpoints that were revoked. As a member such a one gets no weight, loses its sessions to its shadows, is put out and stays out; its
+   * agent is not heard. Names are not used twice, so the latest are kept.
+   */
+  revoked: z.array(EndpointName).max(REVOKED_KEPT_MAX).optional(),
 });
 export type SteeringState = z.infer<typeof SteeringState>;
 

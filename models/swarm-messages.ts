@@ -70,7 +70,7 @@ export interface DrainFinished {
 export interface LossHandled {
   readonly workflowId: string;
   readonly endpoint: string;
-  readonly outcome: "recovered" | "replaced" | "failed";
+  readonly outcome: "recovered" | "replaced" | "removed" | "failed";
   readonly replacement: string | undefined;
   readonly text: string;
 }

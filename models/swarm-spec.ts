@@ -142,8 +142,16 @@ export const KeyPolicy = z.strictObject({
       verifyTimeoutMs: z.number().int().min(1_000).max(30_000).default(10_000),
     })
     .prefault({}),
-  /** The key that seals payloads. It is everybody's: state it in one swarm's file. */
+  /** The key that seals payloads. It is everybody's and rotated once for all, as often as the swarm file that wants it most often says. */
   transit: z.strictObject(rotation).prefault({}),
+  /** Of the swarm's endpoints and the processes that serve them. Each replaces its own at two thirds of its life anyhow. */
+  certificates: z
+    .strictObject({
+      ...rotation,
+      /** For connections to go over to the new one; those that have not by then end with the old one. At most what a step may take. */
+      overlapMs: z.number().int().min(1_000).max(120_000).default(30_000),
+    })
+    .prefault({}),
 });
 export type KeyPolicy = z.infer<typeof KeyPolicy>;
 

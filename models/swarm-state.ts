@@ -90,9 +90,9 @@ export interface SwarmState {
 
 /**
  * How a run ended. `replaced`, `drained`: the endpoint is gone for good. `recovered`: it serves again, in place.
- * `failed`: everything was put back as it was.
+ * `removed`: it was revoked, and its machine has ended. `failed`: everything was put back as it was.
  */
-export type DisruptionOutcome = "replaced" | "drained" | "recovered" | "failed";
+export type DisruptionOutcome = "replaced" | "drained" | "removed" | "recovered" | "failed";
 
 export function initialState(spec: SwarmSpec): SwarmState {
   return {
@@ -202,6 +202,8 @@ function afterDisruption(record: EndpointRecord, outcome: DisruptionOutcome, now
       return { ...moved, phase: "retired", reason: "Another endpoint has taken its place." };
     case "drained":
       return { ...moved, phase: "retired", reason: "Drained: the other members have its sessions." };
+    case "removed":
+      return { ...moved, phase: "retired", reason: "It was revoked, and its machine has ended." };
     case "recovered":
       return { ...restartSignal({ ...moved, signal: "healthy" }, now), phase: "active", reason: "Recovered in place." };
     case "failed":

@@ -131,6 +131,7 @@ const TOOLS: readonly Tool[] = [
   { command: "ping", purpose: "probes paths", debianPackage: "iputils-ping" },
   { command: "unshare", purpose: "makes namespaces", debianPackage: "util-linux" },
   { command: "nsenter", purpose: "enters namespaces", debianPackage: "util-linux" },
+  { command: "prlimit", purpose: "keeps cores off the disk", debianPackage: "util-linux" },
   { command: "setpriv", purpose: "ends services with their parent", debianPackage: "util-linux" },
 ];
 

@@ -110,7 +110,8 @@ export function externalService(name: string, address: string): Service {
 export function childLine(
   spec: Pick<ChildSpec, "command" | "args" | "orphanSignal" | "asOrdinaryUser">,
 ): [command: string, ...args: string[]] {
-  const bound = ["--pdeathsig", spec.orphanSignal, "--", spec.command, ...spec.args];
+  // What they hold in memory is written to no disk when they crash.
+  const bound = ["--pdeathsig", spec.orphanSignal, "--", "prlimit", "--core=0:0", "--", spec.command, ...spec.args];
   if (spec.asOrdinaryUser !== true) return ["setpriv", ...bound];
   // The kernel forgets the parent-death signal when credentials change, so setpriv comes after unshare.
   return ["unshare", "--user", "--map-user=1000", "--map-group=1000", "--", "setpriv", ...bound];

@@ -8,9 +8,11 @@ import { setTimeout as delay } from "node:timers/promises";
 import fastify, { type FastifyInstance } from "fastify";
 import type { Logger } from "pino";
 import { addressOf } from "../drivers/identity/dial.ts";
+import type { ProcessIdentity } from "../drivers/identity/process-identity.ts";
 import { ForeshiftError, messageOf } from "../models/errors.ts";
 import { LIMITS } from "../models/limits.ts";
-import { type Door, type Gate, tlsGate } from "./tls-gate.ts";
+import { certificateRoutes } from "./certificate-routes.ts";
+import { type Door, type Gate, isOfFormerCertificate, tlsGate } from "./tls-gate.ts";
 
 const { http } = LIMITS;
 
@@ -20,6 +22,8 @@ export interface ServeOptions {
   readonly log: Logger;
   /** Who may come in; absent: whoever can reach the unix socket, which is its owner. */
   readonly door?: Door | undefined;
+  /** Of a process without a door that has a certificate to show elsewhere. */
+  readonly identity?: ProcessIdentity | undefined;
   /** Registers the routes; bodies are checked there with `parseInput(Schema, request.body, "body")` of models/parse.ts. */
   readonly routes: (app: FastifyInstance) => void | Promise<void>;
 }
@@ -44,6 +48,14 @@ export async function serve(options: ServeOptions): Promise<Served> {
   if ("path" in address) await prepareSocket(socketPath);
 
   const app = makeApp(log);
+  const identity = door?.identity ?? options.identity;
+  if (identity !== undefined) {
+    certificateRoutes(app, identity);
+    // Asked to, clients come back over a connection of their own accord, and none is cut when the former certificate ends.
+    app.addHook("onSend", async (request, reply) => {
+      if (isOfFormerCertificate(request, identity)) reply.header("connection", "close");
+    });
+  }
   await options.routes(app);
   await app.ready();
   const gate = door === undefined ? undefined : tlsGate(door, app.server);

@@ -3,10 +3,13 @@
  */
 import { type Logger, pino } from "pino";
 import { ForeshiftError, messageOf } from "../models/errors.ts";
+import { keepMemoryPrivate } from "./keep-private.ts";
 
 /** `start` answers what ends the worker. */
 export async function runWorker(name: string, start: (log: Logger) => Promise<() => Promise<void>>): Promise<void> {
   const log = pino({ name, level: process.env.FORESHIFT_DEBUG === "1" ? "debug" : "info" }, pino.destination(2));
+  const exposed = keepMemoryPrivate();
+  if (exposed !== undefined) log.warn({ event: "core-dumps-possible", detail: exposed });
   try {
     const stop = await start(log);
     log.info({ event: "started", pid: process.pid });

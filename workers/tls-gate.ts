@@ -37,10 +37,18 @@ const REFUSALS = ["handshake", "identity", "per-peer", "crowd"] as const;
 export type RefusalKind = (typeof REFUSALS)[number];
 
 const peers = new WeakMap<object, Identity>();
+/** The serial that was shown to whoever is at the other end. */
+const shown = new WeakMap<object, string>();
 
 /** Who asks; undefined on a unix socket without certificates, which only its owner can reach. */
 export function peerOf(request: FastifyRequest): Identity | undefined {
   return peers.get(request.raw.socket);
+}
+
+/** Its connection is older than our certificate: it is to be given up when this request is answered. */
+export function isOfFormerCertificate(request: FastifyRequest, { certificate }: ProcessIdentity): boolean {
+  const serial = shown.get(request.raw.socket);
+  return serial !== undefined && serial !== certificate.serial;
 }
 
 /** NOT_YOURS unless the asker may. Without certificates everybody who reaches the socket is its owner. */
@@ -103,6 +111,8 @@ export function tlsGate({ identity, accepts, counts }: Door, http: HttpServer): 
       else perPeer.delete(name);
     });
     peers.set(socket, admission.peer);
+    // Ours may have been replaced since the handshake began.
+    shown.set(socket, socket.getX509Certificate()?.serialNumber ?? "");
     http.emit("connection", socket);
   });
   identity.onRenewed(() => gate.setSecureContext(identity.secureOptions()));

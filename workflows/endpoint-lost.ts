@@ -42,6 +42,7 @@ export async function endpointLost(input: LostInput): Promise<LossHandled> {
     takeoverConfirmedAtMs: undefined,
     servedAgainAtMs: undefined,
   };
+  if (cause === "revoked") return await removeRevoked(journal, input, times);
   try {
     journal.enter("takeover");
     const takeover = await step(journal, () =>
@@ -60,6 +61,26 @@ export async function endpointLost(input: LostInput): Promise<LossHandled> {
     const replacement = await replaceLost(journal, input);
     times.servedAgainAtMs = Date.now();
     return await finish(journal, input, times, { outcome: "replaced", replacement });
+  } catch (thrown) {
+    return await giveUp(journal, input, times, reasonOf(thrown));
+  }
+}
+
+/** A person has put it out for good: it is neither asked nor repaired, and what is missing then the swarm adds as it does any. */
+async function removeRevoked(journal: Journal, input: LostInput, times: Times): Promise<LossHandled> {
+  const { endpoint, reason, spec } = input;
+  journal.enter("takeover");
+  try {
+    await agents.confirmTakeover.executeWithOptions({ summary: `Do the sessions of ${endpoint} live elsewhere?` }, [
+      { swarm: spec.name, reason, endpoint, operation: operationKey("takeover"), adopts: spec.outlier.takeover },
+    ]);
+  } catch (thrown) {
+    journal.note(`Not known where its sessions live: ${reasonOf(thrown)}`);
+  }
+  journal.enter("retiring");
+  try {
+    await removeMachine(journal, endpoint, { reason, name: "revoked" });
+    return await finish(journal, input, times, { outcome: "removed", replacement: undefined });
   } catch (thrown) {
     return await giveUp(journal, input, times, reasonOf(thrown));
   }
@@ -131,13 +152,16 @@ type Outcome = Pick<LossHandled, "outcome" | "replacement">;
 
 async function finish(journal: Journal, input: LostInput, times: Times, result: Outcome): Promise<LossHandled> {
   const { endpoint, spec } = input;
-  const text =
-    result.outcome === "recovered"
-      ? `${endpoint} was recovered in place. ${timesAsText(times)}`
-      : `${result.replacement} serves in place of ${endpoint}. ${timesAsText(times)}`;
+  const text = endAsText(endpoint, times, result);
   const details = { cause: input.cause, replacement: result.replacement ?? "", ...times };
   await audit({ name: "analysis", swarm: spec.name, endpoint, action: "analyse the loss", outcome: "done", text, details });
   return await tell(journal, endpoint, { ...result, text });
+}
+
+function endAsText(endpoint: string, times: Times, { outcome, replacement }: Outcome): string {
+  if (outcome === "removed") return `${endpoint} was revoked, and its machine is gone.`;
+  if (outcome === "recovered") return `${endpoint} was recovered in place. ${timesAsText(times)}`;
+  return `${replacement} serves in place of ${endpoint}. ${timesAsText(times)}`;
 }
 
 async function giveUp(journal: Journal, input: LostInput, times: Times, why: string): Promise<LossHandled> {

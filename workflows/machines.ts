@@ -2,13 +2,25 @@
  * A machine that can serve: a ghost that was promised to this run, else a fresh one; joined with weight 0, and not used before it
  * answers through its tunnel.
  */
-import { type SignalDefinition, sleep, workflowInfo } from "@temporalio/workflow";
+
+import { WorkflowExecutionAlreadyStartedError } from "@temporalio/common";
+import {
+  ChildWorkflowCancellationType,
+  ParentClosePolicy,
+  patched,
+  type SignalDefinition,
+  sleep,
+  startChild,
+  workflowInfo,
+} from "@temporalio/workflow";
 import { ForeshiftError } from "../models/errors.ts";
+import { retireWorkflowId } from "../models/keys.ts";
 import { LIMITS } from "../models/limits.ts";
 import type { MachinesAdded } from "../models/swarm-messages.ts";
 import { failure, reasonOf } from "./failures.ts";
 import { machineObtainedSignal } from "./messages.ts";
 import { agents, balancer, hypervisor, terminator } from "./queues.ts";
+import { retireIdentity } from "./retire-identity.ts";
 import { audit, type Journal, operationKey, step, tellSwarm } from "./run.ts";
 
 export interface MachineRequest {
@@ -94,6 +106,23 @@ export async function removeMachine(journal: Journal, endpoint: string, request:
       { swarm, reason, name: endpoint, operation: operationKey(`${name}-terminate`) },
     ]),
   );
+  // Runs that were under way when this was added end as they began.
+  if (patched("retire-identity")) await beginRetiring(swarm, endpoint, reason);
+}
+
+/** On its own, and not waited for: Vault may be away for longer than a drain may last. */
+async function beginRetiring(swarm: string, endpoint: string, reason: string): Promise<void> {
+  try {
+    await startChild(retireIdentity, {
+      workflowId: retireWorkflowId(swarm, endpoint),
+      parentClosePolicy: ParentClosePolicy.ABANDON,
+      cancellationType: ChildWorkflowCancellationType.ABANDON,
+      args: [{ swarm, endpoint, reason }],
+      staticSummary: `Revoke the certificates of ${endpoint}`,
+    });
+  } catch (thrown) {
+    if (!(thrown instanceof WorkflowExecutionAlreadyStartedError)) throw thrown;
+  }
 }
 
 /** The last word of a run that adds machines. One that fell short waits a moment first: the swarm would ask for the rest at once. */

@@ -3,8 +3,8 @@
  * one kind that is due. A kind whose rotation runs already is waited for and then rotated, or, when it was merely due, left to itself.
  */
 import { WorkflowExecutionAlreadyStartedError } from "@temporalio/common";
-import { executeChild, sleep, workflowInfo } from "@temporalio/workflow";
-import { type KeyKind, type KeysRotated, type RotateAllInput, type RotatedAll, rotateWorkflowId } from "../models/keys.ts";
+import { executeChild, patched, sleep, workflowInfo } from "@temporalio/workflow";
+import { type KeyKind, type KeysRotated, type RotateAllInput, type RotatedAll, scopeOf } from "../models/keys.ts";
 import { KEY_LIMITS } from "../models/limits-keys.ts";
 import { reasonOf } from "./failures.ts";
 import type { rotateKeys } from "./rotate-keys.ts";
@@ -44,10 +44,15 @@ export async function rotateAll(input: RotateAllInput): Promise<RotatedAll> {
 /** Undefined: one of this kind runs already, and nobody waits for it. */
 async function rotateOne(journal: Journal, input: RotateAllInput, kind: KeyKind): Promise<KeysRotated | undefined> {
   const { by, reason, swarm, waits } = input;
-  const workflowId = rotateWorkflowId(swarm, kind);
+  // Runs that were under way when the transit key became everybody's end as they began.
+  const scope = kind !== "transit" || patched("transit-of-all") ? scopeOf(kind, swarm) : swarm;
+  const workflowId = `rotate/${scope}/${kind}`;
   for (let attempt = 1; ; attempt += 1) {
     try {
-      return await executeChild<typeof rotateKeys>("rotateKeys", { workflowId, args: [{ swarm, kind, by, reason }] });
+      return await executeChild<typeof rotateKeys>("rotateKeys", {
+        workflowId,
+        args: [{ swarm: scope, kind, by, reason }],
+      });
     } catch (thrown) {
       if (!(thrown instanceof WorkflowExecutionAlreadyStartedError) || attempt >= KEY_LIMITS.underWayLooksMax) throw thrown;
       journal.note(`${kind}: one runs already${waits ? "; it is waited for" : ""}.`);

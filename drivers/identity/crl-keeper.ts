@@ -70,6 +70,11 @@ export class CrlKeeper {
     return () => this.#dependents.delete(dependent);
   }
 
+  /** Of certificates that something lives by, each once. */
+  serialsInUse(): readonly string[] {
+    return [...new Set([...this.#dependents].map(({ serial }) => serial))];
+  }
+
   /** Calls back once a newer list is held; the answer takes the wish back. */
   onNewer(callback: () => void): () => void {
     this.#onNewer.add(callback);

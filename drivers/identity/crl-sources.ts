@@ -19,13 +19,26 @@ export function collectorCrl(dial: Dial, where: string): CrlSource {
     // It waits at the collector.
     pauseMs: 0,
     async fetch(after, signal) {
-      const waitMs = after === undefined ? 0 : IDENTITY_LIMITS.crlWaitMsMax;
-      const query = after === undefined ? "" : `?after=${after}&waitMs=${waitMs}`;
-      const timeoutMs = LIMITS.http.requestTimeoutMs + waitMs;
-      const answer = await http.get(`/v1/crl${query}`, { timeoutMs, retry: NO_RETRY, schema: CrlAnswer, signal });
-      return answer === undefined ? undefined : Buffer.from(answer.crl, "base64");
+      // A wait is given up for a new certificate, which the next one is made with.
+      const renewed = new AbortController();
+      const forget = dial.onRenewed?.(() => renewed.abort());
+      try {
+        return await ask(after, IDENTITY_LIMITS.crlWaitMsMax, AbortSignal.any([signal, renewed.signal]));
+      } catch (thrown) {
+        if (signal.aborted || !renewed.signal.aborted) throw thrown;
+        return await ask(after, 0, signal);
+      } finally {
+        forget?.();
+      }
     },
   };
+  async function ask(after: bigint | undefined, longestMs: number, signal: AbortSignal): Promise<Uint8Array | undefined> {
+    const waitMs = after === undefined ? 0 : longestMs;
+    const query = after === undefined ? "" : `?after=${after}&waitMs=${waitMs}`;
+    const timeoutMs = LIMITS.http.requestTimeoutMs + waitMs;
+    const answer = await http.get(`/v1/crl${query}`, { timeoutMs, retry: NO_RETRY, schema: CrlAnswer, signal });
+    return answer === undefined ? undefined : Buffer.from(answer.crl, "base64");
+  }
 }
 
 export function vaultCrl(pki: Pick<Pki, "crl">, pauseMs: number): CrlSource {

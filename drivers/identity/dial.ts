@@ -1,7 +1,7 @@
 /**
  * Connections to another process of Foreshift, both ends authenticated: over its unix socket, or over TCP.
  */
-import { connect } from "node:tls";
+import { connect, type TLSSocket } from "node:tls";
 import { ForeshiftError } from "../../models/errors.ts";
 import { type Identity, processIdentity } from "../../models/identity.ts";
 import { LIMITS } from "../../models/limits.ts";
@@ -18,7 +18,7 @@ export interface DialOptions {
 
 /** UNREACHABLE when nobody answers as they should; UNAUTHORISED when somebody else answers, or one whose certificate is revoked. */
 export function dialer(identity: ProcessIdentity, { expects, checked = true }: DialOptions): Dial {
-  return (where) =>
+  const dial = (where: string): Promise<TLSSocket> =>
     new Promise((resolve, reject) => {
       const socket = connect({
         ...addressOf(where),
@@ -43,6 +43,7 @@ export function dialer(identity: ProcessIdentity, { expects, checked = true }: D
         resolve(socket);
       });
     });
+  return Object.assign(dial, { onRenewed: (callback: () => void) => identity.onRenewed(callback) });
 }
 
 /** To a process of the control plane, by name. */

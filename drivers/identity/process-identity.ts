@@ -3,6 +3,7 @@
  * is revoked. Connections made with the certificate before go on; what is new uses the new one.
  */
 import { X509Certificate } from "node:crypto";
+import { watch } from "node:fs";
 import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -85,6 +86,8 @@ export class ProcessIdentity {
     const looked = this.crl.firstLook();
     this.#loops.push(this.crl.follow(signal));
     this.#loops.push(this.#keepFresh());
+    if (this.#options.pki === undefined) this.#followOwner();
+    else this.crl.onNewer(() => this.#replaceIfRevoked());
     if (this.crl.held === undefined) await looked;
   }
 
@@ -101,9 +104,16 @@ export class ProcessIdentity {
     return this.#renewing;
   }
 
-  /** Called after each renewal. */
-  onRenewed(callback: () => void): void {
+  /** Unless it has been replaced already; answers the serial of the one held then. */
+  async renewAfter(serial: string): Promise<string> {
+    const held = this.certificate.serial;
+    return held === serial ? (await this.renew()).serial : held;
+  }
+
+  /** Called after each renewal; the answer takes the wish back. */
+  onRenewed(callback: () => void): () => void {
     this.#onRenewed.add(callback);
+    return () => this.#onRenewed.delete(callback);
   }
 
   /** For `tls.createServer` and `setSecureContext`. */
@@ -145,7 +155,7 @@ export class ProcessIdentity {
       const stored = Stored.parse(JSON.parse(await readFile(file, "utf8")));
       if (uriOf(new X509Certificate(stored.certificate)) !== this.uri) throw new Error("it is somebody else's");
       if (stored.notAfterMs <= Date.now()) throw new Error("it has ended");
-      this.#take(stored);
+      if (stored.serial !== this.#held?.serial) this.#take(stored);
     } catch (thrown) {
       if (thrown instanceof Error && "code" in thrown && thrown.code === "ENOENT") return;
       // The parser's message would quote the key.
@@ -193,6 +203,29 @@ export class ProcessIdentity {
       if (dueAtMs(this.certificate) <= Date.now())
         await delay(IDENTITY_LIMITS.renewRetryFirstMs, undefined, { signal }).catch(() => undefined);
     }
+  }
+
+  /** Somebody else's: what they replace is taken up here as they do. */
+  #followOwner(): void {
+    const { dir, note } = this.#options;
+    const reload = () => {
+      this.#load()
+        .then(() => this.crl.load())
+        .catch((thrown: unknown) =>
+          note("warn", { event: "identity-not-taken-up", file: this.#file, detail: messageOf(thrown) }),
+        );
+    };
+    const watcher = watch(dir, { persistent: false, signal: this.#stop.signal }, reload);
+    watcher.on("error", (thrown) => note("warn", { event: "identity-not-followed", dir, detail: messageOf(thrown) }));
+  }
+
+  /** A copy of it was taken out of use, not this process: whether it may have another is Vault's to say. */
+  #replaceIfRevoked(): void {
+    const { serial } = this.certificate;
+    if (this.crl.held?.crl.revoked.has(serial) !== true) return;
+    this.renewAfter(serial).catch((thrown: unknown) =>
+      this.#options.note("warn", { event: "revoked-certificate-not-replaced", serial, detail: messageOf(thrown) }),
+    );
   }
 
   async #renew(): Promise<IssuedCertificate> {

@@ -12,6 +12,7 @@ import { readIdentities, stateIdentities } from "./identities.ts";
 import { readLoadForecasts, readLoadScores, saveLoadForecasts, saveLoadOutcomes } from "./load-forecasts.ts";
 import { deleteOutsideEventsBefore, readOutsideEvents, saveOutsideEvents } from "./outside-events.ts";
 import { listRevoked, rekeyPeers, revokePeers } from "./peer-keys.ts";
+import { announceForgotten, type EndpointName, listRevokedEndpoints, revokeEndpoint } from "./revoked-endpoints.ts";
 import { readRiskScores, saveRiskScores } from "./risk-scores.ts";
 import type { SessionDeltas, ShadowOf } from "./sessions.ts";
 import {
@@ -48,6 +49,8 @@ export interface PostgresStore extends Store {
   designateShadows(swarm: string, shadowOf: ShadowOf): Promise<number>;
   changesAfter(swarm: string, after: number, limit: number): Promise<readonly ChangeLine[]>;
   headVersion(swarm: string): Promise<number>;
+  /** Of every swarm. */
+  allRevokedEndpoints(): Promise<readonly EndpointName[]>;
   insertHeartbeats(batch: readonly StoredHeartbeat[]): Promise<void>;
   insertRollups(grain: Grain, batch: readonly StoredRollup[]): Promise<void>;
   /** Values of the series by name, oldest first. */
@@ -81,6 +84,9 @@ export function openStore(options: { databaseUrl: string; connectionsMax?: numbe
     identities: (swarm) => run((db) => readIdentities(db, swarm)),
     stateIdentities: (request) => run((db) => stateIdentities(db, request)),
     revokedPeers: (swarm) => run((db) => listRevoked(db, swarm)),
+    revokeEndpoint: (request) => run((db) => revokeEndpoint(db, request)),
+    revokedEndpoints: async (swarm) => (await run((db) => listRevokedEndpoints(db, swarm))).map(({ endpoint }) => endpoint),
+    allRevokedEndpoints: () => run((db) => listRevokedEndpoints(db)),
     registerPeers: (swarm, peers) => run((db) => registerPeers(db, swarm, peers)),
     forgetFleet: (swarm) => run((db) => forgetFleet(db, swarm)),
     applyDeltas: (deltas, shadowOf) => run((db) => applyDeltas(db, deltas, shadowOf)),
@@ -120,13 +126,22 @@ async function setStopSwitch({ run }: Database, request: Parameters<Store["setSt
   });
 }
 
-const FLEET_TABLES = ["peers", "revoked_peers", "swarm_identities", "sessions", "latest_heartbeats", "load_forecasts"] as const;
+const FLEET_TABLES = [
+  "peers",
+  "revoked_peers",
+  "revoked_endpoints",
+  "swarm_identities",
+  "sessions",
+  "latest_heartbeats",
+  "load_forecasts",
+] as const;
 
 async function forgetFleet(db: Kysely<Tables>, swarm: string): Promise<void> {
   await db.transaction().execute(async (tx) => {
     for (const table of FLEET_TABLES) {
       await tx.deleteFrom(table).where("swarm", "=", swarm).execute();
     }
+    await announceForgotten(tx, swarm);
   });
 }
 

@@ -18,6 +18,7 @@ export interface Tables {
   peers: PeersTable;
   revoked_peers: { swarm: string; public_key: string; version: number; reason: string; at: Generated<Date> };
   swarm_identities: { swarm: string; identities: Json<readonly StaticIdentity[]>; version: number };
+  revoked_endpoints: { swarm: string; endpoint: string; reason: string; at: Generated<Date> };
   sessions: SessionsTable;
   heartbeats: HeartbeatsTable;
   latest_heartbeats: { swarm: string; endpoint: string; at: Date; body: Json<Heartbeat> };

@@ -3,7 +3,7 @@
  * came. Sealing can be left out only by saying so.
  */
 import { fileURLToPath } from "node:url";
-import type { DataConverter, Payload } from "@temporalio/common";
+import type { DataConverter, Payload, SerializationContext } from "@temporalio/common";
 import { ForeshiftError } from "../../models/errors.ts";
 import { CODEC_LIMITS } from "../../models/limits-codec.ts";
 import { parseInput } from "../../models/parse.ts";
@@ -11,13 +11,13 @@ import { openDataKeyRegistry } from "../store/data-keys.ts";
 import { openTransit } from "../vault/transit.ts";
 import { openVault } from "../vault/vault.ts";
 import { DataKeys } from "./data-keys.ts";
-import { isSealed, open, parseEnvelope, seal } from "./envelope.ts";
+import { isSealed, open, ownerOf, parseEnvelope, seal } from "./envelope.ts";
 import { PayloadPolicy, type SealedPayloads } from "./policy.ts";
 
-/** A `PayloadCodec` whose functions stand alone. */
+/** A `PayloadCodec` whose functions stand alone. The context says which workflow a payload belongs to; people's tools have none. */
 export interface Codec {
-  readonly encode: (payloads: Payload[]) => Promise<Payload[]>;
-  readonly decode: (payloads: Payload[]) => Promise<Payload[]>;
+  readonly encode: (payloads: Payload[], context?: SerializationContext) => Promise<Payload[]>;
+  readonly decode: (payloads: Payload[], context?: SerializationContext) => Promise<Payload[]>;
 }
 
 /** The same for all workers and clients of a process. */
@@ -77,21 +77,26 @@ function openDataKeys(policy: SealedPayloads, { databaseUrl, onTrouble }: Sealin
 
 /**
  * What was changed, and what was never sealed unless `acceptPlain`, comes out as a payload that no converter takes: an update with it is
- * rejected and harms nobody else, a step that was given it fails. So who reaches Temporal, and not Vault, can say nothing that is heard.
+ * rejected and harms nobody else, a step that was given it fails. So who reaches Temporal, and not Vault, can say nothing that is heard,
+ * nor have one workflow hear what was said to another.
  * NOT_READY when Vault does not answer in time.
  */
 export function payloadCodec(
   keys: Pick<DataKeys, "toSeal" | "toOpen">,
   { acceptPlain }: { readonly acceptPlain: boolean },
 ): Codec {
-  const encode = async (payload: Payload): Promise<Payload> => {
+  const encode = async (payload: Payload, owner: string | undefined): Promise<Payload> => {
     const key = await keys.toSeal(payload.data?.byteLength ?? 0);
-    return seal(payload, key.key, key);
+    return seal(payload, key.key, key, owner);
   };
-  const decode = async (payload: Payload): Promise<Payload> => {
+  const decode = async (payload: Payload, owner: string | undefined): Promise<Payload> => {
     if (acceptPlain && !isSealed(payload)) return payload;
     try {
       const envelope = parseEnvelope(payload);
+      if (owner !== undefined && envelope.owner !== undefined && envelope.owner !== owner) {
+        const detail = `it belongs to the workflow ${envelope.owner}, not to ${owner}`;
+        throw new ForeshiftError("PAYLOAD_REFUSED", { detail });
+      }
       return open(envelope, await keys.toOpen(envelope));
     } catch (thrown) {
       if (thrown instanceof ForeshiftError && thrown.code === "PAYLOAD_REFUSED") return refusedPayload(thrown);
@@ -99,9 +104,14 @@ export function payloadCodec(
     }
   };
   return {
-    encode: (payloads) => Promise.all(payloads.map(encode)),
-    decode: (payloads) => Promise.all(payloads.map(decode)),
+    encode: (payloads, context) => Promise.all(payloads.map((payload) => encode(payload, ownerIn(context)))),
+    decode: (payloads, context) => Promise.all(payloads.map((payload) => decode(payload, ownerIn(context)))),
   };
+}
+
+function ownerIn(context: SerializationContext | undefined): string | undefined {
+  if (context?.workflowId === undefined) return undefined;
+  return ownerOf({ namespace: context.namespace, workflowId: context.workflowId });
 }
 
 function refusedPayload({ message }: ForeshiftError): Payload {

@@ -16,6 +16,8 @@ export interface WrappedKey {
 
 /** An envelope that is well-formed; whether it is genuine, opening it says. */
 export interface Envelope extends WrappedKey {
+  /** The workflow that it is said to or by (`ownerOf`); undefined: it was sealed for no one in particular. */
+  readonly owner: string | undefined;
   readonly payload: Payload;
 }
 
@@ -24,9 +26,11 @@ type Metadata = Readonly<Record<string, Uint8Array>>;
 /** The name Temporal's own tools and samples use for sealed payloads. */
 const ENCODING = "binary/encrypted";
 const CIPHER = "aes-256-gcm";
-/** Of this envelope's layout; another one gets another word. */
-const FORMAT = "foreshift/1";
-const FIELDS = ["encoding", "cipher", "format", "key-id", "wrapped-key"] as const;
+/** Of this envelope's layout, by what it must have; another one gets another word. The first one names no workflow. */
+const FIELDS_OF: Readonly<Record<string, readonly string[]>> = {
+  "foreshift/1": ["encoding", "cipher", "format", "key-id", "wrapped-key"],
+  "foreshift/2": ["encoding", "cipher", "format", "key-id", "wrapped-key", "owner"],
+};
 const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
 const ID_BYTES = 16;
@@ -51,12 +55,10 @@ export function isSealed(payload: Payload): boolean {
 }
 
 /** Random nonces: a data key is given up long before two of them may meet (CODEC_LIMITS.dataKeyUsesMax). */
-export function seal(payload: Payload, key: Uint8Array, { id, wrapped }: WrappedKey): Payload {
-  const metadata = Object.fromEntries(
-    Object.entries({ encoding: ENCODING, cipher: CIPHER, format: FORMAT, "key-id": id, "wrapped-key": wrapped }).map(
-      ([name, value]) => [name, Buffer.from(value)],
-    ),
-  );
+export function seal(payload: Payload, key: Uint8Array, { id, wrapped }: WrappedKey, owner?: string): Payload {
+  const common = { encoding: ENCODING, cipher: CIPHER, "key-id": id, "wrapped-key": wrapped };
+  const stated = owner === undefined ? { ...common, format: "foreshift/1" } : { ...common, format: "foreshift/2", owner };
+  const metadata = Object.fromEntries(Object.entries(stated).map(([name, value]) => [name, Buffer.from(value)]));
   const nonce = randomBytes(NONCE_BYTES);
   const cipher = createCipheriv(CIPHER, key, nonce, { authTagLength: TAG_BYTES });
   cipher.setAAD(authenticated(metadata));
@@ -69,17 +71,26 @@ export function parseEnvelope(payload: Payload): Envelope {
   const metadata: Metadata = payload.metadata ?? {};
   if (!isSealed(payload)) throw refused("it is not sealed");
   const names = Object.keys(metadata);
-  if (names.length !== FIELDS.length || !FIELDS.every((name) => names.includes(name))) {
-    throw refused(`its metadata is ${names.sort().join(", ")}; expected ${FIELDS.join(", ")}`);
+  const fields = fieldsOf(metadata);
+  if (fields === undefined) throw refused("its format is unknown; a newer Foreshift may have written it");
+  if (names.length !== fields.length || !fields.every((name) => names.includes(name))) {
+    throw refused(`its metadata is ${names.sort().join(", ")}; expected ${fields.join(", ")}`);
   }
   if (textOf(metadata, "cipher") !== CIPHER) throw refused("its cipher is unknown");
-  if (textOf(metadata, "format") !== FORMAT) throw refused("its format is unknown; a newer Foreshift may have written it");
   const id = textOf(metadata, "key-id");
   const wrapped = textOf(metadata, "wrapped-key");
   if (!KEY_ID.test(id)) throw refused("its key's id is malformed");
   wrapVersion(wrapped);
   if ((payload.data?.byteLength ?? 0) < NONCE_BYTES + TAG_BYTES + LENGTH_BYTES) throw refused("it is cut short");
-  return { id, wrapped, payload };
+  return { id, wrapped, payload, owner: fields.includes("owner") ? textOf(metadata, "owner") : undefined };
+}
+
+/**
+ * Whom a payload of this workflow belongs to. A Schedule's runs have its id and their time: what one leaves to the next, and what the
+ * Schedule gives to each, is of them all.
+ */
+export function ownerOf({ namespace, workflowId }: { readonly namespace: string; readonly workflowId: string }): string {
+  return `${namespace}/${workflowId.replace(/-\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/, "")}`;
 }
 
 /** The payload as it was; PAYLOAD_REFUSED when anything of it, or the key, is not what it was sealed with. */
@@ -96,9 +107,14 @@ export function open({ payload }: Envelope, key: Uint8Array): Payload {
   }
 }
 
-/** Each value with its length, in the order of FIELDS: no two metadata have the same bytes. */
+function fieldsOf(metadata: Metadata): readonly string[] | undefined {
+  const format = textOf(metadata, "format");
+  return Object.hasOwn(FIELDS_OF, format) ? FIELDS_OF[format] : undefined;
+}
+
+/** Each value with its length, in the order of the format's fields: no two metadata have the same bytes. */
 function authenticated(metadata: Metadata): Buffer {
-  return Buffer.concat(FIELDS.flatMap((name) => withLength(Buffer.from(metadata[name] ?? []))));
+  return Buffer.concat((fieldsOf(metadata) ?? []).flatMap((name) => withLength(Buffer.from(metadata[name] ?? []))));
 }
 
 /** Length of the metadata, the metadata as JSON with values in base64, the data. */

@@ -59,7 +59,10 @@ export const noKeyVault: KeyVault = {
 };
 
 /** The same of certificates. */
-export const noCertificates: Certificates = { revoke: () => Promise.reject(notConfigured()) };
+export const noCertificates: Certificates = {
+  revoke: () => Promise.reject(notConfigured()),
+  serialsOf: () => Promise.resolve([]),
+};
 
 function notConfigured(): ForeshiftError {
   const detail = "the control worker's configuration has no section vault";

@@ -3,7 +3,9 @@
  */
 import { X509Certificate } from "node:crypto";
 import { z } from "zod";
+import { KEY_LIMITS } from "../../models/limits-keys.ts";
 import { PKI_ROLE } from "../../models/vault-layout.ts";
+import { uriOf } from "../identity/authority.ts";
 import { requestCertificate } from "./certificate-request.ts";
 import type { VaultSession } from "./session.ts";
 
@@ -27,6 +29,8 @@ export interface Pki {
   issue(request: { readonly identity: string; readonly ttlMs: number }): Promise<IssuedCertificate>;
   /** Puts the certificate on the revocation list, which is made anew at once. Doing it again changes nothing. */
   revoke(serial: string): Promise<void>;
+  /** Serials, as `issue` gives them, of the certificates of this identity that have not ended. One that was seen before is not read again. */
+  serialsOf(identity: string): Promise<readonly string[]>;
   /** The revocation list, DER; anybody may read it. */
   crl(): Promise<Buffer>;
   /** Makes the list anew, with a later end. */
@@ -36,9 +40,11 @@ export interface Pki {
 }
 
 const SignAnswer = z.object({ data: z.object({ certificate: z.string(), ca_chain: z.array(z.string()).min(1) }) });
+const ListAnswer = z.object({ data: z.object({ keys: z.array(z.string()) }) });
 const CertificateAnswer = z.object({ data: z.object({ certificate: z.string().min(1) }) });
 
 export function openPki(session: VaultSession, mounts: { readonly pki: string; readonly pkiRoot: string }): Pki {
+  const owners = new Map<string, Owner>();
   const certificateOf = async (mount: string, name: string) => {
     const ask = { what: `${name} of ${mount}`, method: "GET", path: `${mount}/cert/${name}` } as const;
     return (await session.askOpenly(ask, CertificateAnswer)).data.certificate;
@@ -64,6 +70,23 @@ export function openPki(session: VaultSession, mounts: { readonly pki: string; r
       const body = { serial_number: (serial.toLowerCase().match(/../g) ?? []).join(":") };
       await session.ask({ what: `certificate ${serial}`, method: "POST", path: `${mounts.pki}/revoke`, body }, z.unknown());
     },
+    async serialsOf(identity) {
+      const ask = { what: "its certificates", method: "LIST", path: `${mounts.pki}/certs` } as const;
+      const { keys } = (await session.ask(ask, ListAnswer)).data;
+      const news = keys.filter((key) => !owners.has(key));
+      for (let at = 0; at < news.length; at += KEY_LIMITS.certificateReadsAtOnceMax)
+        await Promise.all(
+          news.slice(at, at + KEY_LIMITS.certificateReadsAtOnceMax).map(async (key) => {
+            owners.set(key, ownerOf(new X509Certificate(await certificateOf(mounts.pki, key))));
+          }),
+        );
+      // Vault forgets what has ended, and so do we.
+      const present = new Set(keys);
+      for (const key of owners.keys()) if (!present.has(key)) owners.delete(key);
+      return [...owners.values()].flatMap(({ endsAtMs, serial, uri }) =>
+        uri === identity && endsAtMs > Date.now() ? [serial] : [],
+      );
+    },
     async crl() {
       return derOf(await certificateOf(mounts.pki, "crl"));
     },
@@ -72,6 +95,17 @@ export function openPki(session: VaultSession, mounts: { readonly pki: string; r
     },
     root: () => certificateOf(mounts.pkiRoot, "ca"),
   };
+}
+
+interface Owner {
+  readonly uri: string | undefined;
+  readonly serial: string;
+  readonly endsAtMs: number;
+}
+
+function ownerOf(certificate: X509Certificate): Owner {
+  const uri = uriOf(certificate);
+  return { uri, serial: certificate.serialNumber, endsAtMs: Date.parse(certificate.validTo) };
 }
 
 function isSelfSigned(pem: string): boolean {

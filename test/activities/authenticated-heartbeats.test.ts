@@ -2,28 +2,29 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { readFile } from "node:fs/promises";
-import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import { connect, type Socket } from "node:net";
 import { join } from "node:path";
+import { PassThrough } from "node:stream";
 import { after, before, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { connect as connectTls, type TLSSocket } from "node:tls";
 import { pino } from "pino";
 import { NO_RETRY, UnixHttpClient } from "../../drivers/http-unix.ts";
 import { addressOf, dialProcess } from "../../drivers/identity/dial.ts";
 import { ProcessIdentity } from "../../drivers/identity/process-identity.ts";
-import { writeCredentials } from "../../drivers/vault/credentials.ts";
-import { openVault, type Vault } from "../../drivers/vault/vault.ts";
+import { openVault } from "../../drivers/vault/vault.ts";
 import type { ForeshiftError } from "../../models/errors.ts";
 import { agentIdentity, processIdentity } from "../../models/identity.ts";
 import { IDENTITY_LIMITS } from "../../models/limits-identity.ts";
 import type { VaultProcess } from "../../models/vault-layout.ts";
 import type { OpenBaoService } from "../../setup/services.ts";
 import { serve } from "../../workers/http-server.ts";
-import { identify } from "../../workers/identify.ts";
 import { reflexRoutes } from "../../workers/reflex/api.ts";
 import { ReflexConfig } from "../../workers/reflex/config.ts";
 import { Reflex } from "../../workers/reflex/reflex.ts";
 import { DoorCounts } from "../../workers/tls-gate.ts";
 import { eventually } from "../support/eventually.ts";
+import { freePort, type Member, Members } from "../support/members.ts";
 import { startWorker, type WorkerProcess } from "../support/process.ts";
 import { type TestHome, testHome, testOpenBao } from "../support/services.ts";
 import { heartbeatOf, sessionOf } from "../support/sessions.ts";
@@ -38,13 +39,7 @@ let collector: WorkerProcess;
 let address: string;
 let operator: Member;
 let sequence = 0;
-const members: Member[] = [];
-
-interface Member {
-  readonly identity: ProcessIdentity;
-  readonly vault: Vault;
-  readonly http: UnixHttpClient;
-}
+let people: Members;
 
 before(async () => {
   where = await testHome();
@@ -63,6 +58,7 @@ before(async () => {
     },
     configPath: join(where.home, "collector.json"),
   });
+  people = new Members(where, bao, address);
   operator = await process_("operator");
   await eventually(
     "the collector serves",
@@ -76,57 +72,15 @@ before(async () => {
 });
 
 after(async () => {
-  for (const { identity, vault, http } of members) {
-    await http.close();
-    await identity.close();
-    await vault.close();
-  }
+  await people?.close();
   await collector?.kill();
   if (process.env["FORESHIFT_DEBUG"] === "1") console.log(collector?.log());
   await bao?.stop();
   await where?.remove();
 });
 
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
-
-async function process_(name: VaultProcess): Promise<Member> {
-  const file = join(where.home, `${name}.approle`);
-  await bao.deliver(name, file);
-  return await member(processIdentity(name), name, file);
-}
-
-async function agent(endpoint: string, swarm = "lab"): Promise<Member> {
-  const admin = openVault({ address: bao.address, auth: { method: "token-file", tokenFile: bao.tokenFile } });
-  const file = join(where.home, `${swarm}-${endpoint}.approle`);
-  await writeCredentials(file, await admin.appRoles.enrolAgent({ swarm, endpoint }));
-  await admin.close();
-  return await member(agentIdentity(swarm, endpoint), `${swarm}-${endpoint}`, file);
-}
-
-async function member(uri: string, name: string, credentialsFile: string): Promise<Member> {
-  const vault = openVault({ address: bao.address, auth: { method: "approle", credentialsFile } });
-  const identity = await identify({
-    uri,
-    config: {
-      dir: join(where.home, `${name}-identity`),
-      certificateTtlMs: 600_000,
-      staleCrl: { newConnections: "refuse", established: "keep" },
-    },
-    pki: vault.pki,
-    collector: address,
-    log: pino({ level: "silent" }),
-  });
-  const http = new UnixHttpClient({ socketPath: address, name: "collector", dial: dialProcess(identity, "collector") });
-  const made = { identity, vault, http };
-  members.push(made);
-  return made;
-}
+const process_ = (name: VaultProcess): Promise<Member> => people.process(name);
+const agent = (endpoint: string, swarm = "lab"): Promise<Member> => people.agent(endpoint, swarm);
 
 async function metric(line: string): Promise<number> {
   const { text } = await operator.http.exchange("GET", "/metrics", CALL);
@@ -323,24 +277,23 @@ test("started again, a process is who it was, with Vault and collector away; a c
   await assert.rejects(started);
 });
 
-test("the collector's certificate is replaced again and again; a connection that stands goes on", async () => {
+test("the collector's certificate is replaced again and again; every call is answered, and who is connected from before is asked to come anew", async () => {
   const one = await agent("ep-5");
   const socket = await dialProcess(one.identity, "collector")(address);
-  let closed = false;
-  socket.once("close", () => (closed = true));
+  const closed = closeOf(socket);
   const serials = new Set<string>();
   await eventually(
     "two renewals",
     async () => {
-      await ask(socket);
+      await one.http.get("/v1/crl", CALL);
       serials.add(await serialShown(one));
       return serials.size >= 3;
     },
     25_000,
   );
-  assert.ok(!closed);
+  assert.match(await ask(socket), /^connection: close/im);
+  await closed;
   assert.match(collector.log(), /certificate-renewed/);
-  socket.destroy();
 });
 
 /** Of the certificate that the collector shows to who comes new. */
@@ -362,16 +315,18 @@ function closeOf(socket: Socket): Promise<void> {
 }
 
 /** One request on a connection of one's own. */
-async function ask(socket: TLSSocket): Promise<void> {
+async function ask(socket: TLSSocket): Promise<string> {
   socket.write("GET /v1/crl HTTP/1.1\r\nhost: collector\r\n\r\n");
   const [bytes] = (await once(socket, "data")) as [Buffer];
   assert.match(bytes.toString(), /^HTTP\/1.1 200/);
+  return bytes.toString();
 }
 
 test("a revoked certificate is out at once, on connections that stand and on new ones; the others notice nothing", async () => {
   const [bad, good] = [await agent("ep-6"), await agent("ep-7")];
   const control = await process_("control");
-  await send(bad, beat("ep-6"));
+  const thief = await people.copyOf(bad, "ep-6");
+  await send(thief, beat("ep-6"));
   const [theirs, ours] = await Promise.all([bad, good].map(({ identity }) => dialProcess(identity, "collector")(address)));
   assert.ok(theirs !== undefined && ours !== undefined);
   let ended = false;
@@ -382,16 +337,97 @@ test("a revoked certificate is out at once, on connections that stand and on new
   await out;
   const tookMs = performance.now() - startedAtMs;
   assert.ok(tookMs < 2_000, `${tookMs} ms`);
-  await assert.rejects(send(bad, beat("ep-6")));
-  await ask(ours);
+  await assert.rejects(send(thief, beat("ep-6")));
   assert.ok(!ended);
+  await ask(ours);
   ours.destroy();
   await send(good, beat("ep-7"));
   await eventually("everybody has the list", () => good.identity.crl.held?.crl.revoked.has(bad.identity.certificate.serial));
-  // A new certificate is a new matter: what was revoked is a key, not a name.
-  await bad.identity.renew();
-  await send(bad, beat("ep-6"));
+  // What was revoked is a key, not a name: whose it was gets another one by itself, as long as Vault lets it. Who has copied it does not.
+  await eventually("its owner is heard again", () =>
+    send(bad, beat("ep-6")).then(
+      () => true,
+      () => false,
+    ),
+  );
+  await assert.rejects(send(thief, beat("ep-6")));
 });
+
+test("a certificate is replaced while it is used: calls, waits and streams go over to the new one, and the old one ends unnoticed", async () => {
+  const [control, reflex, one] = [await process_("control"), await process_("reflex"), await agent("ep-11")];
+  const socketPath = join(where.run, "streams.sock");
+  const served = await serve({
+    socketPath,
+    log: pino({ level: "silent" }),
+    door: { identity: reflex.identity, accepts: () => true, counts: new DoorCounts() },
+    routes: (app) => {
+      app.get("/count", (request, reply) => {
+        let at = Number((request.query as { after: string }).after);
+        const out = new PassThrough();
+        const timer = setInterval(() => out.write(`${(at += 1)}\n`), 10);
+        out.once("close", () => clearInterval(timer));
+        return reply.send(out);
+      });
+    },
+  });
+  const to = ({ identity }: Member) =>
+    new UnixHttpClient({ socketPath, name: "reflex", dial: dialProcess(identity, "reflex") });
+  const [client, asker] = [to(one), to(control)];
+  const stop = new AbortController();
+  const counted: number[] = [];
+  let begun = 0;
+  const counting = (async () => {
+    const options = { connectTimeoutMs: 5_000, idleTimeoutMs: 5_000, signal: stop.signal };
+    while (!stop.signal.aborted) {
+      begun += 1;
+      for await (const value of client.ndjson(`/count?after=${counted.at(-1) ?? 0}`, options)) counted.push(value as number);
+    }
+  })();
+  const failed: unknown[] = [];
+  let beats = 0;
+  const beating = (async () => {
+    while (!stop.signal.aborted) {
+      await send(one, beat("ep-11")).catch((thrown: unknown) => failed.push(thrown));
+      beats += 1;
+      await delay(250);
+    }
+  })();
+  try {
+    const holder = async () => await asker.get<{ serial: string; peers: string[] }>("/v1/certificate", CALL);
+    await eventually("it counts and beats", () => counted.length > 20 && beats > 1);
+    const [before, theirs] = [one.identity.certificate.serial, reflex.identity.certificate.serial];
+    assert.ok((await holder()).peers.includes(before));
+    const after = await one.identity.renewAfter(before);
+    assert.equal(await one.identity.renewAfter(before), after, "once");
+    await assert.rejects(client.post("/v1/certificate/renew", { ...CALL, body: { after: theirs } }), codeIs("NOT_YOURS"));
+    const { serial } = await asker.post<{ serial: string }>("/v1/certificate/renew", { ...CALL, body: { after: theirs } });
+    assert.deepEqual([serial === theirs, reflex.identity.certificate.serial], [false, serial]);
+    await eventually("nobody uses the old one", async () => {
+      const peers = [...(await holder()).peers, ...(await collectorsPeers(control))];
+      return peers.includes(after) && !peers.includes(before);
+    });
+    assert.ok(begun >= 2, "the stream went over");
+    const [heard, sent] = [counted.length, beats];
+    for (const old of [before, theirs]) await control.vault.pki.revoke(old);
+    await eventually("everybody has the list", () => one.identity.crl.held?.crl.revoked.has(before));
+    await eventually("it counts and beats on", () => counted.length > heard + 20 && beats > sent + 1);
+  } finally {
+    stop.abort();
+    await Promise.all([counting, beating]);
+    await Promise.all([client.close(), asker.close()]);
+    await served.close();
+  }
+  assert.deepEqual(failed, []);
+  assert.deepEqual(
+    counted,
+    counted.map((_, at) => at + 1),
+  );
+});
+
+/** Serials that have connections open at the collector. */
+async function collectorsPeers({ http }: Member): Promise<readonly string[]> {
+  return (await http.get<{ peers: string[] }>("/v1/certificate", CALL)).peers;
+}
 
 test("a flood: silent connections, a babbling endpoint and oversized bodies; the others' heartbeats all get through, and memory stays", async () => {
   const [honest, babbler] = [await agent("ep-8"), await agent("ep-9")];

@@ -177,6 +177,39 @@ test("the database is killed: the collector stays up, keeps heartbeats, and its 
   }
 });
 
+test("a revoked endpoint is heard no more from that moment on, also by a collector that was away; a new fleet may use its name", async () => {
+  const beat = (endpoint: string, sequence: number) =>
+    http.post("/v1/heartbeats", { ...CALL, body: heartbeatOf(endpoint, sequence, { swarm: "put-out", atMs: Date.now() }) });
+  const isRevoked = { code: "ENDPOINT_REVOKED" };
+  await beat("ep-1", 1);
+  await store.revokeEndpoint({ swarm: "put-out", endpoint: "ep-1", reason: "a test" });
+  await store.revokeEndpoint({ swarm: "put-out", endpoint: "ep-1", reason: "again" });
+  assert.deepEqual(await store.revokedEndpoints("put-out"), ["ep-1"]);
+  let sequence = 1;
+  const refused = () =>
+    eventually("it is refused", () => {
+      sequence += 1;
+      return beat("ep-1", sequence).then(
+        () => false,
+        (thrown: ForeshiftError) => thrown.code === isRevoked.code,
+      );
+    });
+  await refused();
+  await assert.rejects(http.post("/v1/sessions", { ...CALL, body: deltas("put-out", "ep-1", 1, 1) }), isRevoked);
+  await beat("ep-2", 1);
+  await collector.kill();
+  await start();
+  await refused();
+  await store.forgetFleet("put-out");
+  await eventually("another machine of that name is heard", () => {
+    sequence += 1;
+    return beat("ep-1", sequence).then(
+      () => true,
+      () => false,
+    );
+  });
+});
+
 test("the password is in no log line; a stopped collector leaves no socket", async () => {
   const password = new URL(postgres.url).password;
   assert.ok(password.length > 8 && !collector.log().includes(password));

@@ -326,6 +326,33 @@ if (insideNamespace(import.meta.url)) {
     await answersAll();
   });
 
+  test("a revoked member loses its sessions to its shadows without a packet lost, and answering brings it back no more", async () => {
+    await answersAll();
+    const [client] = lab.clients.list;
+    assert.ok(client);
+    const holder = (await holderOf(lab, client)) ?? "";
+    const seq = await lastSeq();
+    const streaming = stream(client, 300, 10);
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    await apply({ revoked: [holder] });
+    const out = await awaitEvent("it is out", ({ kind, endpoint }) => kind === "ejected" && endpoint === holder, seq);
+    assert.match(out.text, /for good: it was revoked/);
+    const result = await streaming;
+    assert.equal(result.answered, result.sent);
+    assert.notEqual(await holderOf(lab, client), holder);
+    const path = `/v1/endpoints/${holder}/sessions`;
+    await assert.rejects(http.put(path, { ...CALL, body: [] }), { code: "ENDPOINT_REVOKED" });
+    await eventually("it answers for longer than an ejection lasts", async () => {
+      const one = (await reflex.health()).find(({ endpoint }) => endpoint === holder);
+      return (one?.inner.answersInARow ?? 0) >= 15 && Date.now() - (one?.ejectedAtMs ?? 0) > 2 * OUTLIER.ejectionBaseMs;
+    });
+    const health = (await reflex.health()).find(({ endpoint }) => endpoint === holder);
+    assert.deepEqual([health?.ejected, health?.effectiveWeight], [true, 0]);
+    await worker.kill("SIGKILL");
+    worker = await start();
+    assert.equal((await reflex.health()).find(({ endpoint }) => endpoint === holder)?.ejected, true);
+  });
+
   test("metrics name what happened", async () => {
     const { text } = await http.exchange("GET", "/metrics", CALL);
     assert.match(text, /^foreshift_reflex_ejections_total\{endpoint="ep-\d"\} [1-9]/m);

@@ -123,6 +123,7 @@ const ACTIONS: Readonly<Record<string, (caller: Caller) => readonly (() => Promi
     () => caller.raw("POST", "foreshift-pki/sign-verbatim", { csr: "x" }),
   ],
   "revoke a certificate": ({ vault: { pki } }) => [() => pki.revoke(things.serials.at(-1) ?? "")],
+  "see which certificates there are": ({ vault: { pki }, identity }) => [() => pki.serialsOf(identity)],
   "renew the revocation list": ({ vault: { pki } }) => [() => pki.renewCrl()],
   "sign an authority, change who gets certificates": ({ raw }) => [
     () => raw("POST", "foreshift-pki-root/root/sign-intermediate", { csr: "x" }),

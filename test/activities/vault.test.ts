@@ -14,6 +14,7 @@ import { agentIdentity, processIdentity } from "../../models/identity.ts";
 import { IDENTITY_LIMITS } from "../../models/limits-identity.ts";
 import type { VaultProcess } from "../../models/vault-layout.ts";
 import type { OpenBaoService } from "../../setup/services.ts";
+import { eventually } from "../support/eventually.ts";
 import { type TestHome, testHome, testOpenBao } from "../support/services.ts";
 
 let where: TestHome;
@@ -273,6 +274,13 @@ test("a revoked certificate is on the list at once", async () => {
   assert.ok(!before.toString("hex").toUpperCase().includes(serial));
   await assert.rejects(vault.pki.revoke(serial), codeIs("UNAUTHORISED"));
   const control = (await asProcess("control")).vault;
+  const { serial: ended } = await vault.pki.issue({ identity: processIdentity("collector"), ttlMs: 1_000 });
+  const { serial: foreign } = await control.pki.issue({ identity: processIdentity("control"), ttlMs: 60_000 });
+  const found = await eventually("one has ended", async () => {
+    const serials = await control.pki.serialsOf(processIdentity("collector"));
+    return serials.includes(ended) ? undefined : serials;
+  });
+  assert.ok(found.includes(serial) && !found.includes(foreign), found.join());
   await control.pki.revoke(serial);
   await control.pki.revoke(serial);
   const after = await vault.pki.crl();

@@ -121,6 +121,16 @@ const STORIES: Readonly<Record<string, Story>> = {
     await eventually(`${endpoint} is gone`, () => world.score().terminated.includes(endpoint));
     await awaitWhole(stage, world, spec);
   },
+  "endpoint-revoked": async (stage, world, spec) => {
+    const [endpoint] = membersOf(world);
+    const ghost = [...world.machines.values()].find(({ state }) => state === "suspended")?.name ?? "";
+    world.connect(endpoint, 3);
+    for (const one of [endpoint, ghost]) {
+      await stage.temporal.revokeEndpoint({ swarm: spec.name, endpoint: one, by: BY, reason: "a story" });
+      await eventually(`${one} is gone`, () => world.score().terminated.includes(one));
+    }
+    await awaitWhole(stage, world, spec);
+  },
   "keys-rotated": async ({ temporal }, world, spec) => {
     const [endpoint] = membersOf(world);
     world.connect(endpoint, 3);
@@ -130,6 +140,11 @@ const STORIES: Readonly<Record<string, Story>> = {
     await temporal.result(workflowId, runId);
     const [client] = world.clients;
     await temporal.revokeClients({ swarm, clients: [client?.publicKey ?? ""], by: BY, reason: "a story" });
+  },
+  "certificates-rotated": async ({ temporal }, _, spec) => {
+    const request = { swarm: spec.name, kind: "certificates", by: BY, reason: "a story" } as const;
+    const { workflowId, runId } = await temporal.rotateKeys(request);
+    await temporal.result(workflowId, runId);
   },
   "keys-undone": async ({ temporal }, world, spec) => {
     const [endpoint] = membersOf(world);

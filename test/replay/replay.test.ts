@@ -16,13 +16,15 @@ const EXPECTED = {
   swarm: 6,
   drainAndReplace: 3,
   drainEndpoint: 3,
-  endpointLost: 3,
+  endpointLost: 5,
   replenishGhosts: 6,
   addEndpoints: 6,
   predict: 6,
-  rotateKeys: 3,
+  rotateKeys: 4,
   rotateAll: 1,
   revokeClients: 1,
+  revokeEndpoint: 2,
+  retireIdentity: 2,
   retrainModels: 3,
 };
 

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { wantedRotations } from "../../models/key-schedule.ts";
-import { batchSize, heed, type PeerWord, presharedPath, versionsToDestroy } from "../../models/keys.ts";
+import { batchSize, heed, type PeerWord, presharedPath, rotateWorkflowId, versionsToDestroy } from "../../models/keys.ts";
 import { KeyPolicy } from "../../models/swarm-spec.ts";
 import { Revocations } from "../../workers/reflex/revocations.ts";
 import { holds } from "../support/property.ts";
@@ -112,6 +112,21 @@ test("a rotation is due where the swarm file says so, stands still while stopped
   assert.equal(due?.pausedBecause, undefined);
   const [stopped] = wantedRotations(specs, [{ scope: "*", by: "somebody", reason: "a fire" }]);
   assert.match(stopped?.pausedBecause ?? "", /^Stopped by the stop switch; (?!.*fire)/);
+});
+
+test("the transit key is everybody's: one Schedule for all, as often as the swarm wants it that wants it most often", () => {
+  const specs = [3, 1, 2].map((days) => ({
+    name: `s-${days}`,
+    keys: KeyPolicy.parse({ transit: { everyMs: days * 86_400_000 }, certificates: { everyMs: 3_600_000 } }),
+  }));
+  const wanted = wantedRotations(specs, [{ scope: "s-1", by: "somebody", reason: "one swarm only" }]);
+  const transit = wanted.filter(({ kind }) => kind === "transit");
+  assert.deepEqual(
+    transit.map(({ everyMs, id, pausedBecause, swarm }) => [id, swarm, everyMs, pausedBecause]),
+    [["rotate-due/*/transit", "*", 86_400_000, undefined]],
+  );
+  assert.equal(wanted.filter(({ kind }) => kind === "certificates").length, 3);
+  assert.equal(rotateWorkflowId("s-1", "transit"), rotateWorkflowId("s-2", "transit"));
 });
 
 test("an endpoint that has missed a revocation is known by the others, until it has heard of it", () => {

@@ -244,6 +244,27 @@ describe("a dead endpoint", () => {
     assert.deepEqual(kinds(plan(recovered, seeing(3, { "ep-3": anew })(), START + 4_000)), ["finish-lost"]);
   });
 
+  test("one that a person has revoked is finished once its sessions are away, however well it looks", () => {
+    const revoked = { revoked: true } as const;
+    const onItsWay = during(settled(3), seeing(3, { "ep-3": revoked }), START, 60_000);
+    assert.ok(!kinds(onItsWay).includes("finish-lost") && !kinds(onItsWay).includes("set-weight"), kinds(onItsWay).join());
+    const out = { ...ejected, ...revoked, innerMissesInARow: 0, innerLoss: 0 };
+    const made = during(settled(3), seeing(3, { "ep-3": out }), START, 60_000);
+    assert.deepEqual(kinds(made), ["finish-lost"]);
+    assert.match(made.steps[0]?.reason ?? "", /ep-3 was revoked/);
+    const removed = recordDisruptionEnd(made.state, "ep-3", "removed", START + 61_000);
+    assert.deepEqual(kinds(plan(removed, seeing(2)(), START + 61_000)), ["add-endpoints"]);
+  });
+
+  test("a revoked ghost is ended too, and is no ghost", () => {
+    const ghost = endpointOf("ep-9", { machine: "suspended", weight: undefined, revoked: true });
+    const look = () => {
+      const healthy = observationOf(swarmOf(3));
+      return { ...healthy, endpoints: [...healthy.endpoints, ghost] };
+    };
+    assert.deepEqual(kinds(during(settled(3), look, START, 1_000)), ["finish-lost"]);
+  });
+
   test("a run that failed is tried again after a while", () => {
     const made = plan(settled(3), seeing(3, { "ep-3": ejected })(), START);
     const failed = recordDisruptionEnd(made.state, "ep-3", "failed", START + 1_000);

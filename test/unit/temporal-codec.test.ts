@@ -111,6 +111,34 @@ test("a flipped bit, a cut, a swapped or missing part is refused, and never deco
   );
 });
 
+test("what was said to one workflow is not heard by another; who reads for people, and payloads from before, need no owner", async () => {
+  const { encode, decode } = codecOver();
+  const given = [{ metadata: { encoding: Buffer.from("json/plain") }, data: Buffer.from('"drain"') }];
+  const of = (workflowId: string, namespace = "default") => ({ type: "workflow", namespace, workflowId }) as const;
+  const step = { type: "activity", namespace: "default", workflowId: "drain/lab/ep-1", isLocal: false } as const;
+  const sealed = await encode(given, of("drain/lab/ep-1"));
+  for (const context of [of("drain/lab/ep-1"), step, undefined])
+    assert.deepEqual((await decode(sealed, context)).map(plain), given.map(plain));
+  for (const context of [of("drain/lab/ep-10"), of("drain/lab/ep-1", "other"), of("swarm/lab")])
+    assertRefused(await first(decode(sealed, context)));
+  const [payload] = sealed;
+  assert.ok(payload?.metadata !== undefined);
+  const rest = Object.fromEntries(Object.entries(payload.metadata ?? {}).filter(([name]) => name !== "owner"));
+  const claims: Payload["metadata"][] = [
+    { ...payload.metadata, owner: Buffer.from("default/swarm/lab") },
+    { ...rest, format: Buffer.from("foreshift/1") },
+    { ...rest },
+  ];
+  for (const metadata of claims)
+    assertRefused(await first(decode([{ ...payload, metadata: metadata ?? {} }], of("swarm/lab"))));
+  // Sealed before payloads had owners.
+  assert.deepEqual((await decode(await encode(given), of("swarm/lab"))).map(plain), given.map(plain));
+  const scheduled = await encode(given, of("rotate-due/lab/transit"));
+  const [one, next] = [of("rotate-due/lab/transit-2026-01-01T00:00:00Z"), of("rotate-due/lab/transit-2026-01-02T00:00:00Z")];
+  assert.deepEqual((await decode(scheduled, one)).map(plain), given.map(plain));
+  assert.deepEqual((await decode(await encode(given, one), next)).map(plain), given.map(plain));
+});
+
 type Step = "seal" | "rotate" | "rewrap" | "retire" | "new process";
 
 test("in any order of rotating, rewrapping, retiring and restarting every payload stays readable", async (context) => {

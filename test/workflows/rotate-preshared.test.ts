@@ -1,11 +1,24 @@
 // Rotation of keys of every kind on a real Temporal server, over a world in memory whose handshakes fail when the two sides' keys differ.
 import assert from "node:assert/strict";
+import { join } from "node:path";
 import { after, before, beforeEach, test } from "node:test";
+import { rootCause } from "@temporalio/common";
+import { keyVault } from "../../drivers/vault/key-versions.ts";
+import { openVault } from "../../drivers/vault/vault.ts";
 import { ForeshiftError } from "../../models/errors.ts";
-import { type ClientsRevoked, type KeyKind, type KeysRotated, presharedPath, rotateWorkflowId } from "../../models/keys.ts";
+import { agentIdentity } from "../../models/identity.ts";
+import {
+  type ClientsRevoked,
+  type EndpointRevoked,
+  type KeyKind,
+  type KeysRotated,
+  presharedPath,
+  rotateWorkflowId,
+} from "../../models/keys.ts";
 import { servingOf } from "../../models/static-identities.ts";
 import type { SwarmSpec } from "../../models/swarm-spec.ts";
 import type { WorkerSet } from "../../workers/control/worker-set.ts";
+import { testHome, testOpenBao } from "../support/services.ts";
 import { eventually, specFor, startServer, startWorkers, type TestServer } from "./support.ts";
 import { World } from "./world.ts";
 
@@ -186,6 +199,103 @@ test("a certificate is revoked by its serial, with who and why in the trail", as
   assert.ok(world.revokedSerials.has("0A:1B"));
   const row = world.auditRows.find(({ action }) => action === "revoke a certificate");
   assert.match(row?.text ?? "", /0A:1B is on the revocation list\. a copied disk \(asked for by a test\)/);
+});
+
+test("a revoked endpoint is heard and led to no more, joins no more, and its certificates are on the list", async () => {
+  const { name: swarm } = spec;
+  const revoke = (endpoint: string, workflowId: string): Promise<EndpointRevoked> =>
+    server.client.workflow.execute("revokeEndpoint", {
+      workflowId: `revoke/${swarm}/${workflowId}`,
+      taskQueue: "control",
+      args: [{ swarm, endpoint, by: "a test", reason: "a copied disk" }],
+    });
+  await assert.rejects(revoke("ep-9", "3"), (thrown: Error) => /ep-9/.test(rootCause(thrown) ?? ""));
+  let sealed = true;
+  world.intercept = (call) => {
+    if (call !== "pki.serials" || !sealed) return;
+    sealed = false;
+    throw new ForeshiftError("NOT_READY", { value: "Vault", detail: "it is sealed" });
+  };
+  const { outAfterMs, serials } = await revoke("ep-1", "4");
+  assert.ok(outAfterMs !== undefined && !sealed);
+  assert.deepEqual(serials, [agentIdentity(swarm, "ep-1")]);
+  assert.deepEqual([...world.revokedSerials], serials);
+  assert.deepEqual(await world.store.revokedEndpoints(swarm), ["ep-1"]);
+  assert.deepEqual(world.steering?.revoked, ["ep-1"]);
+  assert.ok(world.clients.every(({ endpoint }) => endpoint === "ep-2"));
+  assert.deepEqual(world.score().dropped, []);
+  const rows = world.auditRows.filter(({ endpoint }) => endpoint === "ep-1").map(({ action }) => action);
+  assert.deepEqual(rows.sort(), ["put out for good", "revoke", "revoke an endpoint", "revoke certificates"]);
+});
+
+test("OpenBao really stops in the midst of a rotation and is started again: the rotation ends right, and one version of each key lives", async () => {
+  const where = await testHome();
+  let bao = await testOpenBao(where);
+  const credentialsFile = join(where.home, "control.approle");
+  await bao.deliver("control", credentialsFile);
+  const vault = openVault({ address: bao.address, auth: { method: "approle", credentialsFile } });
+  try {
+    await workers.stop();
+    workers = await startWorkers(server, world, { keyVault: keyVault(vault.kv) });
+    let restarted: Promise<void> | undefined;
+    world.intercept = (call, _, phase) => {
+      if (call !== "provisioner.activate" || phase !== "before" || restarted !== undefined) return;
+      restarted = (async () => {
+        await bao.stop();
+        bao = await testOpenBao(where);
+      })();
+    };
+    const { done, outcome, text } = await rotate();
+    assert.deepEqual([outcome, done, restarted === undefined], ["rotated", 3, false], text);
+    await restarted;
+    assert.deepEqual(new Set(agreed()), new Set([1]));
+    assert.equal((await rotate()).outcome, "rotated");
+    for (const [at, version] of agreed().entries()) {
+      const path = presharedPath(spec.name, world.clients[at]?.publicKey ?? "");
+      const living = (await vault.kv.metadata(path)).versions.filter(({ destroyed }) => !destroyed);
+      assert.deepEqual(
+        living.map((one) => one.version),
+        [version],
+      );
+    }
+    world.rekeyAll();
+    assert.equal(world.mismatches, 0);
+    assert.deepEqual(world.score().dropped, []);
+  } finally {
+    await workers.stop();
+    await vault.close();
+    await bao.stop();
+    await where.remove();
+  }
+});
+
+test("certificates: the new one is seen in use before the old one is revoked, endpoints first, with Vault away in between", async () => {
+  let away = true;
+  world.intercept = (call) => {
+    if (call !== "pki.revoke" || !away) return;
+    away = false;
+    throw new ForeshiftError("UNREACHABLE", { field: "vault", value: "vault", detail: "away" });
+  };
+  const { done, named, outcome, total } = await rotate("certificates");
+  assert.deepEqual([outcome, done, total, named, away], ["rotated", 6, 6, [], false]);
+  const names = ["ep-1", "ep-2", "hypervisor", "reflex", "collector", "control"];
+  assert.deepEqual([...world.revokedSerials].sort(), names.map((name) => `${name}-1`).sort());
+  assert.deepEqual(
+    Object.fromEntries(world.certificatesHeld.serials),
+    Object.fromEntries(names.map((name) => [name, `${name}-2`])),
+  );
+});
+
+test("certificates: one that is not shown to anybody keeps its old one and ends the rotation; who is away is named", async () => {
+  const { clinging, unreachable } = world.certificatesHeld;
+  clinging.add("ep-2");
+  unreachable.add("ep-1");
+  spec = { ...spec, keys: { ...spec.keys, certificates: { ...spec.keys.certificates, overlapMs: 1_000 } } };
+  await world.store.saveSpec(spec);
+  const { named, outcome, text } = await rotate("certificates");
+  assert.deepEqual([outcome, named], ["undone", ["ep-1", "ep-2"]]);
+  assert.match(text, /of ep-2 was not seen in use; the old one stays good/);
+  assert.ok(!world.revokedSerials.has("ep-2-1") && !world.revokedSerials.has("ep-1-1"));
 });
 
 test("a further transit version wraps every data key anew before the old one is given up, with Vault away in between", async () => {

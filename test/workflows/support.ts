@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { Client, Connection } from "@temporalio/client";
 import { pino } from "pino";
+import type { ActivityDeps } from "../../activities/deps.ts";
 import { type Activities, createActivities } from "../../activities/index.ts";
 import { createStopGuard } from "../../activities/stop-guard.ts";
 import { PLAIN_PAYLOADS } from "../../drivers/temporal-codec/codec.ts";
@@ -45,8 +46,9 @@ export async function startServer(dynamicConfig?: Record<string, number>): Promi
   }
 }
 
-export function startWorkers(server: TestServer, world: World): Promise<WorkerSet> {
-  return startWorkersWith(server, activitiesOf(world));
+/** `real`: what is not of the world. */
+export function startWorkers(server: TestServer, world: World, real: Partial<ActivityDeps> = {}): Promise<WorkerSet> {
+  return startWorkersWith(server, activitiesOf(world, real));
 }
 
 export function startWorkersWith(server: TestServer, activities: Activities): Promise<WorkerSet> {
@@ -59,8 +61,8 @@ export function startWorkersWith(server: TestServer, activities: Activities): Pr
   });
 }
 
-export function activitiesOf(world: World): Activities {
-  const { store, hypervisor, balancer, telemetry, keyVault, provisioner, certificates, payloadKeys } = world;
+export function activitiesOf(world: World, real: Partial<ActivityDeps> = {}): Activities {
+  const { store, hypervisor, balancer, telemetry, keyVault, provisioner, certificates, holders, payloadKeys } = world;
   return createActivities({
     store,
     hypervisor,
@@ -71,8 +73,10 @@ export function activitiesOf(world: World): Activities {
     provisioner,
     certificates,
     payloadKeys,
+    holders,
     agentOf: (link) => world.agentOf(link.agent),
     stopGuard: createStopGuard(store),
+    ...real,
   });
 }
 

@@ -63,6 +63,33 @@ test("drained of an endpoint, it lives on with the others and gets another as it
   });
 });
 
+test("a revoked endpoint and a revoked ghost end, others take their places, and no session is lost", {
+  timeout: 60_000,
+}, async () => {
+  const spec = specFor({ name: "revoked" });
+  await onSwarm(spec, async (world) => {
+    const [endpoint] = members(world);
+    const ghost = [...world.machines.values()].find(({ state }) => state === "suspended")?.name ?? "";
+    world.connect(endpoint, 3);
+    for (const one of [endpoint, ghost]) {
+      const { outAfterMs } = await temporal.revokeEndpoint({ swarm: "revoked", endpoint: one, by: BY, reason: "copied" });
+      assert.ok(outAfterMs !== undefined);
+      await eventually(`${one} is gone`, () => world.score().terminated.includes(one));
+    }
+    await awaitWhole(world, spec);
+    assert.deepEqual(world.score().dropped, []);
+    await eventually("their certificates are revoked as their machines have ended", () => {
+      const retired = world.auditRows.filter(({ workflowId }) => workflowId?.startsWith("retire/") === true);
+      return retired.length === 2;
+    });
+    for (const one of [endpoint, ghost])
+      assert.equal(
+        world.steering?.members.some((member) => member.endpoint === one),
+        false,
+      );
+  });
+});
+
 test("refuses a drain that the others could not bear, and a replacement never needs that", { timeout: 60_000 }, async () => {
   const spec = specFor({ name: "bear", count: 2, capacitySessions: 4 });
   await onSwarm(spec, async (world) => {

@@ -1,6 +1,7 @@
 /**
  * A control worker in a process of its own over a world in another: `world-worker.ts SOCKET TEMPORAL-ADDRESS BUNDLE`.
  */
+import assert from "node:assert/strict";
 import { connect } from "node:net";
 import { createInterface } from "node:readline";
 import { pino } from "pino";
@@ -69,6 +70,8 @@ await startWorkerSet({
     keyVault: remote<KeyVault>("keyVault"),
     provisioner: remote<ClientProvisioner>("provisioner"),
     certificates: remote<Certificates>("certificates"),
+    // Nothing that is told here rotates certificates.
+    holders: { processes: [], agent: () => assert.fail("no holder is asked for") },
     payloadKeys: remote<PayloadKeys>("payloadKeys"),
     agentOf: (link) => remote<EndpointAgent>("agent", [link.agent]),
     stopGuard: createStopGuard(store),

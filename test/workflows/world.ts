@@ -2,7 +2,7 @@
  * A world in memory behind the ports, for faults that cannot be produced on command in the real one: any call can be made to fail or to
  * kill its caller, before or after it took effect. Its parts pass the contract tests of the real drivers (world-contracts.test.ts).
  */
-import type { Certificates, ClientProvisioner, KeyVault, PayloadKeys } from "../../drivers/key-ports.ts";
+import type { CertificateHolders, Certificates, ClientProvisioner, KeyVault, PayloadKeys } from "../../drivers/key-ports.ts";
 import type { AuditRow, Balancer, EndpointAgent, Hypervisor, Store, Telemetry } from "../../drivers/ports.ts";
 import type { SteeringState } from "../../models/steering.ts";
 import type { SwarmSpec } from "../../models/swarm-spec.ts";
@@ -41,6 +41,7 @@ export class World {
   readonly provisioner: ClientProvisioner = this.#keys.provisioner;
   readonly certificates: Certificates = this.#keys.certificates;
   readonly payloadKeys: PayloadKeys = this.#keys.payloadKeys;
+  readonly holders: CertificateHolders = this.#keys.holders;
 
   agentOf(name: string): EndpointAgent {
     return simulatedAgent(name, this.#fleet, this.#reflex, this.#calls);
@@ -77,6 +78,11 @@ export class World {
 
   get revokedSerials(): ReadonlySet<string> {
     return this.#keys.revokedSerials;
+  }
+
+  /** Serials of the processes' certificates, and how some of them misbehave. */
+  get certificatesHeld(): Pick<SimulatedKeys, "serials" | "clinging" | "unreachable"> {
+    return this.#keys;
   }
 
   /** Of the transit key: by which version each data key is wrapped, and the oldest that opens anything. */

@@ -37,6 +37,9 @@ path "${transit}/keys/+/config" {
 path "${pki}/revoke" {
   capabilities = ["update"]
 }
+path "${pki}/certs" {
+  capabilities = ["list"]
+}
 path "${pki}/crl/rotate" {
   capabilities = ["read"]
 }

@@ -4,6 +4,7 @@
 import { PassThrough } from "node:stream";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { z } from "zod";
+import type { ProcessIdentity } from "../../drivers/identity/process-identity.ts";
 import type { PostgresStore } from "../../drivers/store/store.ts";
 import type { Identity } from "../../models/identity.ts";
 import { LIMITS } from "../../models/limits.ts";
@@ -12,11 +13,12 @@ import { parseInput } from "../../models/parse.ts";
 import { PublicKey, SessionState } from "../../models/session.ts";
 import { EndpointName, SwarmName } from "../../models/steering.ts";
 import { METRICS_TYPE, type MetricFamily, one, textOf } from "../prometheus.ts";
-import { type DoorCounts, demand } from "../tls-gate.ts";
+import { type DoorCounts, demand, peerOf } from "../tls-gate.ts";
 import type { CrlPublisher } from "./crl.ts";
 import { type Intake, isOf } from "./intake.ts";
 import type { Lag } from "./lag.ts";
 import type { OutsideFeed } from "./outside-feed.ts";
+import type { RevokedEndpoints } from "./revoked-endpoints.ts";
 import type { Rollups } from "./rollups.ts";
 import type { SessionHub } from "./session-hub.ts";
 import type { Shadows } from "./shadows.ts";
@@ -52,21 +54,25 @@ export interface CollectorParts {
   readonly shadows: Shadows;
   readonly lag: Lag;
   readonly intake: Intake;
+  readonly revoked: RevokedEndpoints;
   /** Undefined without certificates. */
-  readonly guard: { readonly crl: CrlPublisher; readonly door: DoorCounts } | undefined;
+  readonly guard:
+    | { readonly crl: CrlPublisher; readonly door: DoorCounts; readonly identity: Pick<ProcessIdentity, "onRenewed"> }
+    | undefined;
 }
 
 /** What reads of all endpoints: the control plane and the people's tools. */
 const isReader = (peer: Identity) => peer.kind === "process";
 
 export function collectorRoutes(app: FastifyInstance, parts: CollectorParts): void {
-  const { store, hub, shadows } = parts;
+  const { store, hub, revoked, shadows } = parts;
   heartbeatRoute(app, parts);
   readRoutes(app, parts);
   crlRoutes(app, parts);
   app.post("/v1/sessions", async (request) => {
     const deltas = parseInput(SessionsBody, request.body, "body");
     demand(request, `send sessions of ${deltas.endpoint} (${deltas.swarm})`, (peer) => isOf(peer, deltas));
+    revoked.refuse(deltas);
     const candidates = shadows.candidates(deltas.swarm, Date.now());
     return { taken: await store.applyDeltas(deltas, shadows.namer(deltas.swarm, candidates)) };
   });
@@ -74,6 +80,17 @@ export function collectorRoutes(app: FastifyInstance, parts: CollectorParts): vo
     const { swarm, after } = parseInput(StreamQuery, request.query, "query");
     demand(request, `follow the sessions of ${swarm}`, (peer) => isReader(peer) || peer.swarm === swarm);
     const out = new PassThrough();
+    // Who follows comes back where it stands, and is shown the new certificate then.
+    const forget = parts.guard?.identity.onRenewed(() => out.end());
+    out.once("close", () => forget?.());
+    const peer = peerOf(request);
+    if (peer?.kind === "agent") {
+      revoked.refuse(peer);
+      out.once(
+        "close",
+        revoked.whenOut(peer, () => out.destroy()),
+      );
+    }
     await hub.subscribe(swarm, after, out);
     return reply.type("application/x-ndjson").send(out);
   });

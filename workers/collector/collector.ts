@@ -21,6 +21,7 @@ import { CrlPublisher } from "./crl.ts";
 import { Intake } from "./intake.ts";
 import { Lag } from "./lag.ts";
 import { OutsideFeed, OutsideFeedConfig } from "./outside-feed.ts";
+import { RevokedEndpoints } from "./revoked-endpoints.ts";
 import { Rollups } from "./rollups.ts";
 import { SessionHub } from "./session-hub.ts";
 import { Shadows } from "./shadows.ts";
@@ -38,7 +39,13 @@ export const CollectorConfig = z.strictObject({
 });
 export type CollectorConfig = z.infer<typeof CollectorConfig>;
 
-const Notice = z.object({ swarm: z.string(), version: z.number() });
+/** With `revoked` an endpoint was put out, with `forgotten` the fleet is another one; else sessions have changed. */
+const Notice = z.object({
+  swarm: z.string(),
+  version: z.number().optional(),
+  revoked: z.string().optional(),
+  forgotten: z.boolean().optional(),
+});
 
 /** Answers once it serves; the answer ends it. */
 export async function startCollector(config: CollectorConfig, log: Logger): Promise<() => Promise<void>> {
@@ -51,8 +58,9 @@ export async function startCollector(config: CollectorConfig, log: Logger): Prom
   const rollups = new Rollups({ window: telemetry.window, store, log, nowMs: Date.now() });
   const feed = config.outsideEvents === undefined ? undefined : outsideFeed(config.outsideEvents, store, telemetry, log);
   const shadows = new Shadows({ store, telemetry, log });
-  const intake = new Intake(telemetry);
-  const parts: CollectorParts = { store, telemetry, rollups, feed, hub, lag, shadows, intake, guard: guarded?.guard };
+  const revoked = new RevokedEndpoints();
+  const intake = new Intake(telemetry, revoked);
+  const parts: CollectorParts = { store, telemetry, rollups, feed, hub, lag, shadows, intake, revoked, guard: guarded?.guard };
   const served: Served = await serve({
     socketPath: config.socketPath,
     log,
@@ -61,7 +69,7 @@ export async function startCollector(config: CollectorConfig, log: Logger): Prom
   });
   const keepAlive = setInterval(() => hub.keepAlive(), LIMITS.collector.streamKeepAliveMs);
   const loops = [
-    migrateThenWork({ config, store, telemetry, rollups, feed, hub, log, signal: stop.signal }),
+    migrateThenWork({ config, store, telemetry, rollups, feed, hub, revoked, log, signal: stop.signal }),
     nameShadows(shadows, stop.signal),
     guarded === undefined ? Promise.resolve() : guarded.guard.crl.keepFromEnding(stop.signal),
   ];
@@ -85,7 +93,7 @@ async function guard(config: CollectorConfig, log: Logger) {
   const { identity, vault } = secured;
   const door = { identity, accepts: () => true, counts: new DoorCounts() };
   const crl = new CrlPublisher({ keeper: identity.crl, pki: vault.pki, log });
-  return { door, guard: { crl, door: door.counts }, close: () => secured.close() };
+  return { door, guard: { crl, door: door.counts, identity }, close: () => secured.close() };
 }
 
 interface Work {
@@ -95,6 +103,7 @@ interface Work {
   readonly rollups: Rollups;
   readonly feed: OutsideFeed | undefined;
   readonly hub: SessionHub;
+  readonly revoked: RevokedEndpoints;
   readonly log: Logger;
   readonly signal: AbortSignal;
 }
@@ -115,14 +124,20 @@ async function migrateThenWork(work: Work): Promise<void> {
   await Promise.all([listenToSessions(work), turnDays(work), keepRollups(work), feed?.follow(signal)]);
 }
 
-async function listenToSessions({ config, hub, log, signal }: Work): Promise<void> {
+async function listenToSessions({ config, hub, log, revoked, signal, store }: Work): Promise<void> {
   await listen({
     databaseUrl: config.databaseUrl,
     channel: SESSIONS_CHANNEL,
-    onNotice: (payload) => hub.announced(swarmOf(payload)),
+    onNotice: (payload) => {
+      const notice = noticeOf(payload);
+      if (notice?.forgotten === true) revoked.forget(notice.swarm);
+      if (notice?.revoked === undefined) hub.announced(notice?.swarm);
+      else revoked.add({ swarm: notice.swarm, endpoint: notice.revoked });
+    },
     onListening: () => {
       log.info({ event: "listening" });
       hub.announced();
+      void revoked.load(store, log, signal);
     },
     onBreak: (thrown) => log.warn({ event: "listening-broken", detail: messageOf(thrown) }),
     signal,
@@ -137,9 +152,9 @@ function outsideFeed(config: OutsideFeedConfig, store: PostgresStore, telemetry:
 }
 
 /** Undefined, which stands for all, when somebody else wrote to the channel. */
-function swarmOf(payload: string): string | undefined {
+function noticeOf(payload: string): z.infer<typeof Notice> | undefined {
   try {
-    return Notice.parse(JSON.parse(payload)).swarm;
+    return Notice.parse(JSON.parse(payload));
   } catch {
     return undefined;
   }

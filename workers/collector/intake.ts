@@ -14,9 +14,10 @@ import { parseInput } from "../../models/parse.ts";
 import { EndpointName, SwarmName } from "../../models/steering.ts";
 import { TelemetrySample } from "../../models/telemetry.ts";
 import { nameOf, peerOf } from "../tls-gate.ts";
+import type { RevokedEndpoints } from "./revoked-endpoints.ts";
 import type { Telemetry } from "./telemetry.ts";
 
-const HEARTBEAT_REFUSALS = ["foreign", "replayed", "late", "oversized", "malformed", "flood"] as const;
+const HEARTBEAT_REFUSALS = ["foreign", "revoked", "replayed", "late", "oversized", "malformed", "flood"] as const;
 export type HeartbeatRefusal = (typeof HEARTBEAT_REFUSALS)[number];
 
 const count = z.number().int().nonnegative();
@@ -48,12 +49,14 @@ interface Bucket {
 
 export class Intake {
   readonly #telemetry: Telemetry;
+  readonly #revokedEndpoints: RevokedEndpoints;
   readonly #refused = new Map<HeartbeatRefusal, number>(HEARTBEAT_REFUSALS.map((kind) => [kind, 0]));
   /** By sender; those that have been heard the longest ago first. */
   readonly #buckets = new Map<string, Bucket>();
 
-  constructor(telemetry: Telemetry) {
+  constructor(telemetry: Telemetry, revoked: RevokedEndpoints) {
     this.#telemetry = telemetry;
+    this.#revokedEndpoints = revoked;
   }
 
   get refused(): ReadonlyMap<HeartbeatRefusal, number> {
@@ -86,6 +89,10 @@ export class Intake {
     if (peer !== undefined && !isOf(peer, rest)) {
       const detail = `send heartbeats of ${endpoint} (${swarm})`;
       throw this.#refusal("foreign", new ForeshiftError("NOT_YOURS", { value: nameOf(peer), detail }));
+    }
+    if (this.#revokedEndpoints.has(rest)) {
+      const detail = "its heartbeats are not heard";
+      throw this.#refusal("revoked", new ForeshiftError("ENDPOINT_REVOKED", { value: endpoint, detail }));
     }
     const fault = this.#telemetry.take({ ...rest, cpuShare, cpuPressure, memoryShare }, receivedAtMs);
     if (fault === undefined) return rest;

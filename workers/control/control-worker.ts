@@ -8,9 +8,12 @@ import { z } from "zod";
 import { createActivities } from "../../activities/index.ts";
 import { createStopGuard } from "../../activities/stop-guard.ts";
 import { reflexClient } from "../../drivers/balancer/reflex-client.ts";
+import type { Dial } from "../../drivers/http-unix.ts";
 import { IdentityConfig } from "../../drivers/identity/config.ts";
 import { dialAgent, dialProcess } from "../../drivers/identity/dial.ts";
+import { ownHolder, remoteHolder } from "../../drivers/identity/holders.ts";
 import type { ProcessIdentity } from "../../drivers/identity/process-identity.ts";
+import type { CertificateHolders } from "../../drivers/key-ports.ts";
 import type { EndpointAgent } from "../../drivers/ports.ts";
 import { labProvisioner } from "../../drivers/provisioner/lab.ts";
 import { collectorClient } from "../../drivers/store/collector-client.ts";
@@ -87,6 +90,7 @@ export async function startControlWorker(config: ControlConfig, log: Logger): Pr
   const { hypervisor, balancer, ...surroundings } = await openSurroundings(config, reflex);
   const telemetry = collectorClient({ socketPath: config.sockets.collector, dial: dialTo("collector") });
   const agents = agentPool(identity);
+  const holders = certificateHolders(identity, config);
   const secrets = secured?.vault ?? (config.vault === undefined ? undefined : openVault(config.vault));
   const keys = keyPorts(secrets, config);
   const news = followTelemetryNews({
@@ -108,6 +112,7 @@ export async function startControlWorker(config: ControlConfig, log: Logger): Pr
     hypervisor,
     telemetry,
     agentOf: agents.of,
+    holders: holders.holders,
     stopGuard,
     telemetryNews,
     keepSchedules,
@@ -126,16 +131,8 @@ export async function startControlWorker(config: ControlConfig, log: Logger): Pr
   return async () => {
     await served.close();
     await workers.stop();
-    await Promise.all([
-      sealing.close(),
-      news.close(),
-      agents.close(),
-      reflex.close(),
-      surroundings.close(),
-      telemetry.close(),
-      models.close(),
-      store.close(),
-    ]);
+    const opened = [sealing, news, agents, holders, reflex, surroundings, telemetry, models, store];
+    await Promise.all(opened.map((one) => one.close()));
     await keys.close();
     if (secured === undefined) await secrets?.close();
     await secured?.close();
@@ -158,6 +155,33 @@ function keyPorts(secrets: Vault | undefined, { databaseUrl, payloads, sockets }
     },
     close: () => Promise.all([provisioner.close(), registry.close()]),
   };
+}
+
+/** Whose certificates a rotation replaces. An agent's client lives as long as this worker: endpoints are few. */
+function certificateHolders(identity: ProcessIdentity | undefined, { hypervisor, sockets }: ControlConfig) {
+  const remote = new Map<string, ReturnType<typeof remoteHolder>>();
+  const holderAt = (name: string, where: string, dial: Dial | undefined) => {
+    const key = `${name} ${where}`;
+    const holder = remote.get(key) ?? remoteHolder({ name, where, dial });
+    remote.set(key, holder);
+    return holder;
+  };
+  const processes =
+    identity === undefined
+      ? []
+      : [
+          // One of a cloud is somebody else's process.
+          ...(hypervisor === undefined ? [holderAt("hypervisor", sockets.hypervisor, undefined)] : []),
+          holderAt("reflex", sockets.reflex, dialProcess(identity, "reflex")),
+          holderAt("collector", sockets.collector, dialProcess(identity, "collector")),
+          ownHolder("control", identity),
+        ];
+  const holders: CertificateHolders = {
+    processes,
+    agent: ({ agent }, endpoint) =>
+      holderAt(endpoint, agent, identity === undefined ? undefined : dialAgent(identity, endpoint)),
+  };
+  return { holders, close: () => Promise.all([...remote.values()].map((holder) => holder.close())) };
 }
 
 /** One client for each agent's socket; its connections close by themselves when they are idle. */

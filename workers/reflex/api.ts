@@ -1,6 +1,7 @@
 /** The reflex's local API. */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { z } from "zod";
+import { ForeshiftError } from "../../models/errors.ts";
 import type { Identity } from "../../models/identity.ts";
 import { LIMITS } from "../../models/limits.ts";
 import { parseInput } from "../../models/parse.ts";
@@ -38,6 +39,8 @@ export function reflexRoutes(app: FastifyInstance, reflex: Reflex): void {
   app.put("/v1/endpoints/:endpoint/sessions", (request) => {
     const { endpoint } = parseInput(SessionsParams, request.params, "path");
     demand(request, `say which sessions ${endpoint} holds`, (peer) => peer.kind === "agent" && peer.endpoint === endpoint);
+    if (reflex.isRevoked(endpoint))
+      throw new ForeshiftError("ENDPOINT_REVOKED", { value: endpoint, detail: "its sessions are not heard" });
     const { revocations } = parseInput(SessionsQuery, request.query, "query");
     reflex.putSessions(endpoint, parseInput(SessionsBody, request.body, "body"), revocations);
     return { ok: true, probes: reflex.probesOf(endpoint), sentHere: reflex.sentTo(endpoint) };

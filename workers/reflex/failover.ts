@@ -3,6 +3,7 @@ import { randomBytes } from "node:crypto";
 import type { Logger } from "pino";
 import { messageOf } from "../../models/errors.ts";
 import { LIMITS } from "../../models/limits.ts";
+import { KEY_LIMITS } from "../../models/limits-keys.ts";
 import {
   afterAnswer,
   afterMiss,
@@ -46,6 +47,8 @@ export class Failover {
   readonly #workload: Workload;
   /** Members whose ejection was refused since they last answered; said once. */
   readonly #refused = new Set<string>();
+  /** Revoked members whose sessions are on their way. */
+  readonly #leaving = new Map<string, NodeJS.Timeout>();
   #panic = false;
 
   constructor(options: FailoverOptions) {
@@ -87,6 +90,7 @@ export class Failover {
   /** After a restart: sessions whose new handshake was not seen before it; agents skip those that came in the meantime. */
   resume(desired: SteeringState): void {
     const nowMs = Date.now();
+    this.expel(desired);
     for (const { endpoint } of desired.members) {
       if (this.#state.record(endpoint).ejectedAtMs === undefined || !desired.outlier.takeover) continue;
       const moves = this.#takeover.assign(endpoint, this.#around.book.heldBy(endpoint, nowMs));
@@ -106,7 +110,8 @@ export class Failover {
     if (this.#refused.size === 0) this.#panic = false;
     if (!before.proven) this.#inBackground("save", () => this.#around.save());
     const knows = this.#around.revocations.isUpToDate(endpoint, this.#state.records.keys());
-    if (knows && mayReturn(record, desired.outlier, Date.now())) this.#return(endpoint, desired);
+    if (knows && !this.#state.isRevoked(endpoint) && mayReturn(record, desired.outlier, Date.now()))
+      this.#return(endpoint, desired);
   }
 
   missed(endpoint: string, refused: boolean): void {
@@ -121,7 +126,9 @@ export class Failover {
   #decide(endpoint: string, desired: SteeringState, refused: boolean): void {
     const load = refused ? undefined : this.#workload.of(endpoint, desired);
     const decision = decideEjection(endpoint, [...this.#state.records.values()], desired.outlier, load);
-    if (decision.kind === "eject") this.#eject(endpoint, desired, refused);
+    const misses = this.#state.record(endpoint).missesInARow;
+    const why = refused ? "its WireGuard is gone" : `${misses} probes in a row were not answered`;
+    if (decision.kind === "eject") this.#eject(endpoint, desired, why, refused);
     else if (decision.kind === "refuse") this.#refuse(endpoint, decision);
     else if (decision.kind === "tolerate") this.#tolerate(endpoint, decision.because);
   }
@@ -160,6 +167,38 @@ export class Failover {
     });
   }
 
+  /**
+   * Revoked members, whatever their probes say. Their sessions are called to their shadows at once, and what still comes through them is let
+   * pass for as long as that takes, a second at most; then they are put out for good.
+   */
+  expel(desired: SteeringState): void {
+    for (const { endpoint } of desired.members) {
+      if (!this.#state.isRevoked(endpoint) || this.#leaving.has(endpoint)) continue;
+      if (this.#state.record(endpoint).ejectedAtMs !== undefined) continue;
+      const moves = this.#takeover.assign(endpoint, this.#around.book.heldBy(endpoint, Date.now()));
+      if (moves.length === 0 || !desired.outlier.takeover) {
+        this.#eject(endpoint, desired, "it was revoked");
+        continue;
+      }
+      const putOut = () => this.#putOut(endpoint);
+      this.#leaving.set(endpoint, setTimeout(putOut, KEY_LIMITS.expelMs));
+      this.#takeover.begin(moves, Date.now());
+      this.#inBackground("expel", () => this.#around.path.follow(moves));
+    }
+  }
+
+  close(): void {
+    for (const timer of this.#leaving.values()) clearTimeout(timer);
+  }
+
+  #putOut(endpoint: string): void {
+    clearTimeout(this.#leaving.get(endpoint));
+    this.#leaving.delete(endpoint);
+    const { desired } = this.#state;
+    if (desired === undefined || !this.#state.records.has(endpoint)) return;
+    if (this.#state.record(endpoint).ejectedAtMs === undefined) this.#eject(endpoint, desired, "it was revoked");
+  }
+
   #refuse(endpoint: string, decision: { panic: boolean; because: string }): void {
     const known = this.#refused.has(endpoint);
     this.#refused.add(endpoint);
@@ -177,7 +216,7 @@ export class Failover {
   }
 
   /** Everything in one go: nothing here waits for a disk, a controller or another endpoint's answer. */
-  #eject(endpoint: string, desired: SteeringState, refused: boolean): void {
+  #eject(endpoint: string, desired: SteeringState, why: string, refused = false): void {
     const nowMs = Date.now();
     const record = ejected(this.#state.record(endpoint), desired.outlier, nowMs);
     this.#state.records.set(endpoint, record);
@@ -194,12 +233,12 @@ export class Failover {
       await this.#around.save();
     });
     const lastAnswerAtMs = this.#around.lastAnswerAtMs(endpoint) ?? nowMs;
-    const why = refused ? "its WireGuard is gone" : `${record.missesInARow} probes in a row were not answered`;
+    const until = this.#state.isRevoked(endpoint) ? "for good" : `for at least ${ejectionMs(record, desired.outlier)} ms`;
     this.#around.events.add(
       {
         kind: "ejected",
         endpoint,
-        text: `${endpoint} is out for at least ${ejectionMs(record, desired.outlier)} ms: ${why}; ${counted(moves.length, "session")} for the shadows`,
+        text: `${endpoint} is out ${until}: ${why}; ${counted(moves.length, "session")} for the shadows`,
         details: {
           misses: record.missesInARow,
           refused,
@@ -260,6 +299,7 @@ export class Failover {
     const rest = left === 0 ? "" : `; ${counted(left, "client")} did not answer`;
     const text = `Shadows hold ${counted(moved, "session")} of ${from} after ${tookMs} ms${rest}`;
     this.#around.events.add({ kind: "sessions-moved", endpoint: from, text, details: { moved, left, tookMs } }, Date.now());
+    if (this.#leaving.has(from)) this.#putOut(from);
   }
 
   #inBackground(what: string, task: () => Promise<unknown>): void {

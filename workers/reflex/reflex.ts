@@ -98,6 +98,7 @@ export class Reflex {
 
   async stop(): Promise<void> {
     for (const timer of this.#timers) clearInterval(timer);
+    this.#failover.close();
     for (const prober of this.#probers.values()) prober.close();
     await Promise.allSettled([this.#events.close(), this.#stateFile.save(), this.#sessionsFile.save(), this.#agents.close()]);
   }
@@ -164,6 +165,10 @@ export class Reflex {
     });
   }
 
+  isRevoked(endpoint: string): boolean {
+    return this.#state.isRevoked(endpoint);
+  }
+
   /** `revocations`: the newest one that the endpoint knows of, by its revision. */
   putSessions(endpoint: string, sessions: readonly SessionState[], revocations: number): void {
     this.#revocations.heard(endpoint, revocations);
@@ -227,6 +232,7 @@ export class Reflex {
       throw thrown;
     }
     this.#syncProbers(next);
+    this.#failover.expel(next);
     this.#reportApplied(before, next);
     return { epoch: next.epoch, changed: true };
   }

@@ -128,7 +128,12 @@ export class ReflexState {
   /** It answers: one probe may get lost, two look like the beginning of a fault. */
   isFit(endpoint: string): boolean {
     const record = this.records.get(endpoint);
+    if (this.isRevoked(endpoint)) return false;
     return record !== undefined && record.ejectedAtMs === undefined && record.proven && record.missesInARow < 2;
+  }
+
+  isRevoked(endpoint: string): boolean {
+    return this.desired?.revoked?.includes(endpoint) === true;
   }
 
   record(endpoint: string): OutlierRecord {

@@ -10,7 +10,7 @@ export function weightsInForce(state: ReflexState, desired: SteeringState, nowMs
   return new Map(
     desired.members.map(({ endpoint, weight, draining }) => [
       endpoint,
-      effectiveWeight(weight, draining, state.record(endpoint), desired.outlier, nowMs),
+      effectiveWeight(weight, draining || state.isRevoked(endpoint), state.record(endpoint), desired.outlier, nowMs),
     ]),
   );
 }

@@ -56,7 +56,18 @@ export class SimulatedReflex {
     if (state.epoch <= held) throw new ForeshiftError("STALE_EPOCH", { value: state.epoch, detail: `it holds ${held}` });
     this.steering = state;
     this.applied += 1;
+    for (const name of state.revoked ?? []) this.#expel(name);
     this.event("desired-applied", undefined);
+  }
+
+  #expel(name: string): void {
+    const machine = this.#fleet.machines.get(name);
+    if (!this.isMember(name) || machine === undefined || machine.ejectedAtMs !== undefined) return;
+    machine.ejectedAtMs = Date.now();
+    machine.ejections += 1;
+    const other = this.#fleet.running().find((one) => one !== machine && this.isMember(one.name) && one.alive);
+    for (const client of this.#fleet.clients) if (client.endpoint === name) this.#fleet.shakeHands(client, other);
+    this.event("ejected", name);
   }
 
   #read<T>(call: string, look: () => T): Promise<T> {

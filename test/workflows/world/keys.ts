@@ -1,6 +1,15 @@
 /** Vault's versions of keys, and the hook that reaches clients, of a world. A key is no more than its version's name here. */
-import type { Certificates, ClientProvisioner, IdentityOrder, KeyVault, PayloadKeys } from "../../../drivers/key-ports.ts";
+import type {
+  CertificateHolder,
+  CertificateHolders,
+  Certificates,
+  ClientProvisioner,
+  IdentityOrder,
+  KeyVault,
+  PayloadKeys,
+} from "../../../drivers/key-ports.ts";
 import type { PeerKey } from "../../../drivers/ports.ts";
+import { ForeshiftError } from "../../../models/errors.ts";
 import { refName, versionsToDestroy } from "../../../models/keys.ts";
 import type { Calls } from "./calls.ts";
 import { FILE_KEY, type Fleet, type SimulatedClient } from "./fleet.ts";
@@ -53,7 +62,39 @@ export class SimulatedKeys {
 
   readonly certificates: Certificates = {
     revoke: (serial) => this.#calls.read("pki.revoke", () => void this.revokedSerials.add(serial)),
+    // One of each, whose serial is its name.
+    serialsOf: (identity) => this.#calls.read("pki.serials", () => [identity]),
   };
+
+  /** Serial of each holder's certificate; holders that keep using the old one, and those that nobody reaches. */
+  readonly serials = new Map<string, string>();
+  readonly clinging = new Set<string>();
+  readonly unreachable = new Set<string>();
+
+  readonly holders: CertificateHolders = {
+    processes: ["hypervisor", "reflex", "collector", "control"].map((name) => this.#holder(name)),
+    agent: (_, endpoint) => this.#holder(endpoint),
+  };
+
+  #holder(name: string): CertificateHolder {
+    const first = `${name}-1`;
+    const held = () => {
+      if (this.unreachable.has(name)) throw new ForeshiftError("UNREACHABLE", { field: name, value: name, detail: "away" });
+      return this.serials.get(name) ?? first;
+    };
+    const peers = () => [...this.clinging].map((one) => `${one}-1`);
+    return {
+      name,
+      held: () => this.#calls.read("holder.held", () => ({ serial: held(), peers: peers() })),
+      renew: (after) =>
+        this.#calls.read("holder.renew", () => {
+          const serial = held() === after ? `${name}-${Number(after.split("-").at(-1)) + 1}` : held();
+          this.serials.set(name, serial);
+          return serial;
+        }),
+      shown: () => this.#calls.read("holder.shown", () => (this.clinging.has(name) ? first : held())),
+    };
+  }
 
   /** Versions of the transit key that wrap data keys, one entry for each data key. */
   readonly wraps = [1, 1, 1, 1, 1];

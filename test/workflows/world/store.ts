@@ -17,6 +17,7 @@ export class SimulatedStore {
   readonly #calls: Calls;
   readonly #switches = new Map<string, StopSwitch>();
   readonly #specs = new Map<string, SwarmSpec>();
+  readonly #revokedEndpoints = new Set<string>();
   #revision = 1_000;
 
   constructor(fleet: Fleet, calls: Calls) {
@@ -77,6 +78,8 @@ export class SimulatedStore {
         }
         return revoked.filter(({ publicKey }) => publicKeys.includes(publicKey));
       }),
+    revokeEndpoint: ({ endpoint }) => this.#ask("revokeEndpoint", () => void this.#revokedEndpoints.add(endpoint)),
+    revokedEndpoints: () => this.#ask("revokedEndpoints", () => [...this.#revokedEndpoints]),
     revokedPeers: () => this.#ask("revokedPeers", () => this.#fleet.revoked),
     identities: () => this.#ask("identities", () => this.#fleet.identities),
     stateIdentities: ({ identities }) =>
