@@ -2,6 +2,7 @@
  * JSON over HTTP on a unix socket, or over TCP once both ends are authenticated: how Foreshift's processes ask each other. Every call
  * states its timeout and its retry policy.
  */
+import type { Socket } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import type { TLSSocket } from "node:tls";
 import { type buildConnector, type Dispatcher, Pool } from "undici";
@@ -50,8 +51,8 @@ export interface StreamOptions {
 }
 
 /** Opens a connection whose both ends are authenticated (drivers/identity/dial.ts). */
-export interface Dial {
-  (where: string): Promise<TLSSocket>;
+export interface Dial<S extends Socket = TLSSocket> {
+  (where: string): Promise<S>;
   /** Calls back when connections are made with another certificate from here on; the answer takes the wish back. */
   readonly onRenewed?: (callback: () => void) => () => void;
 }
@@ -65,14 +66,14 @@ type Method = "GET" | "PUT" | "POST" | "DELETE";
 export class UnixHttpClient {
   readonly socketPath: string;
   readonly name: string;
-  readonly #dial: Dial | undefined;
+  readonly #dial: Dial<Socket> | undefined;
   readonly #former = new Set<Pool>();
   readonly #forgetRenewals: () => void;
   #pool: Pool;
   /** Ended when streams have to go over to a new certificate. */
   #streams = new AbortController();
 
-  constructor({ socketPath, name, dial }: { socketPath: string; name: string; dial?: Dial }) {
+  constructor({ socketPath, name, dial }: { socketPath: string; name: string; dial?: Dial<Socket> }) {
     this.socketPath = socketPath;
     this.name = name;
     this.#dial = dial;
@@ -233,7 +234,7 @@ export class UnixHttpClient {
   }
 }
 
-function connector(dial: Dial, where: string): buildConnector.connector {
+function connector(dial: Dial<Socket>, where: string): buildConnector.connector {
   return (_, callback) => {
     dial(where).then(
       (socket) => callback(null, socket),

@@ -7,7 +7,6 @@ import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import type { TLSSocket } from "node:tls";
 import { type Dial, NO_RETRY, UnixHttpClient } from "../../drivers/http-unix.ts";
 import { eventually } from "../support/eventually.ts";
 
@@ -45,12 +44,12 @@ after(async () => {
 test("calls under way are answered on the connection they are on, which then ends; streams end where they stand", async () => {
   const renewals = new Set<() => void>();
   let dialled = 0;
-  const dial: Dial = Object.assign(
+  const dial: Dial<Socket> = Object.assign(
     async (where: string) => {
       dialled += 1;
       const socket = connect(where);
       await once(socket, "connect");
-      return socket as unknown as TLSSocket;
+      return socket;
     },
     {
       onRenewed: (callback: () => void) => {
