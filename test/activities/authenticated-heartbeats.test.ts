@@ -408,7 +408,8 @@ test("a certificate is replaced while it is used: calls, waits and streams go ov
     const { serial } = await asker.post<{ serial: string }>("/v1/certificate/renew", { ...CALL, body: { after: theirs } });
     assert.deepEqual([serial === theirs, reflex.identity.certificate.serial], [false, serial]);
     await eventually("nobody uses the old one", async () => {
-      const peers = [...(await holder()).peers, ...(await collectorsPeers(control))];
+      const { peers: there } = await control.http.get<{ peers: string[] }>("/v1/certificate", CALL);
+      const peers = [...(await holder()).peers, ...there];
       return peers.includes(after) && !peers.includes(before) && !one.identity.crl.serialsInUse().includes(theirs);
     });
     assert.ok(begun >= 2, "the stream went over");
@@ -429,11 +430,6 @@ test("a certificate is replaced while it is used: calls, waits and streams go ov
     counted.map((_, at) => at + 1),
   );
 });
-
-/** Serials that have connections open at the collector. */
-async function collectorsPeers({ http }: Member): Promise<readonly string[]> {
-  return (await http.get<{ peers: string[] }>("/v1/certificate", CALL)).peers;
-}
 
 test("a flood: silent connections, a babbling endpoint and oversized bodies; the others' heartbeats all get through, and memory stays", async () => {
   const [honest, babbler] = [await agent("ep-8"), await agent("ep-9")];

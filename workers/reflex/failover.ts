@@ -169,7 +169,7 @@ export class Failover {
 
   /**
    * Revoked members, whatever their probes say. Their sessions are called to their shadows at once, and what still comes through them is let
-   * pass for as long as that takes, a second at most; then they are put out for good.
+   * pass for the second that this may take: each session's way back follows when its shadow reports it. Then they are put out for good.
    */
   expel(desired: SteeringState): void {
     for (const { endpoint } of desired.members) {
@@ -183,7 +183,7 @@ export class Failover {
       const putOut = () => this.#putOut(endpoint);
       this.#leaving.set(endpoint, setTimeout(putOut, KEY_LIMITS.expelMs));
       this.#takeover.begin(moves, Date.now());
-      this.#inBackground("expel", () => this.#around.path.follow(moves));
+      this.#inBackground("expel", () => this.#around.path.pin(moves));
     }
   }
 
@@ -299,7 +299,6 @@ export class Failover {
     const rest = left === 0 ? "" : `; ${counted(left, "client")} did not answer`;
     const text = `Shadows hold ${counted(moved, "session")} of ${from} after ${tookMs} ms${rest}`;
     this.#around.events.add({ kind: "sessions-moved", endpoint: from, text, details: { moved, left, tookMs } }, Date.now());
-    if (this.#leaving.has(from)) this.#putOut(from);
   }
 
   #inBackground(what: string, task: () => Promise<unknown>): void {

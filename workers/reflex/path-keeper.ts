@@ -47,17 +47,15 @@ export class PathKeeper {
     return changed;
   }
 
+  /** Handshakes of sessions that are called elsewhere; what comes by the keys there are goes on as it did. */
+  async pin(moves: readonly Move[]): Promise<void> {
+    this.#setPins(moves);
+    await this.push();
+  }
+
   /** Pins and ways back of sessions that go elsewhere, and the fence, in one transaction each side. */
   async follow(moves: readonly Move[]): Promise<void> {
-    const atMs = Date.now();
-    for (const { session, to } of moves) {
-      this.#state.pins.set(session.outerAddress, {
-        client: session.outerAddress,
-        endpoint: to,
-        publicKey: session.publicKey,
-        atMs,
-      });
-    }
+    this.#setPins(moves);
     const routes = this.#routesOf(moves.map(({ session, to }) => ({ ...session, endpoint: to })));
     const { desired } = this.#state;
     if (desired === undefined) return;
@@ -119,6 +117,18 @@ export class PathKeeper {
   failed(what: string, thrown: unknown): void {
     this.behind = true;
     this.#log.error({ event: "reflex-step-failed", what, detail: messageOf(thrown) });
+  }
+
+  #setPins(moves: readonly Move[]): void {
+    const atMs = Date.now();
+    for (const { session, to } of moves) {
+      this.#state.pins.set(session.outerAddress, {
+        client: session.outerAddress,
+        endpoint: to,
+        publicKey: session.publicKey,
+        atMs,
+      });
+    }
   }
 
   #routesOf(sessions: readonly SessionState[]): ReadonlyMap<string, number> {
