@@ -365,7 +365,6 @@ test("a certificate is replaced while it is used: calls, waits and streams go ov
         let at = Number((request.query as { after: string }).after);
         const out = new PassThrough();
         const timer = setInterval(() => out.write(`${(at += 1)}\n`), 10);
-        // As the collector ends those who follow sessions: they come back where they stand.
         const forget = reflex.identity.onRenewed(() => out.end());
         out.once("close", () => {
           clearInterval(timer);
