@@ -209,7 +209,7 @@ test("a revoked endpoint is heard and led to no more, joins no more, and its cer
       taskQueue: "control",
       args: [{ swarm, endpoint, by: "a test", reason: "a copied disk" }],
     });
-  await assert.rejects(revoke("ep-9", "3"), (thrown: Error) => /ep-9/.test(rootCause(thrown) ?? ""));
+  await assert.rejects(revoke("ep-9", "3"), (thrown: Error) => /ep-9/.test(rootCause(thrown.cause) ?? ""));
   let sealed = true;
   world.intercept = (call) => {
     if (call !== "pki.serials" || !sealed) return;
