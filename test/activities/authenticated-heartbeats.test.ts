@@ -4,9 +4,7 @@ import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
-import { PassThrough } from "node:stream";
 import { after, before, test } from "node:test";
-import { setTimeout as delay } from "node:timers/promises";
 import { connect as connectTls, type TLSSocket } from "node:tls";
 import { pino } from "pino";
 import { NO_RETRY, UnixHttpClient } from "../../drivers/http-unix.ts";
@@ -351,83 +349,6 @@ test("a revoked certificate is out at once, on connections that stand and on new
     ),
   );
   await assert.rejects(send(thief, beat("ep-6")));
-});
-
-test("a certificate is replaced while it is used: calls, waits and streams go over to the new one, and the old one ends unnoticed", async () => {
-  const [control, reflex, one] = [await process_("control"), await process_("reflex"), await agent("ep-11")];
-  const socketPath = join(where.run, "streams.sock");
-  const served = await serve({
-    socketPath,
-    log: pino({ level: "silent" }),
-    door: { identity: reflex.identity, accepts: () => true, counts: new DoorCounts() },
-    routes: (app) => {
-      app.get("/count", (request, reply) => {
-        let at = Number((request.query as { after: string }).after);
-        const out = new PassThrough();
-        const timer = setInterval(() => out.write(`${(at += 1)}\n`), 10);
-        const forget = reflex.identity.onRenewed(() => out.end());
-        out.once("close", () => {
-          clearInterval(timer);
-          forget();
-        });
-        return reply.send(out);
-      });
-    },
-  });
-  const to = ({ identity }: Member) =>
-    new UnixHttpClient({ socketPath, name: "reflex", dial: dialProcess(identity, "reflex") });
-  const [client, asker] = [to(one), to(control)];
-  const stop = new AbortController();
-  const counted: number[] = [];
-  let begun = 0;
-  const counting = (async () => {
-    const options = { connectTimeoutMs: 5_000, idleTimeoutMs: 5_000, signal: stop.signal };
-    while (!stop.signal.aborted) {
-      begun += 1;
-      for await (const value of client.ndjson(`/count?after=${counted.at(-1) ?? 0}`, options)) counted.push(value as number);
-    }
-  })();
-  const failed: unknown[] = [];
-  let beats = 0;
-  const beating = (async () => {
-    while (!stop.signal.aborted) {
-      await send(one, beat("ep-11")).catch((thrown: unknown) => failed.push(thrown));
-      beats += 1;
-      await delay(250);
-    }
-  })();
-  try {
-    const holder = async () => await asker.get<{ serial: string; peers: string[] }>("/v1/certificate", CALL);
-    await eventually("it counts and beats", () => counted.length > 20 && beats > 1);
-    const [before, theirs] = [one.identity.certificate.serial, reflex.identity.certificate.serial];
-    assert.ok((await holder()).peers.includes(before));
-    const after = await one.identity.renewAfter(before);
-    assert.equal(await one.identity.renewAfter(before), after, "once");
-    await assert.rejects(client.post("/v1/certificate/renew", { ...CALL, body: { after: theirs } }), codeIs("NOT_YOURS"));
-    const { serial } = await asker.post<{ serial: string }>("/v1/certificate/renew", { ...CALL, body: { after: theirs } });
-    assert.deepEqual([serial === theirs, reflex.identity.certificate.serial], [false, serial]);
-    await eventually("nobody uses the old one", async () => {
-      const { peers: there } = await control.http.get<{ peers: string[] }>("/v1/certificate", CALL);
-      const peers = [...(await holder()).peers, ...there];
-      return peers.includes(after) && !peers.includes(before) && !one.identity.crl.serialsInUse().includes(theirs);
-    });
-    assert.ok(begun >= 2, "the stream went over");
-    const [heard, sent] = [counted.length, beats];
-    for (const old of [before, theirs]) await control.vault.pki.revoke(old);
-    await eventually("everybody has the list", () => one.identity.crl.held?.crl.revoked.has(before));
-    await eventually("it counts and beats on", () => counted.length > heard + 20 && beats > sent + 1);
-  } finally {
-    stop.abort();
-    await Promise.allSettled([counting, beating]);
-    await Promise.all([client.close(), asker.close()]);
-    await served.close();
-  }
-  await counting;
-  assert.deepEqual(failed, []);
-  assert.deepEqual(
-    counted,
-    counted.map((_, at) => at + 1),
-  );
 });
 
 test("a flood: silent connections, a babbling endpoint and oversized bodies; the others' heartbeats all get through, and memory stays", async () => {

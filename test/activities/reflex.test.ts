@@ -350,7 +350,10 @@ if (insideNamespace(import.meta.url)) {
     assert.deepEqual([health?.ejected, health?.effectiveWeight], [true, 0]);
     await worker.kill("SIGKILL");
     worker = await start();
-    assert.equal((await reflex.health()).find(({ endpoint }) => endpoint === holder)?.ejected, true);
+    const after = await eventually("it knows its members", async () =>
+      (await reflex.health()).find(({ endpoint }) => endpoint === holder),
+    );
+    assert.equal(after.ejected, true);
   });
 
   test("metrics name what happened", async () => {

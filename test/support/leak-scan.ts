@@ -85,36 +85,6 @@ export class LeakScan {
   }
 }
 
-/**
- * Processes that work for this home and would write a core when they crash: those that name it in their arguments, and all that they have
- * started.
- */
-export async function withCores(home: string): Promise<readonly string[]> {
-  const parents = new Map<string, string>();
-  const named = new Set<string>();
-  for (const pid of (await readdir("/proc")).filter((name) => /^\d+$/.test(name) && name !== String(process.pid))) {
-    const status = await readFile(`/proc/${pid}/status`, "utf8").catch(() => "");
-    parents.set(pid, /^PPid:\s+(\d+)/m.exec(status)?.[1] ?? "");
-    const line = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "");
-    if (line.includes(home)) named.add(pid);
-  }
-  const belongs = (pid: string): boolean => named.has(pid) || (parents.has(pid) && belongs(parents.get(pid) ?? ""));
-  const found: string[] = [];
-  for (const pid of [...parents.keys()].filter(belongs)) {
-    const limits = await readFile(`/proc/${pid}/limits`, "utf8").catch(() => "");
-    if (limits !== "" && !/^Max core file size\s+0\s+0\s/m.test(limits))
-      found.push((await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => pid)).replaceAll("\0", " "));
-  }
-  if (named.size === 0) throw new Error(`no process works for ${home}`);
-  return found;
-}
-
-/** Cores, and reports of crashes, in the folder itself and below. */
-export async function crashFiles(folder: string): Promise<readonly string[]> {
-  const isCrash = /(^|\/)(core(\.\d+)?|report\.[\d.]+\.json|[^/]*\.heapsnapshot)$/;
-  return (await filesBelow(folder, /^(node_modules|\.git)$/)).filter((file) => isCrash.test(file));
-}
-
 /** Files below the folder that somebody else than their owner may read or write, where no folder on the way keeps others out. */
 export async function openFiles(folder: string): Promise<readonly string[]> {
   const found: string[] = [];
@@ -128,11 +98,11 @@ export async function openFiles(folder: string): Promise<readonly string[]> {
   return found;
 }
 
-async function filesBelow(folder: string, except = /^$/): Promise<string[]> {
+async function filesBelow(folder: string): Promise<string[]> {
   const found: string[] = [];
   for (const entry of await readdir(folder, { withFileTypes: true }).catch(() => [])) {
     const path = join(folder, entry.name);
-    if (entry.isDirectory() && !except.test(entry.name)) found.push(...(await filesBelow(path, except)));
+    if (entry.isDirectory()) found.push(...(await filesBelow(path)));
     if (!entry.isFile()) continue;
     const size = await lstat(path).then(
       (stat) => stat.size,
