@@ -242,6 +242,12 @@ export const ERRORS = {
     retryable: false,
     httpStatus: 400,
   },
+  IMAGE_REFUSED: {
+    message: "The image {value} does not pass its own test: {detail}",
+    remedy: "Build it anew with `foreshift image build --no-cache`; where that changes nothing, report what failed.",
+    retryable: false,
+    httpStatus: 409,
+  },
   INTERNAL: {
     message: "Foreshift failed unexpectedly: {detail}",
     remedy: "This is a defect. Run again with FORESHIFT_DEBUG=1 and report what it prints.",

@@ -3,7 +3,7 @@ import { constants } from "node:fs";
 import { access, readFile, statfs } from "node:fs/promises";
 import { dirname } from "node:path";
 import { exec } from "./exec.ts";
-import { find, type Part } from "./find.ts";
+import { find, findQemu, type Part } from "./find.ts";
 import { SETUP_LIMITS } from "./limits.ts";
 import { paths } from "./paths.ts";
 import { DEFAULT_PORTS, isFree } from "./ports.ts";
@@ -30,6 +30,7 @@ export async function examine(): Promise<Check[]> {
   const install = await installCommand(packagesOf(systemMissing));
   const checks = await Promise.all([
     ...parts.map((part) => partCheck(part, install)),
+    qemuCheck(),
     namespaceCheck(),
     tunCheck(),
     ingressCheck(),
@@ -48,6 +49,13 @@ async function partCheck(part: Part, install: string): Promise<Check> {
   }
   const version = part.version ?? (source === "PATH" ? await versionOf(part) : undefined);
   return { name, state: "ok", source, where, purpose, ...(version === undefined ? {} : { version }) };
+}
+
+/** A machine without it only lacks virtual machines. */
+async function qemuCheck(): Promise<Check> {
+  const part = await findQemu();
+  const check = await partCheck(part, await installCommand(packagesOf([part])));
+  return check.state === "missing" ? { ...check, state: "warning" } : check;
 }
 
 const VERSION_ARGS: Readonly<Record<string, string>> = { ip: "-V", ping: "-V", openbao: "version", pip: "--version" };

@@ -135,6 +135,11 @@ const TOOLS: readonly Tool[] = [
   { command: "setpriv", purpose: "ends services with their parent", debianPackage: "util-linux" },
 ];
 
+/** What virtual machines run on; nothing else needs it, so a machine without it is complete. */
+export function findQemu(): Promise<Part> {
+  return findTool({ command: "qemu-system-x86_64", purpose: "runs virtual machines", debianPackage: "qemu-system-x86" });
+}
+
 async function findTool({ command, purpose, debianPackage }: Tool): Promise<Part> {
   const file = await which(command);
   const found = file === undefined ? missing("not on PATH") : { source: "PATH" as const, where: file };

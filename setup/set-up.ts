@@ -4,7 +4,7 @@
 import { Listr } from "listr2";
 import { ForeshiftError } from "../models/errors.ts";
 import { download } from "./download.ts";
-import { find, type Inventory, type Part } from "./find.ts";
+import { find, findQemu, type Inventory, type Part } from "./find.ts";
 import { withLock } from "./lock.ts";
 import { makePaths, paths } from "./paths.ts";
 import { OPENBAO, type PinnedBinary, TEMPORAL } from "./pinned.ts";
@@ -35,6 +35,16 @@ export async function setUp(options: SetUpOptions = {}): Promise<Found> {
   if (before.missing.length === 0) return before;
   const waiting = () => options.onProgress?.({ part: "set-up", text: "waiting for another set-up" });
   return withLock(`set-up ${paths().bin}`, () => bring(options), waiting);
+}
+
+/** Brings what virtual machines run on, which only who wants them needs. MISSING_TOOL, with the line to type, where it cannot. */
+export async function setUpMachines(onProgress: (text: string) => void = () => undefined): Promise<Part> {
+  const before = await findQemu();
+  if (before.source !== "missing") return before;
+  await installPackages([before], onProgress);
+  const after = await findQemu();
+  refuseMissing(after.source === "missing" ? [after] : []);
+  return after;
 }
 
 async function bring(options: SetUpOptions): Promise<Found> {

@@ -7,16 +7,18 @@ import { chmod, cp, mkdir, readdir, readFile, stat, writeFile } from "node:fs/pr
 import { isBuiltin, stripTypeScriptTypes } from "node:module";
 import { dirname, join, normalize } from "node:path";
 import { ForeshiftError } from "../../models/errors.ts";
+import { MACHINE_LIMITS } from "../../models/limits-machines.ts";
+import { exec } from "../exec.ts";
 import { sha256Of } from "./packages.ts";
 
 /** What an endpoint runs. */
 const ENTRIES = ["workers/agent.ts"] as const;
 
-/** Parts of packages that nothing loads. */
-const LEFT_OUT = /(^|\/)(\.github|benchmarks?|docs?|examples?|tests?|__tests__|src)$|\.(d\.[cm]?ts|map|md|markdown|ts|yml)$/;
-/** Packages whose program lies in `src`. */
-const KEEPS_SOURCE = /(^|\/)node_modules\/(node-vault|debug|mustache)(\/|$)/;
+/** Parts of packages that nothing loads: folders at a package's top, and files anywhere. */
+const FOLDERS_LEFT_OUT = new Set([".github", "benchmark", "benchmarks", "docs", "example", "examples", "test", "tests"]);
+const FILES_LEFT_OUT = /\.(d\.[cm]?ts|map|md|markdown|ts)$/;
 
+const ERROR_CHARS_MAX = 600;
 const SPECIFIER = /(\bfrom\s+|\bimport\s*\(\s*|^\s*import\s+)"([^"]+)"/gm;
 
 export interface AgentFiles {
@@ -60,6 +62,17 @@ export async function copyAgent(project: string, files: AgentFiles, root: string
   await writeFile(join(target, "package.json"), `${JSON.stringify({ name: "foreshift", type: "module" })}\n`);
   await cp(process.execPath, join(root, "usr/bin/node"), { dereference: true });
   await chmod(join(root, "usr/bin/node"), 0o755);
+  await tryAgent(join(target, "workers/agent.js"));
+}
+
+/** Without a configuration it ends with a coded error, once all that it imports was found. */
+async function tryAgent(file: string): Promise<void> {
+  const { stderr } = await exec(process.execPath, [file], { timeoutMs: MACHINE_LIMITS.packageQueryTimeoutMs });
+  if (stderr.includes("INVALID_FIELD")) return;
+  throw new ForeshiftError("COMMAND_FAILED", {
+    field: "the agent of the image",
+    detail: stderr.trim().slice(0, ERROR_CHARS_MAX),
+  });
 }
 
 function strip(source: string): { code: string; output: string } {
@@ -101,13 +114,9 @@ async function copyPackage(project: string, path: string, target: string): Promi
   const to = join(target, path);
   await mkdir(to, { recursive: true });
   for (const entry of (await readdir(join(project, path))).sort()) {
-    const from = join(project, path, entry);
-    if (entry === "node_modules") continue;
-    const keep = (file: string) => {
-      const inside = file.slice(from.length - entry.length);
-      return !LEFT_OUT.test(KEEPS_SOURCE.test(file) ? inside.replace(/\bsrc$/, "source") : inside);
-    };
-    await cp(from, join(to, entry), { recursive: true, filter: keep });
+    if (entry === "node_modules" || FOLDERS_LEFT_OUT.has(entry)) continue;
+    const filter = (file: string) => !FILES_LEFT_OUT.test(file);
+    await cp(join(project, path, entry), join(to, entry), { recursive: true, filter });
   }
   const { mode } = await stat(join(to, "package.json"));
   if ((mode & 0o444) === 0) await chmod(join(to, "package.json"), 0o644);

@@ -54,7 +54,7 @@ const Manifest = z.object({
   files: z.object({ kernel: z.string(), initrd: z.string(), root: z.string() }),
 });
 
-interface Image extends z.infer<typeof Manifest> {
+export interface Image extends z.infer<typeof Manifest> {
   /** Where its files lie: `kernel`, `initrd`, `root`, `manifest.json`, `bill-of-materials.json`. */
   readonly folder: string;
 }
@@ -197,8 +197,14 @@ async function furnish(root: string): Promise<void> {
     await copyFile(join(GUEST, name), join(root, to));
     await chmod(join(root, to), 0o755);
   }
+  // The guest agent sets the clock only where it can then write the hardware's, which nobody reads: a machine does not restart.
+  await rm(join(root, "usr/sbin/hwclock"), { force: true });
+  await writeFile(join(root, "usr/sbin/hwclock"), "#!/bin/sh\nexit 0\n", { mode: 0o755 });
   await writeFile(join(root, "etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n");
   await writeFile(join(root, "etc/group"), "root:x:0:\n");
+  // Busybox's own shell prefers its own poorer tools to those of the packages.
+  await rm(join(root, "usr/bin/sh"), { force: true });
+  await symlink("dash", join(root, "usr/bin/sh"));
   const listed = await must(join(root, "usr/bin/busybox"), ["--list"]);
   for (const applet of listed.split("\n").filter((name) => name !== "")) {
     const there = await Promise.all(["bin", "sbin"].map((folder) => exists(join(root, "usr", folder, applet))));

@@ -9,6 +9,7 @@ export const RECIPE_VERSION = 1;
 export const PACKAGES = [
   "busybox-static",
   "charon-systemd",
+  "dash",
   "ipvsadm",
   "iproute2",
   "iputils-ping",
@@ -59,6 +60,30 @@ export const KERNEL_FOLDERS = [
 
 /** Loaded before there is a root file system; what they need comes with them. */
 export const EARLY_MODULES = ["virtio_pci", "virtio_blk", "squashfs"] as const;
+
+/** What the self-test loads: each is something that Foreshift moves packets with. */
+export const TESTED_MODULES = [
+  "wireguard",
+  "esp4",
+  "esp6",
+  "xfrm_user",
+  "xfrm_interface",
+  "ip_gre",
+  "vxlan",
+  "ip_vs",
+  "sch_netem",
+  "nf_tables",
+  "nft_fwd_netdev",
+] as const;
+
+/** Programs that the self-test runs, each with a harmless argument. */
+export const TESTED_PROGRAMS: Readonly<Record<string, readonly string[]>> = {
+  wg: ["--version"],
+  nft: ["--version"],
+  ip: ["-V"],
+  ipvsadm: ["--version"],
+  node: ["--version"],
+};
 
 /** Read by people who install packages, by nobody in an image. */
 export const PRUNED = [

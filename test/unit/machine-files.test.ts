@@ -1,8 +1,45 @@
-// What machines boot from, as bytes.
+// What machines boot from and are configured by, as bytes: read back by the tools that others read them with.
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 import fc from "fast-check";
+import { configDrive } from "../../drivers/qemu/config-drive.ts";
+import type { ForeshiftError } from "../../models/errors.ts";
 import { cpio, FILE_MODE } from "../../setup/image/cpio.ts";
+
+test("tar reads a configuration drive back, and only the owner may read its files", () => {
+  const folder = mkdtempSync(join(tmpdir(), "foreshift-drive-"));
+  try {
+    const name = fc.stringMatching(/^[a-z]{1,12}$/);
+    const files = fc.uniqueArray(fc.tuple(name, fc.uint8Array({ maxLength: 1_500 })), {
+      selector: ([path]) => path,
+      minLength: 1,
+      maxLength: 5,
+    });
+    fc.assert(
+      fc.property(files, (content) => {
+        const drive = configDrive(content.map(([path, bytes]) => ({ path, content: bytes })));
+        assert.equal(drive.length % 4_096, 0);
+        execFileSync("tar", ["-x", "-f", "-", "-C", folder, "--overwrite"], { input: drive });
+        for (const [path, bytes] of content) {
+          assert.deepEqual(new Uint8Array(readFileSync(join(folder, path))), new Uint8Array(bytes));
+          assert.equal(statSync(join(folder, path)).mode & 0o777, 0o600);
+        }
+      }),
+      { numRuns: 20 },
+    );
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
+
+test("a path that would leave the configuration's folder is refused by name", () => {
+  const codeIs = (error: ForeshiftError) => error.code === "INVALID_FIELD" && error.message.includes("../etc/passwd");
+  assert.throws(() => configDrive([{ path: "../etc/passwd", content: "x" }]), codeIs);
+});
 
 test("an archive for the kernel is whole words, ends with its trailer, and is the same each time", () => {
   const word = fc.uint8Array({ maxLength: 64 });
