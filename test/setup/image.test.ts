@@ -46,7 +46,8 @@ test("the image boots and passes its own test: modules, programs, agent, read-on
   const passed = checks.filter(({ ok }) => ok).map(({ what }) => what);
   for (const what of [
     ...TESTED_MODULES.map((name) => `module ${name}`),
-    "program swanctl",
+    "program wg",
+    "strongswan",
     "agent",
     "read-only root",
     "no secrets",
