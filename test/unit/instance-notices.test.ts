@@ -9,6 +9,8 @@ import { InstanceNotices } from "../../workers/agent/instance-notices.ts";
 import { eventually } from "../support/eventually.ts";
 import { specOf } from "./fixtures.ts";
 
+/** Other tests may hold the processors. */
+const PATIENCE_MS = 30_000;
 const notices = new Set<string>();
 let token = "token-1";
 let tokensGiven = 0;
@@ -31,7 +33,8 @@ beforeEach(async () => {
   notices.clear();
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
-  opened = new InstanceNotices({ kind: "ec2", metadataUrl: `http://127.0.0.1:${(server.address() as AddressInfo).port}` });
+  const metadataUrl = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  opened = new InstanceNotices({ kind: "ec2", metadataUrl }, PATIENCE_MS);
 });
 afterEach(async () => {
   opened.close();
@@ -41,7 +44,7 @@ afterEach(async () => {
 });
 
 test("notices are seen when they come, and when the token has to be another", async () => {
-  await eventually("it has asked", () => Object.keys(opened.gauges()).length === 2);
+  await eventually("it has asked", () => Object.keys(opened.gauges()).length === 2, PATIENCE_MS);
   assert.deepEqual(opened.gauges(), { interruptionNotice: 0, rebalanceNotice: 0 });
   notices.add("/latest/meta-data/events/recommendations/rebalance");
   const before = tokensGiven;
@@ -55,7 +58,7 @@ test("notices are seen when they come, and when the token has to be another", as
 });
 
 test("a service that does not answer says nothing, not that all is well", async () => {
-  await eventually("it has asked", () => Object.keys(opened.gauges()).length === 2);
+  await eventually("it has asked", () => Object.keys(opened.gauges()).length === 2, PATIENCE_MS);
   const closed = once(server, "close");
   server.close();
   server.closeAllConnections();

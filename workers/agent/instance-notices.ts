@@ -22,13 +22,15 @@ const [OK, UNAUTHORISED, NOT_FOUND] = [200, 401, 404];
 
 export class InstanceNotices {
   readonly #url: string;
+  readonly #timeoutMs: number;
   readonly #timer: NodeJS.Timeout;
   readonly #stopping = new AbortController();
   #token: string | undefined;
   #gauges: Readonly<Record<string, number>> = {};
 
-  constructor({ metadataUrl }: CloudConfig) {
+  constructor({ metadataUrl }: CloudConfig, timeoutMs: number = metadataTimeoutMs) {
     this.#url = metadataUrl;
+    this.#timeoutMs = timeoutMs;
     this.#timer = setInterval(() => void this.look(), metadataIntervalMs);
     void this.look();
   }
@@ -74,7 +76,7 @@ export class InstanceNotices {
   }
 
   async #ask(path: string, init: RequestInit): Promise<{ status: number; text: string }> {
-    const signal = AbortSignal.any([AbortSignal.timeout(metadataTimeoutMs), this.#stopping.signal]);
+    const signal = AbortSignal.any([AbortSignal.timeout(this.#timeoutMs), this.#stopping.signal]);
     const answer = await fetch(new URL(path, this.#url), { ...init, signal });
     return { status: answer.status, text: await answer.text() };
   }
