@@ -265,7 +265,8 @@ export function surestCrossing(
     if (plain === undefined) continue;
     // A step is looked for only where there is something to take back.
     const isRise = comesInSteps && plain.trend.slope > 0 && plain.probability.value >= TERM_SHOWN_MIN;
-    const found = (isRise ? crossingOf(withoutStep(recent), threshold, windowMs, kind) : undefined) ?? plain;
+    const stepless = isRise ? crossingOf(withoutStep(recent), threshold, windowMs, kind) : undefined;
+    const found = stepless !== undefined && stepless.probability.low < plain.probability.low ? stepless : plain;
     if (surest === undefined || found.probability.low > surest.probability.low) surest = found;
   }
   return surest;
