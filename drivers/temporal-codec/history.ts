@@ -6,6 +6,7 @@ import { historyToJSON } from "@temporalio/common/lib/proto-utils.js";
 import { z } from "zod";
 import { messageOf } from "../../models/errors.ts";
 import { type Codec, REFUSED_ENCODING } from "./codec.ts";
+import { isSealed } from "./envelope.ts";
 
 /** As Temporal's JSON has it, payloads opened. */
 export interface HistoryEvent {
@@ -22,6 +23,9 @@ const History = z.object({
 const PayloadJson = z.strictObject({ metadata: z.record(z.string(), z.base64()), data: z.base64().default("") });
 type PayloadJson = z.infer<typeof PayloadJson>;
 
+/** Never sealed: the server indexes search attributes, and markers are the SDK's own (the names of patches). */
+const OPEN = new Set(["searchAttributes", "markerRecordedEventAttributes"]);
+
 /** Without a codec payloads are read as they are. NOT_READY when a key cannot be had. */
 export async function readableEvents(
   history: Parameters<typeof historyToJSON>[0],
@@ -36,10 +40,15 @@ async function opened(value: unknown, codec: Codec | undefined): Promise<unknown
   if (Array.isArray(value)) return await Promise.all(value.map((part) => opened(part, codec)));
   const payload = PayloadJson.safeParse(value);
   if (payload.success) return await valueOf(payload.data, codec);
-  // Search attributes are never sealed: the server indexes them.
-  const codecOf = (name: string) => (name === "searchAttributes" ? undefined : codec);
+  const codecOf = (name: string) => (OPEN.has(name) ? whereSealed(codec) : codec);
   const parts = Object.entries(value).map(async ([name, part]) => [name, await opened(part, codecOf(name))] as const);
   return Object.fromEntries(await Promise.all(parts));
+}
+
+function whereSealed(codec: Codec | undefined): Codec | undefined {
+  if (codec === undefined) return undefined;
+  const each = async (payload: Payload) => (isSealed(payload) ? await codec.decode([payload]) : [payload]);
+  return { ...codec, decode: async (payloads) => (await Promise.all(payloads.map(each))).flat() };
 }
 
 async function valueOf(json: PayloadJson, codec: Codec | undefined): Promise<unknown> {

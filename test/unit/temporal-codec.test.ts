@@ -2,10 +2,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { defaultPayloadConverter, type Payload } from "@temporalio/common";
+import { historyFromJSON } from "@temporalio/common/lib/proto-utils.js";
 import fc from "fast-check";
 import { payloadCodec, REFUSED_ENCODING } from "../../drivers/temporal-codec/codec.ts";
 import { DataKeys, type DataKeysOptions } from "../../drivers/temporal-codec/data-keys.ts";
 import { keyId } from "../../drivers/temporal-codec/envelope.ts";
+import { readableEvents } from "../../drivers/temporal-codec/history.ts";
 import { retireTransitVersions, rewrapDataKeys } from "../../drivers/temporal-codec/rewrap.ts";
 import { ForeshiftError } from "../../models/errors.ts";
 import { CODEC_LIMITS } from "../../models/limits-codec.ts";
@@ -252,3 +254,38 @@ test("plain payloads are taken only where that is stated; keys are named without
   assert.deepEqual(await payloadCodec(keys, { acceptPlain: true }).decode([payload]), [payload]);
   assert.match(keyId(Buffer.alloc(32, 1)), /^[0-9a-f]{32}$/);
 });
+
+test("a history is read with what Temporal's own markers say in the open, and with sealed ones opened", async () => {
+  const { encode, decode } = codecOver();
+  const asJson = ({ metadata, data }: Payload) => ({
+    metadata: Object.fromEntries(Object.entries(metadata ?? {}).map(([name, value]) => [name, base64(value)])),
+    data: base64(data ?? new Uint8Array()),
+  });
+  const plainly = defaultPayloadConverter.toPayload({ id: "a patch" });
+  const sealed = await first(encode([defaultPayloadConverter.toPayload({ id: "ours" })]));
+  const payloads = { payloads: [asJson(plainly), asJson(sealed)] };
+  const at = { eventTime: "2026-01-01T00:00:00Z" };
+  const history = historyFromJSON({
+    events: [
+      {
+        ...at,
+        eventId: "1",
+        eventType: "EVENT_TYPE_MARKER_RECORDED",
+        markerRecordedEventAttributes: { markerName: "core_patch", details: { told: payloads } },
+      },
+      {
+        ...at,
+        eventId: "2",
+        eventType: "EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED",
+        workflowExecutionSignaledEventAttributes: { signalName: "told", input: payloads },
+      },
+    ],
+  });
+  const [marker, signal] = (await readableEvents(history, { encode, decode })).map((event) => JSON.stringify(event));
+  assert.match(marker ?? "", /"told":{"payloads":\[{"id":"a patch"},{"id":"ours"}\]}/);
+  assert.match(signal ?? "", /"payloads":\[{"refused":"A sealed payload is refused: it is not sealed"},{"id":"ours"}\]/);
+});
+
+function base64(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString("base64");
+}
