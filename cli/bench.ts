@@ -94,7 +94,7 @@ function registerRotate(bench: Command): void {
     .option("--sessions <n>", "sessions in all; more than clients means that clients share namespaces", whole)
     .option("--pps <n>", "numbered packets a second, for each session and direction", whole, 100)
     .option("--rotations <n>", "of each kind of key", whole, 3)
-    .option("-k, --kind <kind>", `only this kind: ${KEY_KINDS.join(", ")}; all but static unless stated`, kindOf)
+    .option("-k, --kind <kind>", `only this kind: ${KEY_KINDS.join(", ")}`, kindOf)
     .option(
       "--faults",
       "Vault sealed, away, slow, refusing, overloaded, failing and answering garbage in the midst of further ones",
@@ -103,7 +103,7 @@ function registerRotate(bench: Command): void {
     .action(async (options: RotateBenchOptions) => {
       const { benchRotate } = await import("../bench/rotate.ts");
       const { clients, faults = false, kind, sessions = clients } = options;
-      const kinds = kind === undefined ? KEY_KINDS.filter((one) => one !== "static") : [kind];
+      const kinds = kind === undefined ? KEY_KINDS : [kind];
       show(await benchRotate({ ...options, kinds, sessions, faults, onProgress }));
     });
 }
