@@ -195,9 +195,14 @@ export class Tunnels {
     const running = this.#running();
     await Promise.all(running.map(({ tunnel }) => tunnel.followUp()));
     if (running.length < 2 || this.adopting === 0) return;
-    const held = new Map((await this.state()).peers.map((peer) => [peer.publicKey, peer]));
+    const looks = await Promise.all(running.map(async ({ tunnel }) => ({ tunnel, peers: (await tunnel.state()).peers })));
+    const held = looks.map(({ peers, tunnel }) => ({ tunnel, byKey: new Map(peers.map((peer) => [peer.publicKey, peer])) }));
     for (const { tunnel } of running) {
-      const answered = tunnel.pendingSessions().filter((session) => isHere(held.get(session.publicKey), session));
+      // Not by its own: its handshake may have come since it was followed up on, and is what was asked for.
+      const others = held.filter((one) => one.tunnel !== tunnel);
+      const answered = tunnel
+        .pendingSessions()
+        .filter((session) => others.some(({ byKey }) => isHere(byKey.get(session.publicKey), session)));
       if (answered.length > 0) await tunnel.retire(answered.map(({ publicKey }) => publicKey));
     }
   }
