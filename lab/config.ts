@@ -44,6 +44,10 @@ export const LabConfig = z.strictObject({
   clientsVault: VaultConfig.optional(),
   /** Configuration of `workers/reflex.ts`, which is kept running beside the balancer; absent: none is started. */
   reflexConfigFile: path.optional(),
+  /** What machines are: namespaces of this machine, or virtual machines. */
+  hypervisor: z.enum(["netns", "qemu"]).default("netns"),
+  /** Folder of the image that virtual machines boot from. */
+  image: path.optional(),
   /** Of each machine. */
   memoryBytes: z.number().int().min(LIMITS.lab.memoryBytesMin).default(LIMITS.lab.memoryBytesDefault),
   /** Feed of outside events that the lab's incidents are announced in (docs/operations.md). */

@@ -62,7 +62,7 @@ await runWorker("lab", async (log) => {
     onGone: (name) => faults.gone(name),
     onRepaired: (name) => faults.repaired(name),
   });
-  const faults = new Faults({ machines, vip: config.vip, feed, log });
+  const faults = new Faults({ machines, feed, log });
   await bootFirst(config, machines);
   const traffic = startTraffic(config, clients, log);
   const growth = new Growth({ clients, traffic, machines, swarm: config.swarm, log });

@@ -21,7 +21,7 @@ import {
 import type { Machines } from "./machines.ts";
 import { isWireguard, runScript, signalHost } from "./namespace.ts";
 import type { OutsideFeedFile } from "./outside-feed-file.ts";
-import { bringLinksUp, takeLinksDown, type Vip } from "./topology.ts";
+import { setFarEnds, takeLinksDown } from "./topology.ts";
 
 /** Faults that a repair from outside cures: the machine's processes go on, its links come up. */
 const CURED_BY_REPAIR: readonly FaultKind[] = ["freeze", "partition"];
@@ -37,7 +37,6 @@ interface Active extends Fault {
 
 export interface FaultsOptions {
   readonly machines: Machines;
-  readonly vip: Vip;
   readonly feed: OutsideFeedFile;
   readonly log: Logger;
 }
@@ -59,6 +58,7 @@ export class Faults {
     const { kind, endpoint, seconds } = request;
     const buildUpMs = buildUpMsOf(request);
     this.#checkFit(endpoint);
+    this.#checkPossible(kind, endpoint);
     const expiry =
       seconds === undefined ? undefined : setTimeout(() => void this.heal(endpoint).catch(this.#logFailure), seconds * 1_000);
     const atMs = Date.now();
@@ -115,6 +115,13 @@ export class Faults {
     if (detail !== undefined) throw new ForeshiftError("INVALID_FIELD", { field: "endpoint", value: endpoint, detail });
   }
 
+  /** What works on a machine's processes from outside does not reach into a virtual one. */
+  #checkPossible(kind: FaultKind, endpoint: string): void {
+    if (!GOES_ON_BY_ITSELF.includes(kind) || this.#options.machines.virtual(endpoint) === undefined) return;
+    const detail = `a ${kind} is played in namespaces; virtual machines take crash, freeze, partition, zombie and heartbeat-loss`;
+    throw new ForeshiftError("INVALID_FIELD", { field: "kind", value: kind, detail });
+  }
+
   readonly #buildUps: Readonly<Record<BuildUpKind, (options: BuildUpOptions) => FaultAtWork>> = {
     "rising-loss": risingLoss,
     "cpu-steal": (options) => new CpuSteal(options),
@@ -128,7 +135,7 @@ export class Faults {
   readonly #sudden: Readonly<Record<SuddenKind, (endpoint: string) => FaultAtWork>> = {
     brownout: (endpoint) => new Brownout(endpoint, this.#logFailure),
     crash: (endpoint) => ({
-      begun: at(() => signalHost(endpoint, "SIGKILL", isWireguard)),
+      begun: this.#endWireguard(endpoint),
       stop: () => this.#askToRecover(endpoint),
     }),
     freeze: (endpoint) => ({
@@ -136,18 +143,35 @@ export class Faults {
       stop: () => at(() => signalHost(endpoint, "SIGCONT")),
     }),
     partition: (endpoint) => ({
-      begun: takeLinksDown(endpoint),
-      stop: () => bringLinksUp(endpoint, this.#options.machines.numberOf(endpoint), this.#options.vip),
+      begun: this.#cutLinks(endpoint),
+      stop: () => this.#options.machines.repairLinks(endpoint),
     }),
     zombie: (endpoint) => ({
-      begun: runScript(`nft -f - <<'END'\n${ZOMBIE_TABLE}\nEND`, endpoint).then(() => undefined),
-      stop: () => runScript("nft delete table inet foreshift_fault", endpoint).then(() => undefined),
+      begun: this.#inside(endpoint, `nft -f - <<'END'\n${ZOMBIE_TABLE}\nEND`),
+      stop: () => this.#inside(endpoint, "nft delete table inet foreshift_fault"),
     }),
     "heartbeat-loss": (endpoint) => ({
-      begun: at(() => this.#options.machines.keepAgent(endpoint, false)),
-      stop: () => at(() => this.#options.machines.keepAgent(endpoint, true)),
+      begun: this.#options.machines.keepAgent(endpoint, false),
+      stop: () => this.#options.machines.keepAgent(endpoint, true),
     }),
   };
+
+  async #endWireguard(endpoint: string): Promise<void> {
+    const virtual = this.#options.machines.virtual(endpoint);
+    if (virtual === undefined) signalHost(endpoint, "SIGKILL", isWireguard);
+    else await virtual.script("ip link del wg0");
+  }
+
+  async #cutLinks(endpoint: string): Promise<void> {
+    if (this.#options.machines.virtual(endpoint) === undefined) await takeLinksDown(endpoint);
+    else await setFarEnds(endpoint, "down");
+  }
+
+  async #inside(endpoint: string, script: string): Promise<void> {
+    const virtual = this.#options.machines.virtual(endpoint);
+    if (virtual === undefined) await runScript(script, endpoint);
+    else await virtual.script(script);
+  }
 
   async #askToRecover(endpoint: string): Promise<void> {
     const agent = this.#options.machines.agent(endpoint);

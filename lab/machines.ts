@@ -1,11 +1,9 @@
 /**
- * The lab's hypervisor: a machine is a host with its links, an agent, and the WireGuard that the agent starts. A ghost is a machine
- * that has booted and whose processes are stopped; it wakes in milliseconds.
+ * The lab's hypervisor: a machine is a body (namespaces, or a virtual machine) on its links with an agent in it. A ghost is a machine
+ * that has booted and stands still; it wakes in milliseconds.
  */
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import type { Logger } from "pino";
 import { dialAgent } from "../drivers/identity/dial.ts";
 import type { ProcessIdentity } from "../drivers/identity/process-identity.ts";
@@ -15,19 +13,16 @@ import type { AppRoles } from "../drivers/vault/approles.ts";
 import { writeCredentials } from "../drivers/vault/credentials.ts";
 import { ForeshiftError, messageOf } from "../models/errors.ts";
 import { LIMITS } from "../models/limits.ts";
+import { MACHINE_LIMITS } from "../models/limits-machines.ts";
 import type { MachineState } from "../models/observation.ts";
 import { endpointLinks, probeInnerAddress } from "./addresses.ts";
 import { until } from "./await.ts";
-import { Cgroups, ENTER_CGROUP } from "./cgroups.ts";
+import { Cgroups } from "./cgroups.ts";
 import type { LabConfig } from "./config.ts";
-import { writePrivateFile } from "./files.ts";
 import type { Action, Journal } from "./journal.ts";
-import { KeptProcess } from "./kept-process.ts";
-import { processesOf, signalHost } from "./namespace.ts";
-import { setPacketAllowance } from "./packet-allowance.ts";
-import { addMachine, bringLinksUp, removeMachine, TUNNEL } from "./topology.ts";
-
-const AGENT = fileURLToPath(new URL("../workers/agent.ts", import.meta.url));
+import type { BodyRequest, MachineBody } from "./machine-body.ts";
+import { NamespaceBody } from "./namespace-body.ts";
+import { VmBody } from "./vm-body.ts";
 
 /** As many as the largest of providers' regions have. */
 const ZONES = ["zone-a", "zone-b", "zone-c", "zone-d", "zone-e", "zone-f"] as const;
@@ -38,7 +33,7 @@ interface Entry {
   readonly zone: string;
   readonly createdAtMs: number;
   state: MachineState;
-  agent: KeptProcess;
+  readonly body: MachineBody;
 }
 
 export interface MachinesOptions {
@@ -58,7 +53,7 @@ export class Machines {
   readonly #options: MachinesOptions;
   readonly #entries = new Map<string, Entry>();
   /** Terminated machines, for those who ask again with the key of their launch. */
-  readonly #gone = new Map<string, Omit<Entry, "agent">>();
+  readonly #gone = new Map<string, Omit<Entry, "body">>();
   /** Changes of one machine happen one after the other. */
   readonly #queues = new Map<string, Promise<unknown>>();
   readonly #cgroups: Cgroups;
@@ -91,7 +86,7 @@ export class Machines {
 
   async suspend(request: { operation: string; name: string }): Promise<Machine> {
     return await this.#change(request, "suspend", async (entry) => {
-      signalHost(entry.name, "SIGSTOP");
+      await entry.body.suspend();
       entry.state = "suspended";
     });
   }
@@ -99,14 +94,14 @@ export class Machines {
   async resume(request: { operation: string; name: string }): Promise<Machine> {
     return await this.#change(request, "resume", async (entry) => {
       entry.state = "running";
-      signalHost(entry.name, "SIGCONT");
+      await entry.body.resume();
     });
   }
 
   async repair(request: { operation: string; name: string }): Promise<void> {
     await this.#change(request, "repair", async (entry) => {
-      await bringLinksUp(entry.name, entry.number, this.#options.config.vip);
-      if (entry.state === "running") signalHost(entry.name, "SIGCONT");
+      await entry.body.repairLinks();
+      if (entry.state === "running") await entry.body.unfreeze();
       await this.#options.onRepaired(entry.name);
     });
   }
@@ -125,10 +120,19 @@ export class Machines {
   }
 
   /** Kills the agent for good, or lets it live again. */
-  keepAgent(name: string, alive: boolean): void {
-    const { agent } = this.#entry(name);
-    if (alive) agent.revive();
-    else agent.kill();
+  async keepAgent(name: string, alive: boolean): Promise<void> {
+    await this.#entry(name).body.keepAgent(alive);
+  }
+
+  /** Brings its links up again, and wakes nothing. */
+  async repairLinks(name: string): Promise<void> {
+    await this.#entry(name).body.repairLinks();
+  }
+
+  /** The virtual machine that this one is; undefined of one in namespaces. */
+  virtual(name: string): VmBody | undefined {
+    const { body } = this.#entry(name);
+    return body instanceof VmBody ? body : undefined;
   }
 
   agentSocket(name: string): string {
@@ -140,10 +144,6 @@ export class Machines {
     const { identity } = this.#options;
     const dial = identity === undefined ? undefined : dialAgent(identity, name);
     return agentClient({ socketPath: this.agentSocket(name), dial, ...(timeoutMs === undefined ? {} : { timeoutMs }) });
-  }
-
-  numberOf(name: string): number {
-    return this.#entry(name).number;
   }
 
   zoneOf(name: string): string {
@@ -163,65 +163,34 @@ export class Machines {
     const zone = this.#emptiestZone();
     this.#booting.push(zone);
     const number = Number(name.slice("ep-".length));
-    let agent: KeptProcess | undefined;
+    let body: MachineBody | undefined;
     try {
-      const { vip, packetAllowancePerSecond } = this.#options.config;
-      await addMachine(name, number, vip);
-      if (packetAllowancePerSecond !== undefined) await setPacketAllowance(name, packetAllowancePerSecond);
-      agent = await this.#startAgent(name, zone);
+      body = await this.#startBody(name, number, zone);
       await this.#untilTunnelUp(name);
-      const entry: Entry = { name, number, zone, createdAtMs: Date.now(), state: "running", agent };
+      const entry: Entry = { name, number, zone, createdAtMs: Date.now(), state: "running", body };
       if (suspended) {
-        signalHost(name, "SIGSTOP");
+        await body.suspend();
         entry.state = "suspended";
       }
       this.#entries.set(name, entry);
       this.#options.log.info({ event: "machine-launched", machine: name, suspended });
     } catch (thrown) {
-      await this.#tearDown(name, agent);
+      await this.#tearDown(name, body);
       throw thrown;
     } finally {
       this.#booting.splice(this.#booting.indexOf(zone), 1);
     }
   }
 
-  async #startAgent(name: string, zone: string): Promise<KeptProcess> {
-    const { config } = this.#options;
+  async #startBody(name: string, number: number, zone: string): Promise<MachineBody> {
+    const { config, appRoles } = this.#options;
     const stateDir = join(config.stateDir, "machines", name);
     await mkdir(stateDir, { recursive: true, mode: 0o700 });
-    const configFile = join(stateDir, "agent.json");
     const credentialsFile = join(stateDir, "approle.json");
-    await writeCredentials(credentialsFile, await this.#options.appRoles.enrolAgent({ swarm: config.swarm, endpoint: name }));
-    const cgroup = this.#cgroups.add(name);
-    const links = endpointLinks(Number(name.slice("ep-".length)));
-    await writePrivateFile(
-      configFile,
-      JSON.stringify({
-        swarm: config.swarm,
-        endpoint: name,
-        device: "wg0",
-        implementation: "userspace",
-        listenPort: config.vip.port,
-        addresses: TUNNEL.addresses,
-        routes: TUNNEL.routes,
-        socketPath: this.agentSocket(name),
-        reflexSocket: config.reflexSocket,
-        collectorSocket: config.collectorSocket,
-        vault: { ...config.vault, auth: { method: "approle", credentialsFile } },
-        keySecret: config.keySecret,
-        stateDir,
-        ...(config.identity === undefined ? {} : { identity: { ...config.identity, dir: join(stateDir, "identity") } }),
-        place: { zone },
-        memoryBytes: config.memoryBytes,
-        probes: { address: links.up.near, balancer: links.lb.far },
-        ...(cgroup === undefined ? {} : { cgroup }),
-      }),
-    );
-    return new KeptProcess({
-      host: name,
-      program: [...(cgroup === undefined ? [] : [...ENTER_CGROUP, cgroup]), process.execPath, AGENT, configFile],
-      logFile: join(config.logDir, `agent-${name}.log`),
-    });
+    await writeCredentials(credentialsFile, await appRoles.enrolAgent({ swarm: config.swarm, endpoint: name }));
+    const agentSocket = this.agentSocket(name);
+    const request: BodyRequest = { name, number, zone, config, agentSocket, stateDir, credentialsFile };
+    return config.hypervisor === "qemu" ? await VmBody.boot(request) : await NamespaceBody.boot(request, this.#cgroups);
   }
 
   async #untilTunnelUp(name: string): Promise<void> {
@@ -229,7 +198,7 @@ export class Machines {
     try {
       await until(async () => ((await agent.status()).tunnelUp ? true : undefined), {
         what: name,
-        timeoutMs: LIMITS.lab.bootTimeoutMs,
+        timeoutMs: this.#options.config.hypervisor === "qemu" ? MACHINE_LIMITS.bootTimeoutMs : LIMITS.lab.bootTimeoutMs,
       });
     } finally {
       await agent.close();
@@ -238,23 +207,16 @@ export class Machines {
 
   async #destroy(entry: Entry): Promise<void> {
     await this.#options.onGone(entry.name);
-    await this.#tearDown(entry.name, entry.agent);
+    await this.#tearDown(entry.name, entry.body);
     const { name, number, zone, createdAtMs } = entry;
     this.#entries.delete(name);
     this.#gone.set(name, { name, number, zone, createdAtMs, state: "gone" });
     this.#options.log.info({ event: "machine-terminated", machine: entry.name });
   }
 
-  async #tearDown(name: string, agent: KeptProcess | undefined): Promise<void> {
-    agent?.kill();
-    const deadlineMs = performance.now() + LIMITS.lab.stopTimeoutMs;
-    // Repeated, for what a process started while it was being killed.
-    while (signalHost(name, "SIGKILL") > 0 && performance.now() < deadlineMs) await delay(10);
-    if (processesOf(name).length > 0)
-      throw new ForeshiftError("COMMAND_FAILED", { field: `ending ${name}`, detail: "a process stays" });
-    await removeMachine(name);
+  async #tearDown(name: string, body: MachineBody | undefined): Promise<void> {
+    await body?.end();
     await this.#dismiss(name);
-    this.#cgroups.remove(name);
     await rm(this.agentSocket(name), { force: true });
     await rm(join(this.#options.config.stateDir, "machines", name), { recursive: true, force: true });
   }
@@ -300,7 +262,7 @@ export class Machines {
     return ZONES.reduce((best, zone) => (count(zone) < count(best) ? zone : best));
   }
 
-  #describe({ name, number, state, createdAtMs }: Omit<Entry, "agent">): Machine {
+  #describe({ name, number, state, createdAtMs }: Omit<Entry, "body">): Machine {
     const links = endpointLinks(number);
     return {
       name,

@@ -78,12 +78,37 @@ export async function buildBackbone(vip: Vip): Promise<void> {
 export async function addMachine(host: string, n: number, vip: Vip): Promise<void> {
   const links = endpointLinks(n);
   await addNamespaces([host]);
+  // What is the default when a link is made, the link keeps.
   await setSysctls(host, ROUTER_SYSCTLS);
   await ipBatch([
     `link add ${host} netns lb type veth peer name lb0 netns ${host} address ${links.lb.mac}`,
     `link add ${host} netns edge type veth peer name up0 netns ${host} address ${links.up.mac}`,
     `link add ${host} netns router type veth peer name in0 netns ${host} address ${links.inner.mac}`,
   ]);
+  await Promise.all([configureFarEnds(host, n), runScript(machineScript(n, vip), host)]);
+}
+
+/** Everything on a machine's own side of its links, for a shell there, be it of a namespace or of a virtual machine. */
+export function machineScript(n: number, vip: Vip): string {
+  const links = endpointLinks(n);
+  const addresses = [
+    `addr add ${links.lb.near}/30 dev lb0`,
+    `addr add ${links.lb.near6}/64 dev lb0 nodad`,
+    `addr add ${links.up.near}/30 dev up0`,
+    `addr add ${links.up.near6}/64 dev up0 nodad`,
+    `addr add ${links.inner.near}/30 dev in0`,
+    `addr add ${vip.v4}/32 dev lo`,
+    ...v6(vip, (address) => `addr add ${address}/128 dev lo nodad`),
+    `rule add fwmark ${HANDSHAKE_MARK} lookup ${HANDSHAKE_TABLE}`,
+    `-6 rule add fwmark ${HANDSHAKE_MARK} lookup ${HANDSHAKE_TABLE}`,
+  ];
+  const marks = `nft -f - <<'END'\n${wireguardMarks(vip.port)}\nEND`;
+  return [sysctlScript(ROUTER_SYSCTLS), batchScript(addresses), batchScript(upCommands(n, vip)), marks].join("\n");
+}
+
+/** The ends of a machine's links that are not its own. */
+async function configureFarEnds(host: string, n: number): Promise<void> {
+  const links = endpointLinks(n);
   const farEnd = (link: { far: string; far6: string }) => [
     `addr add ${link.far}/30 dev ${host}`,
     `addr add ${link.far6}/64 dev ${host} nodad`,
@@ -93,42 +118,45 @@ export async function addMachine(host: string, n: number, vip: Vip): Promise<voi
     ipBatch(farEnd(links.lb), "lb"),
     ipBatch(farEnd(links.up), "edge"),
     ipBatch(farEnd(links.inner), "router"),
-    ipBatch(
-      [
-        `addr add ${links.lb.near}/30 dev lb0`,
-        `addr add ${links.lb.near6}/64 dev lb0 nodad`,
-        `addr add ${links.up.near}/30 dev up0`,
-        `addr add ${links.up.near6}/64 dev up0 nodad`,
-        `addr add ${links.inner.near}/30 dev in0`,
-        `addr add ${vip.v4}/32 dev lo`,
-        ...v6(vip, (address) => `addr add ${address}/128 dev lo nodad`),
-        `rule add fwmark ${HANDSHAKE_MARK} lookup ${HANDSHAKE_TABLE}`,
-        `-6 rule add fwmark ${HANDSHAKE_MARK} lookup ${HANDSHAKE_TABLE}`,
-      ],
-      host,
-    ),
   ]);
-  await bringLinksUp(host, n, vip);
-  await runScript(`nft -f - <<'END'\n${wireguardMarks(vip.port)}\nEND`, host);
+}
+
+/** Moves the devices of a machine's namespace to the other ends of its links, where each is named after the machine. */
+export async function attachFarEnds(
+  host: string,
+  n: number,
+  devices: readonly { readonly tap: string; readonly host: string }[],
+): Promise<void> {
+  await ipBatch(
+    devices.map(({ tap, host: to }) => `link set ${tap} netns ${to} name ${host}`),
+    host,
+  );
+  await configureFarEnds(host, n);
 }
 
 /** Brings the machine's links up and sets the routes that a link takes with it when it goes down; may be repeated. */
 export async function bringLinksUp(host: string, n: number, vip: Vip): Promise<void> {
+  await ipBatch(upCommands(n, vip), host);
+}
+
+function upCommands(n: number, vip: Vip): readonly string[] {
   const links = endpointLinks(n);
-  await ipBatch(
-    [
-      "link set lb0 up",
-      "link set up0 up",
-      "link set in0 up",
-      // Replies leave from the VIP straight towards the client: direct server return.
-      `route replace default via ${links.up.far} dev up0 src ${vip.v4}`,
-      ...v6(vip, (address) => `route replace default via ${links.up.far6} dev up0 src ${address}`),
-      `route replace default via ${links.lb.far} dev lb0 table ${HANDSHAKE_TABLE}`,
-      `-6 route replace default via ${links.lb.far6} dev lb0 table ${HANDSHAKE_TABLE}`,
-      `route replace ${INNER.servers} via ${links.inner.far} dev in0`,
-    ],
-    host,
-  );
+  return [
+    "link set lb0 up",
+    "link set up0 up",
+    "link set in0 up",
+    // Replies leave from the VIP straight towards the client: direct server return.
+    `route replace default via ${links.up.far} dev up0 src ${vip.v4}`,
+    ...v6(vip, (address) => `route replace default via ${links.up.far6} dev up0 src ${address}`),
+    `route replace default via ${links.lb.far} dev lb0 table ${HANDSHAKE_TABLE}`,
+    `-6 route replace default via ${links.lb.far6} dev lb0 table ${HANDSHAKE_TABLE}`,
+    `route replace ${INNER.servers} via ${links.inner.far} dev in0`,
+  ];
+}
+
+/** The links of a machine whose own ends are out of reach, taken up or down from the other side. */
+export async function setFarEnds(host: string, state: "up" | "down"): Promise<void> {
+  await Promise.all(["lb", "edge", "router"].map((other) => ipBatch([`link set ${host} ${state}`], other)));
 }
 
 export async function takeLinksDown(host: string): Promise<void> {
@@ -137,9 +165,7 @@ export async function takeLinksDown(host: string): Promise<void> {
 
 /** Removes the machine's namespace; its links go with it. */
 export async function removeMachine(host: string): Promise<void> {
-  await ipBatch([`link del ${host}`], "lb").catch(() => undefined);
-  await ipBatch([`link del ${host}`], "edge").catch(() => undefined);
-  await ipBatch([`link del ${host}`], "router").catch(() => undefined);
+  for (const other of ["lb", "edge", "router"]) await ipBatch([`link del ${host}`], other).catch(() => undefined);
   await removeNamespace(host);
 }
 
@@ -164,19 +190,27 @@ function wireguardMarks(port: number): string {
 
 /** Commands of `ip`, in a host's namespaces when one is named. Those that begin with `-6` come after the others. */
 export async function ipBatch(commands: readonly string[], host?: string): Promise<void> {
+  await runScript(batchScript(commands), host);
+}
+
+function batchScript(commands: readonly string[]): string {
   const six = commands.filter((command) => command.startsWith("-6 ")).map((command) => command.slice(3));
   const others = commands.filter((command) => !command.startsWith("-6 "));
   const batch = (option: string, lines: readonly string[]) =>
     lines.length === 0 ? "" : `ip ${option} -batch - <<'END'\n${lines.join("\n")}\nEND\n`;
-  await runScript(`${batch("", others)}${batch("-6", six)}`, host);
+  return `${batch("", others)}${batch("-6", six)}`;
 }
 
 export async function setSysctls(host: string, settings: readonly string[]): Promise<void> {
+  await runScript(sysctlScript(settings), host);
+}
+
+function sysctlScript(settings: readonly string[]): string {
   const lines = settings.map((setting) => {
     const [name = "", value = ""] = setting.split("=");
     return `echo ${value} > /proc/sys/${name.replaceAll(".", "/")}`;
   });
-  await runScript(lines.join("\n"), host);
+  return lines.join("\n");
 }
 
 function v6(vip: Vip, line: (address: string) => string): string[] {

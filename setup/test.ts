@@ -10,7 +10,7 @@ import { spec } from "node:test/reporters";
 import { ForeshiftError, messageOf } from "../models/errors.ts";
 import { SETUP_LIMITS } from "./limits.ts";
 import { paths } from "./paths.ts";
-import { setUp } from "./set-up.ts";
+import { setUp, setUpMachines } from "./set-up.ts";
 
 interface Counts {
   readonly passed: number;
@@ -48,6 +48,8 @@ async function main(filters: readonly string[]): Promise<boolean> {
   const total = { passed: 0, failed: 0 };
   try {
     await setUp();
+    // Without QEMU the tests of virtual machines say that they were skipped, and why.
+    await setUpMachines().catch((thrown: unknown) => console.error(messageOf(thrown)));
     for (const stage of stages) {
       console.log(`\n── ${stage.name}`);
       const counts = await stage.run();

@@ -1,13 +1,15 @@
-// The image of virtual machines: built twice with the same digest, and found again without building.
+// The image of virtual machines: built twice with the same digest, found again without building, and booted to test itself.
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { before, test } from "node:test";
-import { type Built, buildImage } from "../../setup/image/build.ts";
+import { verifyImage } from "../../lab/verify-image.ts";
+import { buildImage, type Image } from "../../setup/image/build.ts";
+import { TESTED_MODULES } from "../../setup/image/recipe.ts";
 import { whyNoImage } from "../support/machines.ts";
 
 const skip = await whyNoImage();
-let image: Built["image"];
+let image: Image;
 
 before(async () => {
   if (skip === false) ({ image } = await buildImage());
@@ -35,4 +37,21 @@ test("a bill of materials names each package with version and hash, and what an 
   const names = bill.packages.map(({ name }) => name);
   for (const wanted of ["wireguard-tools", "strongswan-swanctl", "nftables", "qemu-guest-agent"])
     assert.ok(names.includes(wanted));
+});
+
+test("the image boots and passes its own test: modules, programs, agent, read-only root, no secrets, serial line", {
+  skip,
+}, async () => {
+  const { checks } = await verifyImage(image);
+  const passed = checks.filter(({ ok }) => ok).map(({ what }) => what);
+  for (const what of [
+    ...TESTED_MODULES.map((name) => `module ${name}`),
+    "program wg",
+    "strongswan",
+    "agent",
+    "read-only root",
+    "no secrets",
+  ])
+    assert.ok(passed.includes(what), `${what} is among ${passed.join(", ")}`);
+  assert.ok(passed.includes("serial line"));
 });

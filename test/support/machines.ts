@@ -1,9 +1,11 @@
-/** Whether this machine can build an image; where not, why, for the test runner to print. */
+/** Whether this machine can build an image and boot it; where not, why, for the test runner to print. */
 import { which } from "../../setup/exec.ts";
+import { findQemu } from "../../setup/find.ts";
 
 /** `false`, or why tests of virtual machines are skipped. */
 export async function whyNoImage(): Promise<string | false> {
   if (process.arch !== "x64") return `images are built for x86-64 processors, and this one is ${process.arch}`;
   if ((await which("apt-get")) === undefined) return "an image is built from Debian packages, and apt-get is not here";
-  return false;
+  const qemu = await findQemu();
+  return qemu.source === "missing" ? `QEMU is not here: install ${qemu.debianPackage}` : false;
 }

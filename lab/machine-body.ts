@@ -1,0 +1,32 @@
+/**
+ * What a machine of the lab is made of: namespaces and processes of this machine, or a virtual machine. Both hang on the same three
+ * links and are reached by the same agent's socket.
+ */
+import type { LabConfig } from "./config.ts";
+
+export interface BodyRequest {
+  readonly name: string;
+  readonly number: number;
+  readonly zone: string;
+  readonly config: LabConfig;
+  /** Where the agent is to be reached here. */
+  readonly agentSocket: string;
+  /** Folder of the machine alone. */
+  readonly stateDir: string;
+  /** Of its agent's login at Vault, delivered before it boots. */
+  readonly credentialsFile: string;
+}
+
+/** A body that fails to boot leaves nothing. */
+export interface MachineBody {
+  /** Stands still, memory kept. */
+  suspend(): Promise<void>;
+  /** Goes on where it stood, with the right time. */
+  resume(): Promise<void>;
+  repairLinks(): Promise<void>;
+  /** Lets a machine that was frozen from outside go on; one that runs is left as it is. */
+  unfreeze(): Promise<void>;
+  /** Ends the agent for good, or lets it live again. */
+  keepAgent(alive: boolean): Promise<void>;
+  end(): Promise<void>;
+}

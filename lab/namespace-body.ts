@@ -1,0 +1,89 @@
+/** A machine in namespaces of this machine: an agent, and the WireGuard that it starts. Standing still is SIGSTOP. */
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { ForeshiftError } from "../models/errors.ts";
+import { LIMITS } from "../models/limits.ts";
+import { agentConfig } from "./agent-config.ts";
+import { type Cgroups, ENTER_CGROUP } from "./cgroups.ts";
+import { writePrivateFile } from "./files.ts";
+import { KeptProcess } from "./kept-process.ts";
+import type { BodyRequest, MachineBody } from "./machine-body.ts";
+import { processesOf, signalHost } from "./namespace.ts";
+import { setPacketAllowance } from "./packet-allowance.ts";
+import { addMachine, bringLinksUp, removeMachine } from "./topology.ts";
+
+const AGENT = fileURLToPath(new URL("../workers/agent.ts", import.meta.url));
+
+export class NamespaceBody implements MachineBody {
+  readonly #request: BodyRequest;
+  readonly #cgroups: Cgroups;
+  #agent: KeptProcess | undefined;
+
+  private constructor(request: BodyRequest, cgroups: Cgroups) {
+    this.#request = request;
+    this.#cgroups = cgroups;
+  }
+
+  static async boot(request: BodyRequest, cgroups: Cgroups): Promise<NamespaceBody> {
+    const body = new NamespaceBody(request, cgroups);
+    try {
+      await body.#boot();
+      return body;
+    } catch (thrown) {
+      await body.end();
+      throw thrown;
+    }
+  }
+
+  async suspend(): Promise<void> {
+    signalHost(this.#request.name, "SIGSTOP");
+  }
+
+  async resume(): Promise<void> {
+    signalHost(this.#request.name, "SIGCONT");
+  }
+
+  async repairLinks(): Promise<void> {
+    const { name, number, config } = this.#request;
+    await bringLinksUp(name, number, config.vip);
+  }
+
+  async unfreeze(): Promise<void> {
+    signalHost(this.#request.name, "SIGCONT");
+  }
+
+  async keepAgent(alive: boolean): Promise<void> {
+    if (alive) this.#agent?.revive();
+    else this.#agent?.kill();
+  }
+
+  async end(): Promise<void> {
+    const { name } = this.#request;
+    this.#agent?.kill();
+    const deadlineMs = performance.now() + LIMITS.lab.stopTimeoutMs;
+    // Repeated, for what a process started while it was being killed.
+    while (signalHost(name, "SIGKILL") > 0 && performance.now() < deadlineMs) await delay(10);
+    if (processesOf(name).length > 0)
+      throw new ForeshiftError("COMMAND_FAILED", { field: `ending ${name}`, detail: "a process stays" });
+    await removeMachine(name);
+    this.#cgroups.remove(name);
+  }
+
+  async #boot(): Promise<void> {
+    const { name, number, config, stateDir, credentialsFile, agentSocket } = this.#request;
+    await addMachine(name, number, config.vip);
+    if (config.packetAllowancePerSecond !== undefined) await setPacketAllowance(name, config.packetAllowancePerSecond);
+    const cgroup = this.#cgroups.add(name);
+    const configFile = join(stateDir, "agent.json");
+    const { reflexSocket, collectorSocket } = config;
+    const places = { socketPath: agentSocket, reflexSocket, collectorSocket, credentialsFile, stateDir };
+    const own = { implementation: "userspace", ...(cgroup === undefined ? {} : { cgroup }) };
+    await writePrivateFile(configFile, agentConfig(this.#request, places, own));
+    this.#agent = new KeptProcess({
+      host: name,
+      program: [...(cgroup === undefined ? [] : [...ENTER_CGROUP, cgroup]), process.execPath, AGENT, configFile],
+      logFile: join(config.logDir, `agent-${name}.log`),
+    });
+  }
+}
