@@ -48,8 +48,7 @@ async function main(filters: readonly string[]): Promise<boolean> {
   const total = { passed: 0, failed: 0 };
   try {
     await setUp();
-    // Without QEMU the tests of virtual machines say that they were skipped, and why.
-    await setUpMachines().catch((thrown: unknown) => console.error(messageOf(thrown)));
+    if (process.env["FORESHIFT_TEST_VMS"] === "1") await setUpMachines();
     for (const stage of stages) {
       console.log(`\n── ${stage.name}`);
       const counts = await stage.run();

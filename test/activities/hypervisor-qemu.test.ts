@@ -11,12 +11,12 @@ import { buildImage } from "../../setup/image/build.ts";
 import { hypervisorContract } from "../support/contracts/hypervisor.ts";
 import { eventually } from "../support/eventually.ts";
 import { type LabDaemon, startLabDaemon } from "../support/lab-daemon.ts";
-import { whyNoImage } from "../support/machines.ts";
+import { whyNoMachines } from "../support/machines.ts";
 
 /** So much a clock that stood still would be behind. */
 const SLEEP_MS = 3_000;
 
-const skip = await whyNoImage();
+const skip = await whyNoMachines();
 
 describe("virtual machines", { skip }, () => {
   let lab: LabDaemon;

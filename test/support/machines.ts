@@ -2,10 +2,18 @@
 import { which } from "../../setup/exec.ts";
 import { findQemu } from "../../setup/find.ts";
 
-/** `false`, or why tests of virtual machines are skipped. */
+/** `false`, or why tests of images are skipped. */
 export async function whyNoImage(): Promise<string | false> {
   if (process.arch !== "x64") return `images are built for x86-64 processors, and this one is ${process.arch}`;
   if ((await which("apt-get")) === undefined) return "an image is built from Debian packages, and apt-get is not here";
+  return false;
+}
+
+/** `false`, or why tests of virtual machines are skipped. Emulated guests take minutes, so that they run when they are asked for. */
+export async function whyNoMachines(): Promise<string | false> {
+  const noImage = await whyNoImage();
+  if (noImage !== false) return noImage;
+  if (process.env["FORESHIFT_TEST_VMS"] !== "1") return "virtual machines take minutes: FORESHIFT_TEST_VMS=1 runs them";
   const qemu = await findQemu();
   return qemu.source === "missing" ? `QEMU is not here: install ${qemu.debianPackage}` : false;
 }
