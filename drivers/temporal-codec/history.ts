@@ -23,8 +23,11 @@ const History = z.object({
 const PayloadJson = z.strictObject({ metadata: z.record(z.string(), z.base64()), data: z.base64().default("") });
 type PayloadJson = z.infer<typeof PayloadJson>;
 
-/** Never sealed: the server indexes search attributes, and markers are the SDK's own (the names of patches). */
-const OPEN = new Set(["searchAttributes", "markerRecordedEventAttributes"]);
+/**
+ * Never sealed: the server indexes search attributes, markers are the SDK's own (the names of patches), and of a step that was cancelled
+ * before anybody had begun it the server itself says so.
+ */
+const OPEN = new Set(["searchAttributes", "markerRecordedEventAttributes", "activityTaskCanceledEventAttributes"]);
 
 /** Without a codec payloads are read as they are. NOT_READY when a key cannot be had. */
 export async function readableEvents(

@@ -1,12 +1,13 @@
 // The payload codec: what is sealed comes back as it was or not at all, whatever happened to keys and bytes meanwhile.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { defaultPayloadConverter, type Payload } from "@temporalio/common";
+import { CancelledFailure, defaultPayloadConverter, type Payload } from "@temporalio/common";
 import { historyFromJSON } from "@temporalio/common/lib/proto-utils.js";
 import fc from "fast-check";
 import { payloadCodec, REFUSED_ENCODING } from "../../drivers/temporal-codec/codec.ts";
 import { DataKeys, type DataKeysOptions } from "../../drivers/temporal-codec/data-keys.ts";
 import { keyId } from "../../drivers/temporal-codec/envelope.ts";
+import { failureConverter } from "../../drivers/temporal-codec/failure-converter.ts";
 import { readableEvents } from "../../drivers/temporal-codec/history.ts";
 import { retireTransitVersions, rewrapDataKeys } from "../../drivers/temporal-codec/rewrap.ts";
 import { ForeshiftError } from "../../models/errors.ts";
@@ -255,6 +256,15 @@ test("plain payloads are taken only where that is stated; keys are named without
   assert.match(keyId(Buffer.alloc(32, 1)), /^[0-9a-f]{32}$/);
 });
 
+test("a step that the server cancelled before anybody had begun it is a cancellation, in its words or in none", async () => {
+  const { decode } = codecOver();
+  const unsealed = defaultPayloadConverter.toPayload("ACTIVITY_ID_NOT_STARTED");
+  const canceledFailureInfo = { details: { payloads: await decode([unsealed]) } };
+  const thrown = failureConverter.failureToError({ message: "cancelled", canceledFailureInfo }, defaultPayloadConverter);
+  assert.ok(thrown instanceof CancelledFailure);
+  assert.deepEqual([thrown.message, thrown.details], ["cancelled", []]);
+});
+
 test("a history is read with what Temporal's own markers say in the open, and with sealed ones opened", async () => {
   const { encode, decode } = codecOver();
   const asJson = ({ metadata, data }: Payload) => ({
@@ -279,10 +289,17 @@ test("a history is read with what Temporal's own markers say in the open, and wi
         eventType: "EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED",
         workflowExecutionSignaledEventAttributes: { signalName: "told", input: payloads },
       },
+      {
+        ...at,
+        eventId: "3",
+        eventType: "EVENT_TYPE_ACTIVITY_TASK_CANCELED",
+        activityTaskCanceledEventAttributes: { details: payloads },
+      },
     ],
   });
-  const [marker, signal] = (await readableEvents(history, { encode, decode })).map((event) => JSON.stringify(event));
+  const [marker, signal, cancelled] = (await readableEvents(history, { encode, decode })).map((event) => JSON.stringify(event));
   assert.match(marker ?? "", /"told":{"payloads":\[{"id":"a patch"},{"id":"ours"}\]}/);
+  assert.match(cancelled ?? "", /"details":{"payloads":\[{"id":"a patch"},{"id":"ours"}\]}/);
   assert.match(signal ?? "", /"payloads":\[{"refused":"A sealed payload is refused: it is not sealed"},{"id":"ours"}\]/);
 });
 
