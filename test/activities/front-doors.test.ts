@@ -4,10 +4,10 @@ import { after, afterEach, describe, test } from "node:test";
 import { AllocateAddressCommand, RunInstancesCommand } from "@aws-sdk/client-ec2";
 import { DescribeListenersCommand, DescribeTargetHealthCommand } from "@aws-sdk/client-elastic-load-balancing-v2";
 import { ListResourceRecordSetsCommand } from "@aws-sdk/client-route-53";
+import { moveAddressOnRecord } from "../../activities/address.ts";
 import { withDoorNotices, withFrontDoors } from "../../drivers/balancer/front-doors.ts";
 import { nlbFrontDoor } from "../../drivers/balancer/nlb.ts";
 import { route53FrontDoor } from "../../drivers/balancer/route53.ts";
-import { moveAddress } from "../../drivers/hypervisor/ec2/address.ts";
 import type { ForeshiftError } from "../../models/errors.ts";
 import type { Member, SteeringState } from "../../models/steering.ts";
 import { assertAllowsExactly } from "../support/aws/allowed.ts";
@@ -159,7 +159,7 @@ function suite(cloud: Cloud): void {
     client.destroy();
   });
 
-  test("an address moves to another instance, whoever has it, and once", async () => {
+  test("an address moves to another instance, whoever has it, once, and on record", async () => {
     const { ec2, config } = cloud;
     const from = relay.calls.length;
     const LaunchTemplate = { LaunchTemplateId: config.launchTemplate.id };
@@ -172,13 +172,38 @@ function suite(cloud: Cloud): void {
       [PublicIp, "elastic"],
       [`${prefix}200`, "private"],
     ] as const) {
-      const move = (to: string) => moveAddress(config, { address, to, lookIntervalMs: 10 });
-      assert.deepEqual(await move(one), { address, kind, to: one, moved: true });
-      assert.deepEqual(await move(one), { address, kind, to: one, moved: false });
-      assert.deepEqual(await move(two), { address, kind, to: two, moved: true });
+      const world = new World();
+      const move = (operation: string, to: string) =>
+        moveAddressOnRecord(world.store, config, {
+          operation,
+          swarm: "eu",
+          by: "ana",
+          reason: "its host goes",
+          address,
+          to,
+          lookIntervalMs: 10,
+        });
+      assert.deepEqual(await move("first", one), { address, kind, to: one, moved: true });
+      assert.deepEqual(await move("first", one), { address, kind, to: one, moved: false });
+      assert.deepEqual(await move("again", one), { address, kind, to: one, moved: false });
+      assert.deepEqual(await move("back", two), { address, kind, to: two, moved: true });
+      assert.deepEqual(
+        world.auditRows.map(({ operation, action, swarm, outcome, text }) => [operation, action, swarm, outcome, text]),
+        [
+          ["first", "move an address", "eu", "done", `${address} moved to ${one}. ana: its host goes`],
+          ["again", "move an address", "eu", "already-done", `${address} was already on ${one}. ana: its host goes`],
+          ["back", "move an address", "eu", "done", `${address} moved to ${two}. ana: its host goes`],
+        ],
+      );
     }
-    const nowhere = moveAddress(config, { address: PublicIp, to: "i-0123456789abcdef0" });
+    const asked = { operation: "nowhere", swarm: "eu", by: "ana", reason: "its host goes", address: PublicIp };
+    const world = new World();
+    const nowhere = moveAddressOnRecord(world.store, config, { ...asked, to: "i-0123456789abcdef0" });
     await assert.rejects(nowhere, (error: ForeshiftError) => error.code === "UNKNOWN_ENDPOINT");
+    assert.equal(world.auditRows.length, 0);
+    const away = { audit: () => Promise.reject(new Error("no connection")) };
+    const unwritten = moveAddressOnRecord(away, config, { ...asked, to: one, lookIntervalMs: 10 });
+    await assert.rejects(unwritten, /is on i-\w+, but that could not be written down: no connection; .*--operation nowhere/);
     await assertAllowsExactly("address.json", relay.calls.slice(from), []);
     relay.calls.splice(from);
   });
