@@ -16,6 +16,8 @@ export const VaultMounts = z.strictObject({
   /** AppRoles: one for each kind of process, and, on a mount of their own, one for each endpoint's agent. */
   approle: mount.default("foreshift"),
   agents: mount.default("foreshift-agents"),
+  /** AWS logins of endpoints on EC2; below it one mount for each swarm, so that a login's mount says whose endpoint it is. */
+  aws: mount.default("foreshift-aws"),
 });
 export type VaultMounts = z.infer<typeof VaultMounts>;
 
@@ -47,4 +49,15 @@ export function agentRole(swarm: string, endpoint: string): string {
 /** The policy of the agents of one swarm. */
 export function agentPolicy(swarm: string): string {
   return `foreshift-agent-${swarm}`;
+}
+
+/** Where the endpoints of a swarm log in as instances of EC2; its one role has the name `agent`. */
+export function awsMount(mounts: Pick<VaultMounts, "aws">, swarm: string): string {
+  return `${mounts.aws}/${swarm}`;
+}
+export const AWS_ROLE = "agent";
+
+/** What an instance signs beside its request, so that it is of no use at another Vault. */
+export function awsServerId(swarm: string): string {
+  return `foreshift/${swarm}`;
 }

@@ -15,6 +15,7 @@ import { withLock } from "./lock.ts";
 import { makePaths } from "./paths.ts";
 import { choosePort, isFree, LOOPBACK } from "./ports.ts";
 import { asService, externalService, type Service, type ServiceOptions, startChild } from "./service.ts";
+import { registerAwsPlugin, statedEnrolments } from "./vault-aws.ts";
 import { callVault, type VaultAdmin } from "./vault-call.ts";
 import { layOutVault, layoutStamp, type VaultLayout, wrappedCredentials } from "./vault-layout.ts";
 
@@ -94,6 +95,7 @@ function configuration(folder: string, port: number, clusterPort: number, socket
   // The mode is obeyed only together with an owner.
   const owner = { socket_user: String(process.getuid?.()), socket_group: String(process.getgid?.()) };
   const unix = { address: socket, socket_mode: "0600", ...owner, tls_disable: true };
+  const plugins = pluginFolder();
   return JSON.stringify({
     // One node only; the multiplier makes it elect itself quickly.
     storage: { raft: { path: join(folder, "data"), node_id: "foreshift", performance_multiplier: 1 } },
@@ -101,6 +103,7 @@ function configuration(folder: string, port: number, clusterPort: number, socket
     api_addr: `http://${LOOPBACK}:${port}`,
     cluster_addr: `https://${LOOPBACK}:${clusterPort}`,
     disable_mlock: true,
+    ...(plugins === undefined ? {} : { plugin_directory: plugins }),
     log_level: "warn",
     ui: false,
   });
@@ -113,7 +116,9 @@ async function bringUp(address: string, folder: string): Promise<boolean> {
   if (status.sealed) await callVault({ address }, "PUT", "sys/unseal", { body: { key: keys.unsealKey } });
   const after = statusSchema.parse(await callVault({ address }, "GET", "sys/seal-status"));
   if (after.sealed) return false;
-  await layOut({ address, token: keys.rootToken }, join(folder, "layout"), { mounts: chosenMounts({}), swarms: SWARMS });
+  const plugins = pluginFolder();
+  if (plugins !== undefined) await registerAwsPlugin({ address, token: keys.rootToken }, plugins);
+  await layOut({ address, token: keys.rootToken }, join(folder, "layout"), layoutWith(chosenMounts({})));
   await callVault({ address, token: keys.rootToken }, "PUT", "sys/policies/acl/foreshift", { body: { policy: OWN_POLICY } });
   await ensureToken(address, folder, keys.rootToken);
   return true;
@@ -154,6 +159,16 @@ async function layOut(admin: VaultAdmin, stampFile: string, layout: VaultLayout)
   if ((await readIfThere(stampFile)) === stamp) return;
   await layOutVault(admin, layout);
   await writePrivate(stampFile, stamp);
+}
+
+function layoutWith(mounts: VaultMounts): VaultLayout {
+  return { mounts, swarms: SWARMS, aws: statedEnrolments(process.env) };
+}
+
+/** Folder with plugins of an OpenBao of our own; none unless it is stated. */
+function pluginFolder(): string | undefined {
+  const { FORESHIFT_OPENBAO_PLUGINS: folder = "" } = process.env;
+  return folder === "" ? undefined : folder;
 }
 
 /** `FORESHIFT_VAULT_MOUNTS` holds a JSON object with those that differ from the usual; a Vault of our own has the usual ones. */
@@ -210,7 +225,7 @@ async function useExternal(address: string, options: ServiceOptions): Promise<Op
   const admin = { address, token: token.trim(), namespace: process.env.VAULT_NAMESPACE };
   await callVault(admin, "GET", "auth/token/lookup-self");
   const mounts = chosenMounts(process.env);
-  await layOut(admin, join(options.home, "vault-external.layout"), { mounts, swarms: SWARMS });
+  await layOut(admin, join(options.home, "vault-external.layout"), layoutWith(mounts));
   const tokenFile = join(options.home, "vault-external.token");
   await writePrivate(tokenFile, `${token.trim()}\n`);
   return Object.assign(externalService("openbao", address), { tokenFile, socket: undefined, ...access(admin, mounts) });

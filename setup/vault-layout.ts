@@ -7,14 +7,17 @@ import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { IDENTITY_LIMITS } from "../models/limits-identity.ts";
-import { agentPolicy, PKI_ROLE, TRANSIT_KEYS, VAULT_PROCESSES, type VaultMounts } from "../models/vault-layout.ts";
+import { agentPolicy, awsMount, PKI_ROLE, TRANSIT_KEYS, VAULT_PROCESSES, type VaultMounts } from "../models/vault-layout.ts";
 import { paths } from "./paths.ts";
+import { type AwsEnrolments, assertAwsLogins, writeAwsLogins } from "./vault-aws.ts";
 import { callVault, type VaultAdmin } from "./vault-call.ts";
 
 export interface VaultLayout {
   readonly mounts: VaultMounts;
   /** Swarms whose agents get a policy. */
   readonly swarms: readonly string[];
+  /** Swarms whose endpoints log in as instances of EC2; their agents get a policy too. */
+  readonly aws: AwsEnrolments;
 }
 
 const { tokenPeriodMs, secretIdTtlMs, secretIdUses, wrapTtlMs } = IDENTITY_LIMITS;
@@ -36,7 +39,9 @@ export async function layoutStamp(layout: VaultLayout): Promise<string> {
 
 /** With the token of an administrator. */
 export async function layOutVault(admin: VaultAdmin, layout: VaultLayout): Promise<void> {
-  const { mounts } = layout;
+  const { aws, mounts } = layout;
+  const awsSwarms = Object.keys(aws);
+  if (awsSwarms.length > 0) await assertAwsLogins(admin);
   await mountMissing(admin, "sys/mounts", {
     [mounts.kv]: { type: "kv", options: { version: "2" } },
     [mounts.transit]: { type: "transit" },
@@ -46,6 +51,7 @@ export async function layOutVault(admin: VaultAdmin, layout: VaultLayout): Promi
   const accessors = await mountMissing(admin, "sys/auth", {
     [mounts.approle]: { type: "approle" },
     [mounts.agents]: { type: "approle" },
+    ...Object.fromEntries(awsSwarms.map((swarm) => [awsMount(mounts, swarm), { type: "aws" }])),
   });
   // Nobody guesses a secret-id; but anybody could lock a process out by guessing.
   for (const mount of [mounts.approle, mounts.agents]) {
@@ -58,9 +64,11 @@ export async function layOutVault(admin: VaultAdmin, layout: VaultLayout): Promi
   const agentsAccessor = accessors.get(mounts.agents) ?? "";
   await writePolicies(admin, layout, { approleAccessor, agentsAccessor });
   for (const process of VAULT_PROCESSES) await writeRole(admin, mounts, process);
+  await writeAwsLogins(admin, mounts, aws);
   await makeAuthorities(admin, mounts);
+  const instances = awsSwarms.map((swarm) => ({ swarm, accessor: accessors.get(awsMount(mounts, swarm)) ?? "" }));
   await callVault(admin, "POST", `${mounts.pki}/roles/${PKI_ROLE}`, {
-    body: certificateRole(approleAccessor, agentsAccessor),
+    body: certificateRole(approleAccessor, agentsAccessor, instances),
   });
 }
 
@@ -98,7 +106,8 @@ async function writePolicies(
   layout: VaultLayout,
   accessors: Readonly<Record<string, string>>,
 ): Promise<void> {
-  const { mounts, swarms } = layout;
+  const { aws, mounts } = layout;
+  const swarms = [...new Set([...layout.swarms, ...Object.keys(aws)])];
   const agentPolicies = swarms.map((swarm) => `${agentPolicy(swarm)},foreshift-self`).join('", "');
   const values = { ...mounts, ...accessors, agentPolicies };
   for (const [name, text] of await policyFiles()) {
@@ -170,11 +179,19 @@ async function makeAuthorities(admin: VaultAdmin, mounts: VaultMounts): Promise<
   });
 }
 
-/** A certificate names the AppRole that asked for it, and nothing else that the asker could choose. */
-function certificateRole(approleAccessor: string, agentsAccessor: string): object {
-  const name = (accessor: string) => `{{identity.entity.aliases.${accessor}.metadata.role_name}}`;
+/** A certificate names the AppRole or the instance that asked for it, and nothing else that the asker could choose. */
+function certificateRole(
+  approleAccessor: string,
+  agentsAccessor: string,
+  instances: readonly { readonly swarm: string; readonly accessor: string }[],
+): object {
+  const told = (accessor: string, what: string) => `{{identity.entity.aliases.${accessor}.metadata.${what}}}`;
   return {
-    allowed_uri_sans: [`spiffe://foreshift/${name(approleAccessor)}`, `spiffe://foreshift/agent/${name(agentsAccessor)}`],
+    allowed_uri_sans: [
+      `spiffe://foreshift/${told(approleAccessor, "role_name")}`,
+      `spiffe://foreshift/agent/${told(agentsAccessor, "role_name")}`,
+      ...instances.map(({ accessor, swarm }) => `spiffe://foreshift/agent/${swarm}.${told(accessor, "inferred_entity_id")}`),
+    ],
     allowed_uri_sans_template: true,
     allow_any_name: false,
     allow_localhost: false,

@@ -22,7 +22,7 @@ const BODY = "Action=GetCallerIdentity&Version=2011-06-15";
 /** The fields of Vault's `auth/aws/login` that carry the signed request, base64 as Vault wants them. */
 export function signedCallerIdentity(options: CallerIdentityOptions): Readonly<Record<string, string>> {
   const { credentials, region, serverId, now } = options;
-  const host = `sts.${region}.amazonaws.com`;
+  const host = `sts.${region}.amazonaws.com${region.startsWith("cn-") ? ".cn" : ""}`;
   const stamp = now.toISOString().replace(/[-:]|\.\d+/g, "");
   const headers: Record<string, string> = {
     "content-type": "application/x-www-form-urlencoded; charset=utf-8",

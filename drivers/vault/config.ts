@@ -3,6 +3,7 @@
  */
 import { z } from "zod";
 import { VaultMounts } from "../../models/vault-layout.ts";
+import { MetadataUrl } from "../aws/instance-metadata.ts";
 
 const path = z.string().min(1);
 const mount = z.string().regex(/^[\w.-]+(\/[\w.-]+)*$/, "expected a mount path without slashes at its ends");
@@ -26,6 +27,7 @@ export const VaultAuth = z.discriminatedUnion("method", [
     region: z.string().default("us-east-1"),
     /** Value of the header that the server is told to demand, against use of the signature elsewhere. */
     serverId: z.string().optional(),
+    metadataUrl: MetadataUrl,
   }),
 ]);
 export type VaultAuth = z.infer<typeof VaultAuth>;

@@ -4,6 +4,7 @@
 import { readFile } from "node:fs/promises";
 import { z } from "zod";
 import { ForeshiftError, messageOf } from "../../models/errors.ts";
+import { awsCredentials } from "./aws-credentials.ts";
 import { signedCallerIdentity } from "./aws-identity.ts";
 import type { VaultAuth } from "./config.ts";
 import { type OpenedCredentials, readCredentials, withCredentials, writeCredentials } from "./credentials.ts";
@@ -32,8 +33,9 @@ export async function logIn(transport: Transport, auth: LoginAuth): Promise<Logi
       return { token: await tokenFrom(transport, `auth/${auth.mount}/login`, { role: auth.role, jwt }), roll: nothing };
     }
     case "aws": {
-      const { region, serverId } = auth;
-      const identity = signedCallerIdentity({ credentials: awsCredentials(), region, serverId, now: new Date() });
+      const { metadataUrl, region, serverId } = auth;
+      const credentials = await awsCredentials(metadataUrl);
+      const identity = signedCallerIdentity({ credentials, region, serverId, now: new Date() });
       return { token: await tokenFrom(transport, `auth/${auth.mount}/login`, { role: auth.role, ...identity }), roll: nothing };
     }
   }
@@ -94,17 +96,6 @@ async function openedCredentials(transport: Transport, file: string): Promise<Op
     const detail = `the wrapped secret-id of ${file} was opened by somebody else, has expired or is not genuine; deliver a new one, and find out which`;
     throw new ForeshiftError("UNAUTHORISED", { field: "vault", detail }, { cause: thrown });
   }
-}
-
-function awsCredentials() {
-  const {
-    AWS_ACCESS_KEY_ID: accessKeyId,
-    AWS_SECRET_ACCESS_KEY: secretAccessKey,
-    AWS_SESSION_TOKEN: sessionToken,
-  } = process.env;
-  if (accessKeyId !== undefined && secretAccessKey !== undefined) return { accessKeyId, secretAccessKey, sessionToken };
-  const detail = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not set";
-  throw new ForeshiftError("UNAUTHORISED", { field: "vault", detail });
 }
 
 export async function readSecretFile(file: string): Promise<string> {

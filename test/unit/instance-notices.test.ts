@@ -1,72 +1,45 @@
-// A metadata service that answers as EC2's does: a token first. There is no such service outside of EC2.
+// What EC2 tells an instance beforehand, and what it leads to.
 import assert from "node:assert/strict";
-import { once } from "node:events";
-import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
 import { afterEach, beforeEach, test } from "node:test";
 import { scoreEvidence } from "../../models/evidence.ts";
 import { InstanceNotices } from "../../workers/agent/instance-notices.ts";
+import { type MetadataServer, startMetadata } from "../support/aws/metadata.ts";
 import { eventually } from "../support/eventually.ts";
 import { specOf } from "./fixtures.ts";
 
 /** Other tests may hold the processors. */
 const PATIENCE_MS = 30_000;
-const notices = new Set<string>();
-let token = "token-1";
-let tokensGiven = 0;
-const server = createServer((request, response) => {
-  const answer = (status: number, text = "") => response.writeHead(status).end(text);
-  if (
-    request.method === "PUT" &&
-    request.url === "/latest/api/token" &&
-    request.headers["x-aws-ec2-metadata-token-ttl-seconds"]
-  ) {
-    tokensGiven += 1;
-    answer(200, token);
-  } else if (request.headers["x-aws-ec2-metadata-token"] !== token) answer(401);
-  else if (notices.has(request.url ?? "")) answer(200, '{"action":"terminate","time":"2026-11-21T12:00:00Z"}');
-  else answer(404);
-});
-
+let metadata: MetadataServer;
 let opened: InstanceNotices;
 beforeEach(async () => {
-  notices.clear();
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const metadataUrl = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-  opened = new InstanceNotices({ kind: "ec2", metadataUrl }, PATIENCE_MS);
+  metadata = await startMetadata();
+  opened = new InstanceNotices({ kind: "ec2", metadataUrl: metadata.url }, PATIENCE_MS);
 });
 afterEach(async () => {
   opened.close();
-  server.closeAllConnections();
-  server.close();
-  await once(server, "close");
+  await metadata.close();
 });
 
 test("notices are seen when they come, and when the token has to be another", async () => {
   await eventually("it has asked", () => Object.keys(opened.gauges()).length === 2, PATIENCE_MS);
   assert.deepEqual(opened.gauges(), { interruptionNotice: 0, rebalanceNotice: 0 });
-  notices.add("/latest/meta-data/events/recommendations/rebalance");
-  const before = tokensGiven;
+  metadata.texts.set("meta-data/events/recommendations/rebalance", "{}");
+  const before = metadata.tokensGiven();
   await opened.look();
   assert.deepEqual(opened.gauges(), { interruptionNotice: 0, rebalanceNotice: 1 });
-  assert.equal(tokensGiven, before, "a token is kept");
-  token = "token-2";
-  notices.add("/latest/meta-data/spot/instance-action");
+  assert.equal(metadata.tokensGiven(), before, "a token is kept");
+  metadata.token = "token-2";
+  metadata.texts.set("meta-data/spot/instance-action", '{"action":"terminate"}');
   await opened.look();
   assert.deepEqual(opened.gauges(), { interruptionNotice: 1, rebalanceNotice: 1 });
 });
 
 test("a service that does not answer says nothing, not that all is well", async () => {
   await eventually("it has asked", () => Object.keys(opened.gauges()).length === 2, PATIENCE_MS);
-  const closed = once(server, "close");
-  server.close();
-  server.closeAllConnections();
-  await closed;
+  await metadata.close();
   await opened.look();
   assert.deepEqual(opened.gauges(), {});
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
+  await metadata.open();
 });
 
 test("an interruption is nearly certain; a recommendation alone moves nobody", () => {

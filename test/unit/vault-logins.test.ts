@@ -11,6 +11,7 @@ import { signedCallerIdentity } from "../../drivers/vault/aws-identity.ts";
 import type { VaultOptions } from "../../drivers/vault/config.ts";
 import { openVault, type Vault } from "../../drivers/vault/vault.ts";
 import type { ForeshiftError } from "../../models/errors.ts";
+import { giveRole, startMetadata } from "../support/aws/metadata.ts";
 
 interface Asked {
   readonly method: string;
@@ -133,9 +134,40 @@ test("AWS: the signature is that of the published scheme", () => {
   );
 });
 
-test("without credentials in the environment AWS is refused before anything is sent", async () => {
-  await assert.rejects(open({ auth: { method: "aws", role: "agent" } }).kv.read(REF), /AWS_ACCESS_KEY_ID/);
-  assert.equal(asked.length, 0);
+test("AWS: without keys in the environment those of the instance's role sign, asked for anew with each login", async () => {
+  const metadata = await startMetadata();
+  try {
+    const auth = { method: "aws", role: "agent", region: "eu-central-1", metadataUrl: metadata.url } as const;
+    const { kv } = open({ auth });
+    await assert.rejects(kv.read(REF), /the instance has no role; give it an instance profile/);
+    metadata.texts.set("meta-data/iam/security-credentials/", "foreshift-eu");
+    await assert.rejects(kv.read(REF), (error: ForeshiftError) => error.code === "NOT_READY" && error.retryable);
+    assert.equal(asked.length, 0);
+
+    const signedWith = async (AccessKeyId: string, Token: string) => {
+      giveRole(metadata, "foreshift-eu", { AccessKeyId, SecretAccessKey: "wJalrXUtnFEMI", Token });
+      await kv.read(REF);
+      const login = asked.findLast(({ path }) => path.endsWith("/login"));
+      const headers = Buffer.from(login?.body["iam_request_headers"] ?? "", "base64").toString();
+      const { authorization = "", "x-amz-security-token": token } = JSON.parse(headers) as Record<string, string>;
+      assert.equal(token, Token);
+      assert.match(authorization, new RegExp(`Credential=${AccessKeyId}/.*x-amz-security-token`));
+    };
+    await signedWith("ASIAFIRST", "session-1");
+    // Vault has forgotten the token, and EC2 has other keys by then.
+    answer = ({ headers, path }) => {
+      if (path.endsWith("/login")) return ok({ auth: { client_token: "t-2", lease_duration: 3_600 } });
+      return headers["x-vault-token"] === "t-1" ? { status: 403, body: "{}" } : ok({ data: { data: { privateKey: "k" } } });
+    };
+    await signedWith("ASIASECOND", "session-2");
+    assert.ok(!JSON.stringify(asked).includes("wJalrXUtnFEMI"));
+
+    await metadata.close();
+    const away = open({ auth }).kv.read(REF);
+    await assert.rejects(away, (error: ForeshiftError) => error.code === "UNREACHABLE" && error.retryable);
+  } finally {
+    await metadata.close().catch(() => undefined);
+  }
 });
 
 test("429, 500, 502, garbage and a wrong shape may pass; 400, 403 and 404 do not; nothing that was said is shown", async () => {

@@ -119,7 +119,9 @@ function callOf(from: IncomingMessage, body: string): AwsCall {
 
 async function forward(target: string, from: IncomingMessage, body: Buffer): Promise<Answer> {
   const headers = { ...from.headers, "content-length": String(body.length) };
-  const outgoing = request(new URL(from.url ?? "/", target), { method: from.method ?? "GET", headers, agent: false });
+  // As it came: Vault asks STS for the path `//`, which is no URL by itself.
+  const path = from.url ?? "/";
+  const outgoing = request(target, { path, method: from.method ?? "GET", headers, agent: false });
   outgoing.end(body);
   const [response] = (await once(outgoing, "response")) as [IncomingMessage];
   const answer = Buffer.concat(await response.toArray()).toString("utf8");
