@@ -30,6 +30,8 @@ export const CLOUD_LIMITS = {
   metadataIntervalMs: 5_000,
   metadataTimeoutMs: 2_000,
   metadataTokenS: 21_600,
+  /** What user data wants run before an instance's agent begins. */
+  prepareTimeoutMs: 60_000,
   /** The same dynamic update is sent again after this long; how far the clocks of both sides may be apart. */
   dnsRepeatMs: 600_000,
   dnsFudgeS: 300,

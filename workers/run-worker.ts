@@ -29,11 +29,16 @@ export async function runWorker(name: string, start: (log: Logger) => Promise<()
       });
     }
   } catch (thrown) {
-    const error =
-      thrown instanceof ForeshiftError
-        ? thrown
-        : new ForeshiftError("INTERNAL", { detail: messageOf(thrown) }, { cause: thrown });
-    log.fatal({ event: "not-started", code: error.code, detail: error.message, remedy: error.remedy });
-    process.exit(error.exitCode);
+    endUnstarted(log, thrown);
   }
+}
+
+/** One line that says why, and the exit code that goes with it. */
+export function endUnstarted(log: Logger, thrown: unknown): never {
+  const error =
+    thrown instanceof ForeshiftError
+      ? thrown
+      : new ForeshiftError("INTERNAL", { detail: messageOf(thrown) }, { cause: thrown });
+  log.fatal({ event: "not-started", code: error.code, detail: error.message, remedy: error.remedy });
+  process.exit(error.exitCode);
 }

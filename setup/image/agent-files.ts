@@ -11,8 +11,8 @@ import { MACHINE_LIMITS } from "../../models/limits-machines.ts";
 import { exec } from "../exec.ts";
 import { sha256Of } from "./packages.ts";
 
-/** What an endpoint runs, and what a machine runs around it. */
-const ENTRIES = ["workers/agent.ts", "workers/guest.ts"] as const;
+/** What an endpoint runs, and what a machine here or an instance of EC2 runs around it. */
+const ENTRIES = ["workers/agent.ts", "workers/guest.ts", "workers/instance.ts"] as const;
 
 /** Parts of packages that nothing loads: folders at a package's top, and files anywhere. */
 const FOLDERS_LEFT_OUT = new Set([".github", "benchmark", "benchmarks", "docs", "example", "examples", "test", "tests"]);

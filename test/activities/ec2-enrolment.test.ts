@@ -3,24 +3,31 @@
  * as a plugin, which no package brings: FORESHIFT_OPENBAO_PLUGINS names the folder with `openbao-plugin-auth-aws`.
  */
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
 import { X509Certificate } from "node:crypto";
+import { once } from "node:events";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { connect, type PeerCertificate } from "node:tls";
 import { RunInstancesCommand, StopInstancesCommand, TerminateInstancesCommand } from "@aws-sdk/client-ec2";
+import { InstanceMetadata } from "../../drivers/aws/instance-metadata.ts";
 import { openVault, type Vault } from "../../drivers/vault/vault.ts";
 import type { ForeshiftError } from "../../models/errors.ts";
 import { agentIdentity } from "../../models/identity.ts";
-import { AWS_ROLE, awsServerId } from "../../models/vault-layout.ts";
+import { onFreePort } from "../../setup/ports.ts";
 import type { OpenBaoService } from "../../setup/services.ts";
+import { instanceStart } from "../../workers/agent/instance-config.ts";
 import { assertAllowsExactly } from "../support/aws/allowed.ts";
 import { type Cloud, startCloud } from "../support/aws/cloud.ts";
 import { assumeRole, createRole } from "../support/aws/iam.ts";
-import { giveRole, type MetadataServer, startMetadata } from "../support/aws/metadata.ts";
+import { beInstance, giveRole, type MetadataServer, startMetadata } from "../support/aws/metadata.ts";
+import { eventually } from "../support/eventually.ts";
 import { type TestHome, testHome, testOpenBao } from "../support/services.ts";
 import { withVault } from "../support/test-vault.ts";
 
 const HOUR_MS = 3_600_000;
+const PROGRAM = join(import.meta.dirname, "..", "..", "workers", "instance.ts");
 const { FORESHIFT_OPENBAO_PLUGINS: plugins = "" } = process.env;
 const started =
   plugins === "" ? "FORESHIFT_OPENBAO_PLUGINS names no folder with OpenBao's plugin for AWS logins" : await startCloud();
@@ -33,11 +40,13 @@ function suite(cloud: Cloud): void {
   let where: TestHome;
   let bao: OpenBaoService;
   let metadata: MetadataServer;
+  let agentPort: number;
   const opened: Vault[] = [];
 
   before(async () => {
     where = await testHome();
     metadata = await startMetadata();
+    agentPort = await onFreePort((port) => Promise.resolve(port));
     const endpoints = { sts: relay.url, ec2: relay.url, iam: relay.url };
     const keysFile = join(where.home, "vault-keys.json");
     await writeFile(keysFile, JSON.stringify({ accessKeyId: "test", secretAccessKey: "test" }), { mode: 0o600 });
@@ -67,13 +76,30 @@ function suite(cloud: Cloud): void {
     return Instances?.[0]?.InstanceId ?? "";
   }
 
-  /** As the instance's agent opens it: with nothing but what EC2 gives the instance. */
-  async function vaultOf(instance: string, role = "foreshift-eu", swarm = "eu", serverId = awsServerId(swarm)): Promise<Vault> {
-    const keys = await assumeRole(cloud, role, instance);
-    giveRole(metadata, role, keys);
-    const mount = `foreshift-aws/${swarm}`;
-    const auth = { method: "aws", role: AWS_ROLE, mount, region, serverId, metadataUrl: metadata.url } as const;
-    const vault = openVault({ address: bao.address, auth });
+  /** What EC2 gives an instance: a word on itself, the user data of its launch, and keys for its role. */
+  async function become(instance: string, role: string, swarm: string): Promise<void> {
+    beInstance(metadata, { id: instance, swarm, address: "127.0.0.1", region, zone: `${region}a` }, userData());
+    giveRole(metadata, role, await assumeRole(cloud, role, instance));
+  }
+
+  const userData = () => ({
+    device: "fs-enrol",
+    listenPort: 51_999,
+    agentPort,
+    stateDir: join(where.home, "agent"),
+    reflexSocket: "127.0.0.1:1",
+    collectorSocket: "127.0.0.1:1",
+    // Nothing of that name: the agent of this test makes no tunnel.
+    keySecret: { path: "swarms/eu/none", version: 1 },
+    vault: { address: bao.address },
+  });
+
+  /** As the instance's agent opens it. */
+  async function vaultOf(instance: string, role = "foreshift-eu", swarm = "eu", changes = {}): Promise<Vault> {
+    await become(instance, role, swarm);
+    const { config: made } = await instanceStart(new InstanceMetadata(metadata.url), metadata.url);
+    const { auth, ...reached } = made.vault;
+    const vault = openVault({ ...reached, auth: { ...auth, ...changes } });
     opened.push(vault);
     return vault;
   }
@@ -117,13 +143,29 @@ function suite(cloud: Cloud): void {
     await refused(/as a valid EC2 instance/, "i-0123456789abcdef0");
     await refused(/as a valid EC2 instance/, "somebody");
     // What is signed for one Vault is of no use at another.
-    await refused(/Server-ID/, instance, "foreshift-eu", "eu", "another");
+    await refused(/Server-ID/, instance, "foreshift-eu", "eu", { serverId: "another" });
 
     await ec2.send(new StopInstancesCommand({ InstanceIds: [instance] }));
     await assert.rejects(inRole.renewToken(), "a token is not renewed for an instance that does not run");
     await refused(/not in 'running' state/, instance);
     await ec2.send(new TerminateInstancesCommand({ InstanceIds: [instance] }));
     await refused(/not in 'running' state/, instance);
+  });
+
+  test("the instance's program becomes the agent, and shows a certificate of the instance's name", async () => {
+    const instance = await launch();
+    await become(instance, "foreshift-eu", "eu");
+    const program = spawn(process.execPath, [PROGRAM, metadata.url], { stdio: ["ignore", "ignore", "pipe"] });
+    let said = "";
+    program.stderr.setEncoding("utf8").on("data", (text: string) => (said += text));
+    const ended = once(program, "exit");
+    try {
+      const shown = await eventually("it shows a certificate", () => certificateAt(agentPort).catch(() => undefined), 30_000);
+      assert.equal(shown.subjectaltname, `URI:spiffe://foreshift/agent/eu.${instance}`, said);
+    } finally {
+      program.kill("SIGTERM");
+      await ended;
+    }
   });
 
   test("Vault's own policy allows every call that it made, and nothing else", async () => {
@@ -133,4 +175,15 @@ function suite(cloud: Cloud): void {
       [],
     );
   });
+}
+
+/** Of whoever listens there. A caller without a certificate of its own is turned away after it has seen it. */
+async function certificateAt(port: number): Promise<PeerCertificate> {
+  const socket = connect({ port, host: "127.0.0.1", rejectUnauthorized: false });
+  try {
+    await once(socket, "secureConnect");
+    return socket.getPeerCertificate();
+  } finally {
+    socket.destroy();
+  }
 }

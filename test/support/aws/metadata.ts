@@ -63,3 +63,22 @@ export function giveRole(
   texts.set(folder, role);
   texts.set(`${folder}${role}`, JSON.stringify({ Code: "Success", Type: "AWS-HMAC", Expiration, ...keys }));
 }
+
+export interface ToldInstance {
+  readonly id: string;
+  readonly swarm: string;
+  readonly address: string;
+  readonly region: string;
+  readonly zone: string;
+}
+
+/** What it says of this instance, and the user data that it was launched with. */
+export function beInstance({ texts }: MetadataServer, instance: ToldInstance, userData: unknown): void {
+  const { address, id, region, swarm, zone } = instance;
+  texts.set("user-data", JSON.stringify(userData));
+  texts.set("meta-data/instance-id", id);
+  texts.set("meta-data/local-ipv4", address);
+  texts.set("meta-data/placement/region", region);
+  texts.set("meta-data/placement/availability-zone", zone);
+  texts.set("meta-data/tags/instance/foreshift:swarm", swarm);
+}
