@@ -113,12 +113,28 @@ function registerIpsec(bench: Command): void {
     .command("ipsec")
     .description("what taking IPsec sessions over costs, and whether a sequence number is ever used twice")
     .option("--crashes <n>", "crashes played on counters alone, at random points, rates and losses of updates", whole, 10_000)
-    .option("--seed <n>", "the crashes follow from it", whole, 1)
+    .option("--seed <n>", "those crashes follow from it", whole, 1)
+    .option(
+      "--trials <n>",
+      "crashes, and as many planned moves, of a gateway in a virtual machine with a stock client in another",
+      whole,
+      0,
+    )
+    .option("--no-stock", "leaves out what the same client costs when nobody helps it")
     .option("--json", "JSON is what it prints anyway")
-    .action(async (options: { crashes: number; seed: number }) => {
+    .action(async ({ crashes, seed, trials, stock }: IpsecBenchOptions) => {
       const { benchIpsec } = await import("../bench/ipsec.ts");
-      show(benchIpsec(options));
+      const { playInGuests } = await import("../bench/ipsec-guests.ts");
+      const onWire = trials === 0 ? {} : await playInGuests({ crashes: trials, moves: trials, stock, onProgress });
+      show({ ...onWire, ...benchIpsec({ crashes, seed }) });
     });
+}
+
+interface IpsecBenchOptions {
+  readonly crashes: number;
+  readonly seed: number;
+  readonly trials: number;
+  readonly stock: boolean;
 }
 
 interface RotateBenchOptions {

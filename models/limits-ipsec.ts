@@ -37,3 +37,34 @@ export const IPSEC_LIMITS = {
   /** An IKE SA, and whose a client is, are remembered this long after the endpoint's last IKE message: two lives of an IKE SA by default. */
   ikeTimeoutMs: 28_800_000,
 } as const;
+
+/** How `bench ipsec` plays takeovers between guests. */
+export const IPSEC_BENCH = {
+  /** The kernel speaks after so many packets of an SA, and after so many tenths of a second when one moved at all. */
+  eventPackets: 2,
+  eventTenths: 1,
+  packetsPerSecond: 50,
+  warmUpMs: 3_000,
+  /** As the reflex with its defaults: three probes without an answer, 100 ms apart. */
+  detectionMs: 300,
+  /** Under traffic after a takeover and its new IKE SA. */
+  afterMs: 3_000,
+  /** What a word takes at most, beyond what was seen of lag. */
+  lagAllowedMs: 60,
+  /** Until packets pass again, else a takeover counts as failed. */
+  recoverMsMax: 30_000,
+  /** Packets are waited for by the old SPIs so long, before the new IKE SA is begun. */
+  oldSpiMs: 2_000,
+  /** Stock behaviour without dead-peer detection is looked at this long. */
+  stockWatchMs: 30_000,
+  /** The smallest delay that strongSwan knows. */
+  fastestDetection: { delaySeconds: 1 },
+  /** In a planned move ESP of the new SAs waits for them this long at the new endpoint, and then so much less in each step. */
+  holdMs: 600,
+  holdStepMs: 100,
+  pollMs: 5,
+  installTimeoutMs: 5_000,
+  scriptTimeoutMs: 90_000,
+  initiateTimeoutSeconds: 60,
+  waitTries: 300,
+} as const;

@@ -140,6 +140,11 @@ export function findQemu(): Promise<Part> {
   return findTool({ command: "qemu-system-x86_64", purpose: "runs virtual machines", debianPackage: "qemu-system-x86" });
 }
 
+/** What looks at packets on a wire; only benchmarks of real packets need it. */
+export function findTcpdump(): Promise<Part> {
+  return findTool({ command: "tcpdump", purpose: "looks at packets on a wire", debianPackage: "tcpdump" });
+}
+
 async function findTool({ command, purpose, debianPackage }: Tool): Promise<Part> {
   const file = await which(command);
   const found = file === undefined ? missing("not on PATH") : { source: "PATH" as const, where: file };

@@ -4,7 +4,7 @@
 import { Listr } from "listr2";
 import { ForeshiftError } from "../models/errors.ts";
 import { download } from "./download.ts";
-import { find, findQemu, type Inventory, type Part } from "./find.ts";
+import { find, findQemu, findTcpdump, type Inventory, type Part } from "./find.ts";
 import { withLock } from "./lock.ts";
 import { makePaths, paths } from "./paths.ts";
 import { OPENBAO, type PinnedBinary, TEMPORAL } from "./pinned.ts";
@@ -38,11 +38,20 @@ export async function setUp(options: SetUpOptions = {}): Promise<Found> {
 }
 
 /** Brings what virtual machines run on, which only who wants them needs. MISSING_TOOL, with the line to type, where it cannot. */
-export async function setUpMachines(onProgress: (text: string) => void = () => undefined): Promise<Part> {
-  const before = await findQemu();
+export function setUpMachines(onProgress: (text: string) => void = () => undefined): Promise<Part> {
+  return bringTool(findQemu, onProgress);
+}
+
+/** Brings what looks at packets on a wire. MISSING_TOOL, with the line to type, where it cannot. */
+export function setUpTcpdump(onProgress: (text: string) => void): Promise<Part> {
+  return bringTool(findTcpdump, onProgress);
+}
+
+async function bringTool(findIt: () => Promise<Part>, onProgress: (text: string) => void): Promise<Part> {
+  const before = await findIt();
   if (before.source !== "missing") return before;
   await installPackages([before], onProgress);
-  const after = await findQemu();
+  const after = await findIt();
   refuseMissing(after.source === "missing" ? [after] : []);
   return after;
 }

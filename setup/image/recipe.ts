@@ -15,10 +15,12 @@ export const PACKAGES = [
   "iputils-ping",
   "kmod",
   "libcharon-extra-plugins",
+  "libstrongswan-standard-plugins",
   "libstdc++6",
   "linux-image-cloud-amd64",
   "nftables",
   "qemu-guest-agent",
+  "socat",
   "strongswan-swanctl",
   "wireguard-tools",
 ] as const;
@@ -43,6 +45,7 @@ export const KERNEL_FOLDERS = [
   "drivers/firmware/qemu_fw_cfg.ko",
   "drivers/net/dummy.ko",
   "drivers/net/geneve.ko",
+  "drivers/net/ifb.ko",
   "drivers/net/macvlan.ko",
   "drivers/net/net_failover.ko",
   "drivers/net/tun.ko",
@@ -81,6 +84,7 @@ export const TESTED_PROGRAMS: Readonly<Record<string, readonly string[]>> = {
   wg: ["--version"],
   nft: ["--version"],
   ip: ["-V"],
+  socat: ["-V"],
   ipvsadm: ["--version"],
   node: ["--version"],
 };
