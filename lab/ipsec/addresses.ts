@@ -9,6 +9,8 @@ export const SERVER_NETWORK = "198.18.200.0/24";
 export const REQID = 9;
 /** Where the kernels' events of the gateways are sent, on the host's end of their inner links. */
 export const EVENTS_PORT = 4_901;
+/** At the client's guest: whole frames that come here leave by its link once more, as if somebody there replayed them. */
+export const REPLAY_PORT = 4_902;
 export const MARKS = [1, 2] as const;
 export type Mark = (typeof MARKS)[number];
 
@@ -64,7 +66,8 @@ export function hostLinkAgain(mark: Mark): string {
 export function clientNetwork(): string {
   return `ip addr add ${CLIENT}/32 dev eth0; ip link set eth0 up; ip addr add ${CLIENT_INNER}/32 dev lo
     ip route add ${VIP} dev eth0; ip neigh replace ${VIP} lladdr ${EDGE_MAC} dev eth0
-    ip route add ${SERVER_NETWORK} via ${VIP} dev eth0 onlink src ${CLIENT_INNER}`;
+    ip route add ${SERVER_NETWORK} via ${VIP} dev eth0 onlink src ${CLIENT_INNER}
+    setsid socat -u UDP4-RECV:${REPLAY_PORT} INTERFACE:eth0 >/run/replay.log 2>&1 </dev/null &`;
 }
 
 /** Two gateways in one guest, each a network namespace with links, SAs and a strongSwan of its own. Commands for `ip` come in by the line. */

@@ -13,6 +13,11 @@ export interface Crash {
   readonly inboundJump: number;
   /** Numbers that the endpoint before may have accepted and that the shadow's window would let in again. */
   readonly replayable: number;
+  /** Packets of the client that were sent once more after the takeover, and how many of them came through. */
+  readonly replayed: number;
+  readonly replayAccepted: number;
+  /** For their numbers: replays, and what was skipped. */
+  readonly refusedByShadow: number;
   readonly newSpi: boolean;
 }
 
@@ -58,7 +63,10 @@ export function figures({ crashes, moves, stock, lagsMs, wire, refused }: Played
       reused: wire.usedTwice,
       notGrowing: wire.notGrowing,
       packets: wire.packets,
-      replayAccepted: sum(crashes.map(({ replayable }) => replayable)),
+      replayed: sum(crashes.map(({ replayed }) => replayed)),
+      replayAccepted: sum(crashes.map(({ replayAccepted }) => replayAccepted)),
+      replayable: sum(crashes.map(({ replayable }) => replayable)),
+      refusedByShadow: sum(crashes.map(({ refusedByShadow }) => refusedByShadow)),
       refusedByClient: refused,
       heard: lagsMs.length,
       lagMsP50: quantile(lagsMs, 0.5),

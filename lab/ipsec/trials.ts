@@ -10,7 +10,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { z } from "zod";
 import { messageOf } from "../../models/errors.ts";
 import { IPSEC_BENCH } from "../../models/limits-ipsec.ts";
-import { EVENTS_PORT, hostLinkAgain, hostNetwork, innerAddress } from "./addresses.ts";
+import { CLIENT, EVENTS_PORT, hostLinkAgain, hostNetwork, innerAddress, REPLAY_PORT } from "./addresses.ts";
 import { type Crash, figures, type Move, type Stock } from "./figures.ts";
 import { Gateway, refusalsIn, type SaPair } from "./gateway.ts";
 import { bootGuests, connectClient, type Guests, script } from "./guests.ts";
@@ -105,8 +105,11 @@ async function playCrash({ steering, wire }: Bench, holder: Gateway, shadow: Gat
   const anew = await pairOf(shadow);
   await steering.steer({ to: shadow.mark, pair: anew, fenced: holder.mark });
   const answeredAtMs = backAtMs ?? (await pings.answeredAfter(detectedAtMs, IPSEC_BENCH.recoverMsMax));
+  const replayed = wire.clientFrames(pair.inbound.spi, fencedAtMs);
+  await replay(replayed);
   await delay(IPSEC_BENCH.afterMs);
   const packetsLost = await pings.stop();
+  const refusedByShadow = (await shadow.refusals()).replayed;
   const wentOn = outcome.kind === "go-on" && backAtMs !== undefined;
   const floor = outcome.kind === "go-on" ? outcome.inboundSequence - outcome.replayWindow : Number.MAX_SAFE_INTEGER;
   if (outcome.kind === "go-on") shadow.forget(pair);
@@ -118,8 +121,21 @@ async function playCrash({ steering, wire }: Bench, holder: Gateway, shadow: Gat
     outboundJump: outcome.kind === "go-on" ? outcome.outboundJump : 0,
     inboundJump: outcome.kind === "go-on" ? outcome.inboundJump : 0,
     replayable: wire.sentAbove(pair.inbound.spi, floor, fencedAtMs),
+    replayed: replayed.length,
+    replayAccepted: pings.doubled,
+    refusedByShadow,
     newSpi: anew.outbound.spi !== pair.outbound.spi,
   };
+}
+
+/** Sends frames of the client once more, from its link. */
+async function replay(frames: readonly Buffer[]): Promise<void> {
+  const socket = createSocket("udp4");
+  for (const frame of frames) {
+    await new Promise<void>((resolve) => socket.send(frame, REPLAY_PORT, CLIENT, () => resolve()));
+    await delay(IPSEC_BENCH.replayPauseMs);
+  }
+  socket.close();
 }
 
 /** The new endpoint makes an IKE SA of its own first; old packets go by the old SPIs to the old endpoint until none are left. */

@@ -11,6 +11,8 @@ export class Pings {
   readonly #child: ChildProcess;
   readonly #answers: { readonly atMs: number; readonly number: number }[] = [];
   #rest = "";
+  /** Answers that came once more. */
+  doubled = 0;
 
   constructor() {
     const pace = `${1 / IPSEC_BENCH.packetsPerSecond}`;
@@ -47,9 +49,19 @@ export class Pings {
     this.#rest = lines.pop() ?? "";
     for (const line of lines) {
       const match = /^\[(\d+\.\d+)\] .*icmp_seq=(\d+) ttl/.exec(line);
-      if (match !== null) this.#answers.push({ atMs: Number(match[1]) * 1_000, number: Number(match[2]) });
+      if (line.includes("(DUP!)")) this.doubled += 1;
+      else if (match !== null) this.#answers.push({ atMs: Number(match[1]) * 1_000, number: Number(match[2]) });
     }
   }
+}
+
+/** One ESP packet on the client's link. */
+interface EspFrame {
+  readonly atMs: number;
+  readonly fromGateway: boolean;
+  readonly spi: number;
+  readonly sequence: number;
+  readonly bytes: Buffer;
 }
 
 interface SeenSpi {
@@ -62,16 +74,18 @@ export class Wire {
   readonly #child: ChildProcess;
   readonly #fromGateways = new Map<number, SeenSpi>();
   readonly #fromClient = new Map<number, SeenSpi>();
-  #rest = "";
+  readonly #clientFrames: EspFrame[] = [];
+  #rest: Buffer = Buffer.alloc(0);
+  #isBegun = false;
   packets = 0;
   notGrowing = 0;
   usedTwice = 0;
 
   constructor() {
-    this.#child = spawn("tcpdump", ["-i", CLIENT_LINK.tap, "-n", "-tt", "-l", "--immediate-mode", "-Z", "root", "esp"], {
+    this.#child = spawn("tcpdump", ["-i", CLIENT_LINK.tap, "-n", "-U", "--immediate-mode", "-Z", "root", "-w", "-", "esp"], {
       stdio: ["ignore", "pipe", "ignore"],
     });
-    this.#child.stdout?.setEncoding("utf8").on("data", (text: string) => this.#read(text));
+    this.#child.stdout?.on("data", (bytes: Buffer) => this.#read(bytes));
   }
 
   /** From a packet's passing until its number was heard of, for the numbers that were. */
@@ -88,28 +102,59 @@ export class Wire {
     return [...seen].filter(([sequence, atMs]) => sequence > floor && atMs < beforeMs).length;
   }
 
+  /** What the client sent last by this SPI before a moment, as whole frames. */
+  clientFrames(spi: number, beforeMs: number): readonly Buffer[] {
+    return this.#clientFrames.filter((frame) => frame.spi === spi && frame.atMs < beforeMs).map(({ bytes }) => bytes);
+  }
+
   stop(): void {
     this.#child.kill("SIGKILL");
   }
 
-  #read(text: string): void {
-    const lines = (this.#rest + text).split("\n");
-    this.#rest = lines.pop() ?? "";
-    for (const line of lines) {
-      const match = /^(\d+\.\d+) IP (\S+) > \S+: .*ESP\(spi=0x([0-9a-f]+),seq=0x([0-9a-f]+)\)/.exec(line);
-      if (match === null) continue;
-      const [spi, sequence] = [Number.parseInt(match[3] ?? "", 16), Number.parseInt(match[4] ?? "", 16)];
-      const isGateway = match[2] === VIP;
-      const direction = isGateway ? this.#fromGateways : this.#fromClient;
-      const known = direction.get(spi) ?? { last: 0, seenAtMs: new Map<number, number>() };
-      direction.set(spi, known);
-      if (isGateway) {
-        this.packets += 1;
-        if (sequence <= known.last) this.notGrowing += 1;
-        if (known.seenAtMs.has(sequence)) this.usedTwice += 1;
-      }
-      known.seenAtMs.set(sequence, Number(match[1]) * 1_000);
-      known.last = Math.max(known.last, sequence);
+  #read(bytes: Buffer): void {
+    let rest = Buffer.concat([this.#rest, bytes]);
+    if (!this.#isBegun) {
+      if (rest.length < PCAP.fileHeaderBytes) return void (this.#rest = rest);
+      rest = rest.subarray(PCAP.fileHeaderBytes);
+      this.#isBegun = true;
     }
+    while (rest.length >= PCAP.packetHeaderBytes) {
+      const end = PCAP.packetHeaderBytes + rest.readUInt32LE(8);
+      if (rest.length < end) break;
+      const atMs = rest.readUInt32LE(0) * 1_000 + rest.readUInt32LE(4) / 1_000;
+      const frame = espFrame(rest.subarray(PCAP.packetHeaderBytes, end), atMs);
+      if (frame !== undefined) this.#see(frame);
+      rest = rest.subarray(end);
+    }
+    this.#rest = Buffer.from(rest);
   }
+
+  #see(frame: EspFrame): void {
+    const { spi, sequence, atMs, fromGateway } = frame;
+    const direction = fromGateway ? this.#fromGateways : this.#fromClient;
+    const known = direction.get(spi) ?? { last: 0, seenAtMs: new Map<number, number>() };
+    direction.set(spi, known);
+    if (fromGateway) {
+      this.packets += 1;
+      if (sequence <= known.last) this.notGrowing += 1;
+      if (known.seenAtMs.has(sequence)) this.usedTwice += 1;
+    } else if (!known.seenAtMs.has(sequence)) {
+      this.#clientFrames.push(frame);
+      if (this.#clientFrames.length > IPSEC_BENCH.framesKept) this.#clientFrames.shift();
+    }
+    if (!known.seenAtMs.has(sequence)) known.seenAtMs.set(sequence, atMs);
+    known.last = Math.max(known.last, sequence);
+  }
+}
+
+/** Of tcpdump's format, in this machine's byte order, which is little-endian. */
+const PCAP = { fileHeaderBytes: 24, packetHeaderBytes: 16 } as const;
+const ETHERNET_BYTES = 14;
+
+function espFrame(bytes: Buffer, atMs: number): EspFrame | undefined {
+  const esp = ETHERNET_BYTES + ((bytes[ETHERNET_BYTES] ?? 0) & 0x0f) * 4;
+  if (bytes.length < esp + 8) return undefined;
+  const source = bytes.subarray(ETHERNET_BYTES + 12, ETHERNET_BYTES + 16).join(".");
+  const [spi, sequence] = [bytes.readUInt32BE(esp), bytes.readUInt32BE(esp + 4)];
+  return { atMs, fromGateway: source === VIP, spi, sequence, bytes: Buffer.from(bytes) };
 }

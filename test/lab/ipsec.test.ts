@@ -15,6 +15,8 @@ test("a session goes on after its gateway crashed, and after it was moved: no nu
   assert.equal(crash.newIkeSas, 1, "the shadow has an IKE SA of its own with the client");
   assert.equal(planned.packetsLost, 0);
   assert.ok(counters.packets > 0);
-  assert.deepEqual([counters.reused, counters.notGrowing, counters.replayAccepted], [0, 0, 0]);
+  assert.ok(counters.replayed > 0, "packets of the client were sent once more");
+  assert.deepEqual([counters.reused, counters.notGrowing], [0, 0]);
+  assert.deepEqual([counters.replayAccepted, counters.replayable], [0, 0]);
   assert.equal(counters.refusedByClient.failed, 0);
 });
