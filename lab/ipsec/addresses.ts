@@ -140,7 +140,7 @@ export function gatewayDaemon(mark: Mark): string {
 }
 
 /** strongswan.conf of a client that gives up on a silent peer as soon as strongSwan can. */
-export const HASTY_CLIENT_DAEMON = `include /etc/strongswan.conf
+export const FASTEST_CLIENT_DAEMON = `include /etc/strongswan.conf
     charon-systemd { retransmit_tries = 1
       retransmit_timeout = 1.0
       retransmit_base = 1.0 }

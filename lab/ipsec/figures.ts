@@ -26,7 +26,7 @@ export interface Move {
 }
 
 export interface Stock {
-  readonly kind: "default" | "hasty";
+  readonly kind: "default" | "fastest";
   readonly recoverMs: number | undefined;
   readonly watchedMs: number;
 }

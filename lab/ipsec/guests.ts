@@ -8,9 +8,9 @@ import {
   CLIENT_LINK,
   clientNetwork,
   connections,
+  FASTEST_CLIENT_DAEMON,
   gatewayDaemon,
   gatewaysStart,
-  HASTY_CLIENT_DAEMON,
   innerLink,
   MARKS,
   outerLink,
@@ -42,8 +42,8 @@ export async function bootGuests(image: string, folder: string): Promise<Guests>
   };
   const client = await launch("client", [CLIENT_LINK], {
     "default.conf": connections("client"),
-    "hasty.conf": connections("client", IPSEC_BENCH.fastestDetection),
-    "hasty-daemon.conf": HASTY_CLIENT_DAEMON,
+    "fastest.conf": connections("client", IPSEC_BENCH.fastestDetection),
+    "fastest-daemon.conf": FASTEST_CLIENT_DAEMON,
   });
   const links = MARKS.flatMap((mark) => [outerLink(mark), innerLink(mark)]);
   const gateways = await launch("gateways", links, {
@@ -71,8 +71,8 @@ export async function script(guest: VirtualMachine, text: string): Promise<strin
 }
 
 /** Starts the client's strongSwan anew, and lets it make its session. */
-export async function connectClient(client: VirtualMachine, kind: "default" | "hasty"): Promise<void> {
-  const daemon = kind === "hasty" ? `STRONGSWAN_CONF=${CONFIG}/hasty-daemon.conf ` : "";
+export async function connectClient(client: VirtualMachine, kind: "default" | "fastest"): Promise<void> {
+  const daemon = kind === "fastest" ? `STRONGSWAN_CONF=${CONFIG}/fastest-daemon.conf ` : "";
   await script(
     client,
     `[ ! -e /run/charon.pid ] || { kill -9 $(cat /run/charon.pid) || true; ip xfrm state flush; ip xfrm policy flush; }
