@@ -62,8 +62,9 @@ export const IPSEC_BENCH = {
   /** In a planned move ESP of the new SAs waits for them this long at the new endpoint, and then so much less in each step. */
   holdMs: 600,
   holdStepMs: 100,
-  /** Of the client's packets so many are kept and sent once more, after a takeover, as somebody on its link could. */
-  framesKept: 200,
+  /** Of the client's packets so many are kept, and so many sent once more after a takeover, as somebody on its link could. */
+  framesKept: 2_000,
+  framesReplayed: 100,
   replayPauseMs: 5,
   pollMs: 5,
   installTimeoutMs: 5_000,

@@ -200,11 +200,11 @@ export class Gateway {
   }
 }
 
-/** Of `ip -s xfrm state`: what its `stats` lines count. */
+/** Of `ip -s xfrm state`: packets that its `stats` lines count as before the window or seen already, and as failed. */
 export function refusalsIn(printed: string): { readonly replayed: number; readonly failed: number } {
-  const lines = [...printed.matchAll(/replay-window \d+ replay (\d+) failed (\d+)/g)];
+  const lines = [...printed.matchAll(/replay-window (\d+) replay (\d+) failed (\d+)/g)];
   return {
-    replayed: lines.reduce((sum, [, replayed]) => sum + Number(replayed), 0),
-    failed: lines.reduce((sum, [, , failed]) => sum + Number(failed), 0),
+    replayed: lines.reduce((sum, [, before, seen]) => sum + Number(before) + Number(seen), 0),
+    failed: lines.reduce((sum, [, , , failed]) => sum + Number(failed), 0),
   };
 }

@@ -104,7 +104,8 @@ export class Wire {
 
   /** What the client sent last by this SPI before a moment, as whole frames. */
   clientFrames(spi: number, beforeMs: number): readonly Buffer[] {
-    return this.#clientFrames.filter((frame) => frame.spi === spi && frame.atMs < beforeMs).map(({ bytes }) => bytes);
+    const sent = this.#clientFrames.filter((frame) => frame.spi === spi && frame.atMs < beforeMs);
+    return sent.slice(-IPSEC_BENCH.framesReplayed).map(({ bytes }) => bytes);
   }
 
   stop(): void {
