@@ -24,6 +24,8 @@ export interface Crash {
   readonly fencedAfterMs: number;
   /** The endpoint only loses its updates and works until it is fenced. */
   readonly worksOn: boolean;
+  /** Up to which of the peer's numbers the balancer let packets through, it knows by blocks of so many; 0: it does not know. */
+  readonly passedBlock: number;
 }
 
 export interface CrashResult {
@@ -39,6 +41,8 @@ export interface CrashResult {
 export interface CrashOptions {
   readonly random: () => number;
   readonly bound?: Bound;
+  /** Makes what the balancer says lower than it is, on purpose. */
+  readonly passedLess?: number;
   /** Makes a plan worse on purpose. */
   readonly spoil?: (plan: TakeoverPlan) => TakeoverPlan;
 }
@@ -56,7 +60,7 @@ interface Update {
 }
 
 /** Plays one crash, a millisecond at a time. */
-export function playCrash(crash: Crash, { random, bound, spoil = (plan) => plan }: CrashOptions): CrashResult {
+export function playCrash(crash: Crash, { random, bound, passedLess = 0, spoil = (plan) => plan }: CrashOptions): CrashResult {
   const played = playEndpoint(crash, random);
   const { known, sent, gateway, peer, fencedAtMs } = played;
   // What the word's lag was is not known, so the longest is taken.
@@ -64,7 +68,11 @@ export function playCrash(crash: Crash, { random, bound, spoil = (plan) => plan 
   const sa = {
     esn: crash.esn,
     outbound: { sequence: known.outbound },
-    inbound: { sequence: known.inbound, replayWindow: crash.replayWindow },
+    inbound: {
+      sequence: known.inbound,
+      replayWindow: crash.replayWindow,
+      passedAtMost: crash.passedBlock === 0 ? undefined : blockEnd(played.peerSequence, crash.passedBlock) - passedLess,
+    },
     lifetime: {},
     bytes: 0,
     packets: 0,
@@ -100,6 +108,10 @@ export function playCrash(crash: Crash, { random, bound, spoil = (plan) => plan 
   }
   replayAll();
   return counts;
+}
+
+function blockEnd(sequence: number, block: number): number {
+  return Math.floor(sequence / block) * block + block - 1;
 }
 
 /** The endpoint until it is fenced: what it sent, accepted, and had told. */
@@ -180,6 +192,7 @@ export function randomCrash(random: () => number): Crash {
     crashAtMs: Math.floor(between(0, 300)),
     fencedAfterMs: Math.floor(between(0, 400)),
     worksOn: random() < 0.5,
+    passedBlock: random() < 0.5 ? 0 : 2 ** Math.floor(between(0, 6)),
   };
 }
 

@@ -32,6 +32,14 @@ export const IPSEC_LIMITS = {
   viciPacketBytesMax: 524_288,
   /** SPIs that the balancer steers. */
   spisMax: 65_536,
+  /**
+   * Which of an SA's numbers the balancer let through: one element for so many of them, kept for longer than counters may be old. 50
+   * sessions of 1000 packets a second fill little more than half of it; nearly full, it may have missed some and says nothing.
+   */
+  passedBlock: 8,
+  passedTimeoutMs: 6_000,
+  passedMax: 65_536,
+  passedFillMax: 0.9,
   /** Lower SPIs are reserved (RFC 4303, 2.1). */
   spiMin: 256,
   /** An IKE SA, and whose a client is, are remembered this long after the endpoint's last IKE message: two lives of an IKE SA by default. */

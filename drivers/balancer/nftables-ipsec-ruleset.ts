@@ -35,6 +35,12 @@ const NATT_PORT = 4_500;
 const NATT_WORD = "@th,64,32";
 /** A keepalive is one byte, which is too short to hold a word. */
 const KEEPALIVE_LENGTH = 9;
+const WORD = 2 ** 32;
+/** An SPI and a block of its numbers: bare, and in UDP. */
+const PASSED = {
+  bare: `esp spi . esp sequence & ${blockMask()}`,
+  natt: `@th,64,32 . @th,96,32 & ${blockMask()}`,
+} as const;
 const HASH_SEED = "0x2b7e1516";
 /** IKE's initiator's SPI: first in its header, on port 4500 after the marker. */
 const IKE_SPI = { [IKE_PORT]: "@th,64,64", [NATT_PORT]: "@th,96,64" } as const;
@@ -59,6 +65,10 @@ export function ipsecRuleset(input: IpsecSteeringInput): Ruleset {
     learned: [
       { name: "ike_sas", spec: `typeof @th,64,64 : meta mark; ${learned}` },
       { name: "ike_clients", spec: `type ipv4_addr : mark; ${learned}` },
+      {
+        name: "passed",
+        spec: `typeof esp spi . esp sequence : meta mark; flags dynamic,timeout; size ${IPSEC_LIMITS.passedMax}; timeout ${passedTimeout()};`,
+      },
     ],
     declared: [
       { name: "members", type: "mark : verdict", elements: verdicts(slots, "member_") },
@@ -114,7 +124,16 @@ function clientChains({ buckets }: IpsecSteeringInput): Chain[] {
   const limit = LIMITS.reflex.unknownIndexPps;
   const hash = `meta mark set jhash ip saddr mod ${Math.max(1, buckets.length)} seed ${HASH_SEED}`;
   return [
-    { name: "known_spi", rules: ['counter name "by_spi"', "meta mark vmap @members", "goto unknown_spi"] },
+    {
+      name: "known_spi",
+      rules: [
+        'counter name "by_spi"',
+        `ip protocol esp update @passed { ${PASSED.bare} timeout ${passedTimeout()} : 1 }`,
+        `ip protocol udp update @passed { ${PASSED.natt} timeout ${passedTimeout()} : 1 }`,
+        "meta mark vmap @members",
+        "goto unknown_spi",
+      ],
+    },
     {
       name: "unknown_spi",
       rules: [
@@ -158,6 +177,31 @@ function learnChains({ vip, slots }: IpsecSteeringInput, timeout: string): Chain
     });
     return { name: baseChainName("learn", device), device, binding: `${sharing[0]?.deviceIndex}`, rules };
   });
+}
+
+/**
+ * Of the elements of `passed`: a number that none which passed by this SPI exceeds, near `known`, the last that is known of it (extended
+ * numbers are told from it). Undefined when none passed, or when so many did that some may be missing.
+ */
+export function passedAtMost(elements: ReadonlyMap<string, string>, spi: number, known: number): number | undefined {
+  if (elements.size >= IPSEC_LIMITS.passedMax * IPSEC_LIMITS.passedFillMax) return undefined;
+  let highest: number | undefined;
+  for (const key of elements.keys()) {
+    const [of, block] = key.split(" . ").map(Number);
+    if (of !== spi || block === undefined) continue;
+    const ahead = (((block - known) % WORD) + WORD + WORD / 2) % WORD;
+    const number = known + ahead - WORD / 2 + IPSEC_LIMITS.passedBlock - 1;
+    if (highest === undefined || number > highest) highest = number;
+  }
+  return highest;
+}
+
+function blockMask(): string {
+  return `0x${(WORD - IPSEC_LIMITS.passedBlock).toString(16)}`;
+}
+
+function passedTimeout(): string {
+  return `${IPSEC_LIMITS.passedTimeoutMs}ms`;
 }
 
 function numbered(entries: Iterable<readonly [string | number, number]>): Map<string, string> {

@@ -9,6 +9,7 @@ import { PeakRate, type TakeoverPlan, type TakeoverRefusal, takeOver } from "../
 import { IPSEC_BENCH } from "../../models/limits-ipsec.ts";
 import { CLIENT, CLIENT_INNER, type Mark, REQID, SERVER_NETWORK, VIP } from "./addresses.ts";
 import { script, waitFor } from "./guests.ts";
+import type { Steering } from "./steering.ts";
 
 const CONFIG = "/run/config";
 /** Where strongSwan itself puts policies of such selectors, so that its own and ours are the same. */
@@ -110,20 +111,21 @@ export class Gateway {
   }
 
   /**
-   * Goes on with a pair of `from`, by what was heard of it until it was fenced. Resolves when both SAs are in the kernel, or at once
-   * with why not.
+   * Goes on with a pair of `from`, by what was heard of it until it was fenced, and by what the balancer let through to it. Resolves when
+   * both SAs are in the kernel, or at once with why not.
    */
-  async takeOver(from: Gateway, pair: SaPair, fencedAtMs: number): Promise<TakeoverPlan | TakeoverRefusal> {
+  async takeOver(from: Gateway, pair: SaPair, fencedAtMs: number, balancer: Steering): Promise<TakeoverPlan | TakeoverRefusal> {
     const { outbound, inbound } = pair;
     const [sent, received] = [from.#followed.get(outbound.spi), from.#followed.get(inbound.spi)];
     if (sent === undefined || received === undefined)
       return { kind: "new-handshake", reason: "rate-unknown", detail: "nothing was heard of the SAs" };
     const ageMs = fencedAtMs - Math.min(sent.atMs, received.atMs) + IPSEC_BENCH.lagAllowedMs;
+    const passedAtMost = await balancer.passedAtMost(inbound.spi, received.sequence);
     const plan = takeOver(
       {
         esn: outbound.esn,
         outbound: { sequence: sent.sequence },
-        inbound: { sequence: received.sequence, replayWindow: inbound.replayWindow },
+        inbound: { sequence: received.sequence, replayWindow: inbound.replayWindow, passedAtMost },
         lifetime: { bytesMax: outbound.bytesMax, packetsMax: outbound.packetsMax },
         bytes: outbound.bytes,
         packets: outbound.packets,

@@ -1,6 +1,6 @@
 /** The balancer between the client and the gateways, with the rules that Foreshift's own has; and the way back to the client. */
 import { NamespaceCommands, NftTable } from "../../drivers/balancer/nftables.ts";
-import { IPSEC_DECLARED, IPSEC_TABLE, ipsecRuleset } from "../../drivers/balancer/nftables-ipsec-ruleset.ts";
+import { IPSEC_DECLARED, IPSEC_TABLE, ipsecRuleset, passedAtMost } from "../../drivers/balancer/nftables-ipsec-ruleset.ts";
 import { CLIENT, CLIENT_INNER, CLIENT_LINK, innerAddress, innerLink, MARKS, type Mark, outerLink, VIP } from "./addresses.ts";
 import type { SaPair } from "./gateway.ts";
 
@@ -37,6 +37,11 @@ export class Steering {
         pins: new Map([[CLIENT, ikeTo ?? to]]),
       }),
     );
+  }
+
+  /** No higher number came by this SPI; undefined where the balancer does not know. `known`: the last that is known of it. */
+  async passedAtMost(spi: number, known: number): Promise<number | undefined> {
+    return passedAtMost(await this.#table.elements("passed"), spi, known);
   }
 
   /** What is for the client goes through this gateway. */

@@ -97,7 +97,7 @@ async function playCrash({ steering, wire }: Bench, holder: Gateway, shadow: Gat
   const detectedAtMs = Date.now();
   await steering.steer({ to: shadow.mark, pair, fenced: holder.mark });
   const fencedAtMs = Date.now();
-  const outcome = await shadow.takeOver(holder, pair, fencedAtMs);
+  const outcome = await shadow.takeOver(holder, pair, fencedAtMs, steering);
   await steering.wayBack(shadow.mark);
   if (outcome.kind === "new-handshake") progress(`a new handshake: ${outcome.reason}, ${outcome.detail}`);
   const backAtMs = await pings.answeredAfter(detectedAtMs, outcome.kind === "go-on" ? IPSEC_BENCH.oldSpiMs : 0);

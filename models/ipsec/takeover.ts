@@ -8,7 +8,15 @@ import { IPSEC_LIMITS } from "../limits-ipsec.ts";
 export interface ShadowedCounters {
   readonly esn: boolean;
   readonly outbound: { readonly sequence: number };
-  readonly inbound: { readonly sequence: number; readonly replayWindow: number };
+  readonly inbound: {
+    readonly sequence: number;
+    readonly replayWindow: number;
+    /**
+     * No higher number reached the endpoint until it was fenced, as the balancer knows, which every packet of the peer passes. Undefined:
+     * it does not know.
+     */
+    readonly passedAtMost?: number | undefined;
+  };
   readonly lifetime: {
     readonly endsAtMs?: number | undefined;
     readonly bytesMax?: number | undefined;
@@ -65,7 +73,8 @@ const BOUND: Bound = { factor: IPSEC_LIMITS.jumpFactor, linePps: IPSEC_LIMITS.li
 /**
  * The bound. Let `peak` be the highest rate measured and `age` the time that the known counters can be old. At least
  * 2 (peak age + burst) numbers are skipped in each direction; outbound as many as the line can carry in that time if that is more,
- * because skipping outbound numbers costs nothing, while inbound ones are packets of the peer that will be refused.
+ * because skipping outbound numbers costs nothing, while inbound ones are packets of the peer that will be refused. Inbound no more is
+ * skipped than what passed the balancer: nothing else can have been accepted.
  */
 export function takeOver(
   sa: ShadowedCounters,
@@ -86,8 +95,8 @@ export function takeOver(
 
   const byPeak = (peakPps: number) => Math.ceil(bound.factor * (packetsIn(peakPps, ageMs) + IPSEC_LIMITS.burstPackets));
   const outboundJump = Math.max(byPeak(outboundPps), packetsIn(bound.linePps, ageMs));
-  const inboundJump = byPeak(inboundPps);
-  const { sequence, replayWindow } = sa.inbound;
+  const { sequence, replayWindow, passedAtMost = Number.POSITIVE_INFINITY } = sa.inbound;
+  const inboundJump = Math.min(byPeak(inboundPps), Math.max(0, passedAtMost - sequence));
   const outboundSequence = sa.outbound.sequence + outboundJump;
   const inboundSequence = sequence + inboundJump + replayWindow;
 

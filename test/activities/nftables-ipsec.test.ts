@@ -8,6 +8,7 @@ import {
   IPSEC_TABLE,
   type IpsecSteeringInput,
   ipsecRuleset,
+  passedAtMost,
 } from "../../drivers/balancer/nftables-ipsec-ruleset.ts";
 import { insideNamespace, run } from "../support/namespace.ts";
 
@@ -55,6 +56,7 @@ if (insideNamespace(import.meta.url)) {
     const after = await table.counters();
     return Object.fromEntries([...after].map(([name, n]) => [name, n - (before.get(name) ?? 0)]).filter(([, n]) => n !== 0));
   };
+  const passed = async (spi: number, known: number) => passedAtMost(await table.elements("passed"), spi, known);
   const esp = (spi: number) => ({ from: CLIENT, port: spi >>> 16, to: VIP, toPort: spi & 0xffff, payload: "00000001" });
   const natt = (spi: number) => ({ from: CLIENT, port: 4500, to: VIP, toPort: 4500, payload: `${spi.toString(16)}00000001` });
   const ike = (spi: string, port = 500) => ({
@@ -75,6 +77,17 @@ if (insideNamespace(import.meta.url)) {
     assert.equal(table.transactions, transactions + 1);
     assert.deepEqual(await counted("cl", [esp(KNOWN), natt(KNOWN)]), { by_spi: 2, member_2: 2 });
     await table.apply(ipsecRuleset(base));
+  });
+
+  test("up to which number an SPI's packets passed is known, bare and inside UDP", async () => {
+    await table.apply(ipsecRuleset(base));
+    // Where a bare packet has its number, the sender's has UDP's length, 12, and its checksum.
+    await counted("cl", [esp(KNOWN)]);
+    const number = (await passed(KNOWN, 1)) ?? 0;
+    assert.deepEqual([number >>> 16, number % 8], [12, 7]);
+    await counted("cl", [{ ...natt(OTHER), payload: `${OTHER.toString(16)}0100002a` }]);
+    assert.equal(await passed(OTHER, 40), 0x0100_002f);
+    assert.equal(await passed(UNKNOWN, 1), undefined);
   });
 
   test("a restarted balancer finds its table right and touches nothing", async () => {

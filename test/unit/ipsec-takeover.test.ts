@@ -30,6 +30,7 @@ const crashes: fc.Arbitrary<Crash> = fc
     crashAtMs: fc.integer({ min: 0, max: 300 }),
     fencedAfterMs: fc.integer({ min: 0, max: 400 }),
     worksOn: fc.boolean(),
+    passedBlock: fc.constantFrom(0, 1, 8),
   })
   .map(({ nearWrap, ...crash }) => {
     if (!nearWrap) return crash;
@@ -66,6 +67,8 @@ test("half of the bound, no bound, and a window that is left open are caught", (
     spoil: (plan) => ({ ...plan, inboundSequence: plan.inboundSequence - plan.replayWindow }),
   });
   assert.ok(open.replayAccepted > 0 && open.reused === 0, JSON.stringify(open));
+  const forgetful = playCrashes(MUTANT_RUNS, { random, passedLess: 64 });
+  assert.ok(forgetful.replayAccepted > 0 && forgetful.reused === 0, JSON.stringify(forgetful));
 });
 
 test("what cannot be bounded is refused, with its reason", () => {
@@ -90,6 +93,11 @@ test("what cannot be bounded is refused, with its reason", () => {
     outboundJump: 148_810,
     inboundJump: 208,
   });
+  const skipped = (passedAtMost: number) => {
+    const outcome = takeOver({ ...sa, inbound: { ...sa.inbound, passedAtMost } }, peaks, { ageMs: 100, nowMs: 1_000 });
+    return outcome.kind === "go-on" ? outcome.inboundJump : undefined;
+  };
+  assert.deepEqual([skipped(1_007), skipped(900), skipped(2 ** 31)], [7, 0, 208], "what passed the balancer, and never more");
   assert.equal(reason({}, { ageMs: 5_001 }), "stale");
   assert.equal(reason({}, { ageMs: Number.NaN }), "bad-measure");
   assert.equal(reason({}, { ageMs: -1 }), "bad-measure");
