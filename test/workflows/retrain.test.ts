@@ -10,6 +10,7 @@ import { promisify } from "node:util";
 import { createActivities } from "../../activities/index.ts";
 import type { RetrainResult } from "../../activities/retrain.ts";
 import { createStopGuard } from "../../activities/stop-guard.ts";
+import type { ModelChangeRow, ModelRow } from "../../drivers/store/models.ts";
 import { PLAIN_PAYLOADS } from "../../drivers/temporal-codec/codec.ts";
 import { swarmSchedules } from "../../drivers/temporal-schedules.ts";
 import { LIMITS } from "../../models/limits.ts";
@@ -50,6 +51,13 @@ async function foreshift(...args: string[]): Promise<{ code: number; text: strin
     const { code, stderr } = thrown as { code: number; stderr: string };
     return { code, text: stderr };
   }
+}
+
+/** What `models` says as JSON. */
+async function told<T>(...args: string[]): Promise<T> {
+  const { code, text } = await foreshift("models", ...args, "--json");
+  assert.equal(code, 0, text);
+  return JSON.parse(text) as T;
 }
 
 test("each swarm has a Schedule with the stated policies", { timeout: 120_000 }, async () => {
@@ -96,7 +104,7 @@ test("a challenger that is no better is kept out of use, and it is said why", { 
   const { models, training } = stage;
   const champion = (await models.inUse("fleet"))?.id;
   await stage.state("fleet", { historyMs: 9 * HOUR_MS });
-  const result = await stage.retrained("fleet");
+  const result = await told<RetrainResult>("retrain", "--swarm", "fleet", "--wait");
   t.diagnostic(result.text);
   assert.deepEqual([result.outcome, result.champion], ["kept", champion]);
   assert.equal((await models.inUse("fleet"))?.id, champion);
@@ -104,6 +112,37 @@ test("a challenger that is no better is kept out of use, and it is said why", { 
   assert.deepEqual([last?.outcome, last?.champion, last?.challenger], ["kept", champion, result.challenger]);
   assert.notEqual(last?.challenger, champion);
   assert.match(last?.reason ?? "", /average precision/);
+});
+
+test("a person looks at the challenger, puts it in use all the same, and goes back", { timeout: 120_000 }, async () => {
+  const inUse = async () => {
+    const { models } = await told<{ models: readonly ModelRow[] }>("list", "--scope", "fleet");
+    assert.equal(models.length, 2);
+    return models.filter((model) => model.isInUse).map(({ id }) => id);
+  };
+  const [champion = ""] = await inUse();
+  const challenger = (await stage.models.list("fleet")).find(({ id }) => id !== champion)?.id ?? "";
+  const back = await foreshift("models", "rollback", "fleet");
+  assert.notEqual(back.code, 0);
+  assert.match(back.text, /fleet.*\n {2}\S/, "there is none to go back to, and what to do is said");
+
+  const shown = await foreshift("models", "show", challenger.slice(0, 8));
+  assert.match(shown.text, new RegExp(`^${challenger} of fleet: failure within`));
+  for (const words of [/^trained on \d+ rows of \d+ units, /m, /^average precision \d\.\d+, /m, /^looks most at [\w.]+ \d+ %/m])
+    assert.match(shown.text, words);
+
+  const reason = "to see it at work";
+  const promoted = await foreshift("models", "promote", challenger, "--reason", reason);
+  assert.equal(promoted.text, `fleet uses ${challenger}, not ${champion}.\n`);
+  assert.deepEqual(await inUse(), [challenger]);
+  const { history } = await told<{ history: readonly ModelChangeRow[] }>("show", challenger);
+  assert.deepEqual(
+    history.map((change) => [change.kind, change.reason]),
+    [["promote", reason]],
+  );
+  const undone = await foreshift("models", "rollback", "fleet", "--reason", "seen");
+  assert.equal(undone.text, `fleet uses ${champion} again, not ${challenger}.\n`);
+  assert.deepEqual(await inUse(), [champion]);
 });
 
 test("with too few failures nothing is trained, and the command line shows each step", { timeout: 120_000 }, async () => {
