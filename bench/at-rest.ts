@@ -1,18 +1,112 @@
-/** Waits until every session is served in full, so that what is measured next begins from the same state. */
+/**
+ * The state that every span begins from: all endpoints serve at full weight, all hold as many sessions, nothing is under way, and so it has
+ * been for a while. And what keeps a lab from it, in words.
+ */
+import { setTimeout as delay } from "node:timers/promises";
+import type { Machine } from "../drivers/ports.ts";
 import { until } from "../lab/await.ts";
 import type { OpenLab } from "../lab/open-lab.ts";
 import { LIMITS } from "../models/limits.ts";
+import type { SessionState } from "../models/session.ts";
+import type { MemberHealth } from "../models/steering.ts";
+import type { SwarmStatus } from "../models/swarm-messages.ts";
+import { spreadEvenly } from "./even-spread.ts";
+import type { BenchLab } from "./with-lab.ts";
 
-/** Every member has its full weight, and every session lives on a member. */
-export async function awaitFullService({ balancer }: OpenLab, want: { weight: number; sessions: number }): Promise<void> {
+export interface Size {
+  readonly endpoints: number;
+  readonly ghosts: number;
+  readonly sessions: number;
+}
+
+/** What is seen of a swarm at one moment. */
+export interface SwarmView {
+  readonly members: readonly Pick<
+    MemberHealth,
+    "endpoint" | "weight" | "effectiveWeight" | "draining" | "ejected" | "overloaded" | "inner"
+  >[];
+  readonly machines: readonly Pick<Machine, "name" | "state">[];
+  readonly sessions: readonly Pick<SessionState, "publicKey" | "endpoint">[];
+  readonly status: Pick<SwarmStatus, "endpoints" | "runs" | "requested" | "recent">;
+}
+
+/** Lines of the swarm's board in an error. */
+const RECENT_LINES = 3;
+const POLL_MS = 500;
+
+/** NOT_READY, with what keeps the swarm from it, when it does not come to rest in time. */
+export async function beginFresh(lab: BenchLab, size: Size): Promise<void> {
+  const { open, running, servesSinceMs } = lab;
+  const { restMs, restTimeoutMs } = LIMITS.bench;
+  const want = { ...size, weight: running.spec.endpoints.weight };
+  await awaitRest(open, want, { forMs: 0, timeoutMs: restTimeoutMs });
+  await spreadEvenly(open);
+  // Predictions look back on a time in which the swarm was there.
+  await delay(Math.max(0, servesSinceMs + running.spec.foresight.windowMs - Date.now()));
+  await awaitRest(open, want, { forMs: restMs, timeoutMs: restTimeoutMs });
+}
+
+async function awaitRest(open: OpenLab, want: Size & { weight: number }, span: { forMs: number; timeoutMs: number }) {
+  let restsSinceMs: number | undefined;
   await until(
     async () => {
-      const members = await balancer.health();
-      const names = new Set(members.map(({ endpoint }) => endpoint));
-      const live = (await balancer.sessions()).filter(({ endpoint }) => names.has(endpoint));
-      const served = new Set(live.map(({ publicKey }) => publicKey)).size;
-      return served >= want.sessions && members.every(({ weight }) => weight === want.weight) ? true : undefined;
+      const view = await viewOf(open);
+      const unrest = whatIsUnrest(view, want);
+      const nowMs = performance.now();
+      restsSinceMs = unrest.length === 0 ? (restsSinceMs ?? nowMs) : undefined;
+      if (restsSinceMs !== undefined) return nowMs - restsSinceMs >= span.forMs ? true : undefined;
+      // The last of these is what the person reads.
+      throw new Error([...unrest, ...view.status.recent.slice(0, RECENT_LINES)].join("; "));
     },
-    { what: "every session at full weight", timeoutMs: LIMITS.story.phaseTimeoutMs },
+    { what: "a swarm at rest", timeoutMs: span.timeoutMs, pollMs: POLL_MS },
   );
+}
+
+async function viewOf({ balancer, hypervisor, temporal, swarm }: OpenLab): Promise<SwarmView> {
+  const [members, machines, sessions, status] = await Promise.all([
+    balancer.health(),
+    hypervisor.list(swarm),
+    balancer.sessions(),
+    temporal.status(swarm),
+  ]);
+  return { members, machines, sessions, status };
+}
+
+/** One sentence for each thing that is not as it should be; none of a swarm at rest. */
+export function whatIsUnrest(view: SwarmView, want: Size & { readonly weight: number }): readonly string[] {
+  const { members, machines, sessions, status } = view;
+  const names = new Set(members.map(({ endpoint }) => endpoint));
+  const served = new Set(sessions.filter(({ endpoint }) => names.has(endpoint)).map(({ publicKey }) => publicKey)).size;
+  const count = (state: Machine["state"]) => machines.filter((machine) => machine.state === state).length;
+  const known = new Map(status.endpoints.map((record) => [record.endpoint, record.phase]));
+  const numbers: readonly (readonly [what: string, is: number, wanted: number])[] = [
+    ["members", members.length, want.endpoints],
+    ["machines run", count("running"), want.endpoints],
+    ["ghosts wait", count("suspended"), want.ghosts],
+  ];
+  return [
+    ...numbers.flatMap(([what, is, wanted]) => (is === wanted ? [] : [`${is} instead of ${wanted} ${what}`])),
+    ...(served < want.sessions ? [`${served} of ${want.sessions} sessions are served`] : []),
+    ...members.flatMap((member) => whatAilsMember(member, want.weight)),
+    ...members.flatMap(({ endpoint }) =>
+      (known.get(endpoint) ?? "joining") === "joining" ? [`the swarm does not count on ${endpoint} yet`] : [],
+    ),
+    ...status.runs.map(({ workflowId }) => `${workflowId} is under way`),
+    ...status.requested.map(({ kind, endpoint }) => `a ${kind} of ${endpoint} waits`),
+  ];
+}
+
+function whatAilsMember(member: SwarmView["members"][number], weight: number): readonly string[] {
+  const { endpoint, draining, ejected, overloaded, inner } = member;
+  const flags = [
+    ...(draining ? ["is draining"] : []),
+    ...(ejected ? ["is ejected"] : []),
+    ...(overloaded === true ? ["is overloaded"] : []),
+    ...(inner.answersInARow === 0 ? ["does not answer"] : []),
+    ...(member.weight === weight ? [] : [`has weight ${member.weight} of ${weight}`]),
+    ...(member.weight === weight && member.effectiveWeight < weight && !ejected && !draining
+      ? [`has weight ${member.effectiveWeight} of ${weight} in force`]
+      : []),
+  ];
+  return flags.map((flag) => `${endpoint} ${flag}`);
 }

@@ -2,15 +2,10 @@
  * One fault that builds up, from its injection to some time after the machine has failed, under one mode of the swarm: who acted when,
  * and what the clients felt. Or nothing at all, for long.
  */
-import { setTimeout as delay } from "node:timers/promises";
-import { until } from "../lab/await.ts";
 import type { BuildUpKind } from "../lab/lab-client.ts";
-import { awaitAtRest, type OpenLab } from "../lab/open-lab.ts";
-import { awaitWhole, sessionsOf } from "../lab/trial.ts";
-import { LIMITS } from "../models/limits.ts";
+import { sessionsOf } from "../lab/trial.ts";
 import type { SessionState } from "../models/session.ts";
-import { awaitFullService } from "./at-rest.ts";
-import { spreadEvenly } from "./even-spread.ts";
+import { beginFresh, type Size } from "./at-rest.ts";
 import { type Look, lostBetween, type SpanCost, watchSpan } from "./span.ts";
 import type { BenchLab } from "./with-lab.ts";
 
@@ -40,20 +35,11 @@ export interface Outcome extends SpanCost {
   readonly faulty: string | undefined;
 }
 
-export interface Size {
-  readonly endpoints: number;
-  readonly ghosts: number;
-  readonly sessions: number;
-}
-
 /** Long enough for the reactive way to finish, and the same for both modes, so that machine hours compare. */
 export const AFTERMATH_MS = 15_000;
-/** What the launches of the trial before leave behind has passed. */
-const REST_MS = 10_000;
 /** A look counts some dozens of packets of each client, so that a single one lost is less than what is called degraded. */
 export const LOOK_MS = 1_000;
 const QUIET_LOOK_MS = 5_000;
-const SURPLUS_POLL_MS = 1_000;
 
 export async function playTrial(lab: BenchLab, mode: Mode, plan: FaultPlan, size: Size): Promise<Outcome> {
   const { open, running } = lab;
@@ -102,39 +88,6 @@ export async function playQuiet(lab: BenchLab, mode: Mode, seconds: number, size
     leadSeconds: undefined,
     faulty: undefined,
   };
-}
-
-/** Every endpoint serves at full weight, all hold as many sessions, and nothing has happened for a while. */
-export async function beginFresh({ open, running }: BenchLab, { endpoints, ghosts, sessions }: Size): Promise<void> {
-  // What an attempt that could not be measured has left.
-  await open.lab.shrink();
-  await endSurplus(open, endpoints);
-  const fullService = { weight: running.spec.endpoints.weight, sessions };
-  await awaitWhole(open, { count: endpoints, ghosts });
-  await awaitAtRest(open);
-  await awaitFullService(open, fullService);
-  await spreadEvenly(open);
-  await delay(REST_MS);
-  await awaitWhole(open, { count: endpoints, ghosts });
-  await awaitFullService(open, fullService);
-}
-
-/**
- * As a person would who knows that the rush is over: automation takes its time. A drain that fails, because sessions whose clients are gone
- * answer nobody, is asked for again; their keys die within minutes.
- */
-async function endSurplus({ balancer, swarm, temporal }: OpenLab, endpoints: number): Promise<void> {
-  await until(
-    async () => {
-      if ((await temporal.status(swarm)).runs.length > 0) return undefined;
-      const members = (await balancer.health()).toSorted((a, b) => a.sessions - b.sessions);
-      const [emptiest] = members;
-      if (emptiest === undefined || members.length <= endpoints) return true;
-      await temporal.drainEndpoint({ swarm, endpoint: emptiest.endpoint, by: "bench" });
-      return undefined;
-    },
-    { what: `a swarm of ${endpoints}`, timeoutMs: LIMITS.bench.surplusTimeoutMs, pollMs: SURPLUS_POLL_MS },
-  );
 }
 
 async function endpointAt({ open }: BenchLab, place: number): Promise<string> {

@@ -1,16 +1,18 @@
 /**
  * What foresight is worth: faults that build up on a real WireGuard swarm, each played twice, by a swarm that only reacts and by one that
- * acts on predictions as well, in one lab and in turns. And what either does when nothing is wrong.
+ * acts on predictions as well, in labs alike and in turns. And what either does when nothing is wrong. A swarm that does not come to rest
+ * between two spans is left for a fresh one, and the figures say so.
  */
 import { messageOf } from "../models/errors.ts";
 import { LIMITS } from "../models/limits.ts";
 import { seededRandom } from "../models/random.ts";
+import type { Size } from "./at-rest.ts";
 import { type ByMode, byMode, inWords, type ModeFigures, ratio } from "./foresight-figures.ts";
-import { type FaultPlan, type Mode, type Outcome, playQuiet, playTrial, type Size } from "./foresight-trial.ts";
+import { type FaultPlan, type Mode, type Outcome, playQuiet, playTrial } from "./foresight-trial.ts";
 import { type GrowthPlan, playGrowth } from "./growth-trial.ts";
 import { dealer } from "./random.ts";
 import { TRIAL_KINDS, type TrialKind } from "./trial-kinds.ts";
-import { type BenchLab, machine, withLab } from "./with-lab.ts";
+import { type BenchLab, type BenchLabOptions, type BenchLabs, machine, withLabs } from "./with-lab.ts";
 
 export interface ForesightOptions {
   /** Faults under each mode. */
@@ -46,9 +48,11 @@ export interface ForesightFigures {
   readonly capacityRatio: number | undefined;
   /** Of foresight; drains that react to what is measured are not its own. */
   readonly falsePredictionsIn50EndpointHours: number;
-  /** Spans that could not be measured and were begun again; those that never could be are in neither mode's figures. */
+  /** Spans that could not be measured, and why: each was begun again in a fresh lab. Those that never could be are in neither mode's figures. */
   readonly repeated: readonly string[];
   readonly leftOut: readonly string[];
+  /** One for all spans but rushes, each of which has its own; more where one did not come to rest. */
+  readonly labs: number;
 }
 
 /** One plan is a span under each mode. */
@@ -74,15 +78,17 @@ export async function benchForesight(options: ForesightOptions): Promise<Foresig
   const outcomes: Outcome[] = [];
   const repeated: string[] = [];
   const leftOut: string[] = [];
-  await withLab({ ...labOf(options, size), onProgress }, async (lab) => {
+  const labFor = labsFor(options, size);
+  const labs = await withLabs(async (labs) => {
     for (const [at, plan] of plansOf(options, size).entries()) {
       const what = plan.kind === "quiet" ? "quiet" : `${at} of ${trials}, ${plan.kind}`;
       const tellRepeat = (reason: string) => {
         repeated.push(`${what}: ${reason}`);
-        onProgress(`${what} could not be measured and is begun again: ${reason}`);
+        onProgress(`${what} could not be measured and is begun again in a fresh lab: ${reason}`);
       };
+      const stage = { labs, options: labFor(plan), size };
       // Neither mode always comes first.
-      const pair = await playPair(lab, plan, size, {
+      const pair = await playPair(stage, plan, {
         modes: at % 2 === 0 ? MODES : MODES.toReversed(),
         tellRepeat,
         onProgress,
@@ -90,6 +96,7 @@ export async function benchForesight(options: ForesightOptions): Promise<Foresig
       if (pair === undefined) leftOut.push(what);
       else outcomes.push(...pair);
     }
+    return labs.count;
   });
   const { reactive, foresight } = byMode(outcomes, packetsPerSecond);
   const kinds = [...TRIAL_KINDS, "quiet"].filter((kind) => outcomes.some((one) => one.kind === kind));
@@ -114,7 +121,15 @@ export async function benchForesight(options: ForesightOptions): Promise<Foresig
     falsePredictionsIn50EndpointHours: (ratio(foresight.falsePredictions, foresight.endpointHours) ?? 0) * 50,
     repeated,
     leftOut,
+    labs,
   };
+}
+
+/** Where spans of a kind are played. */
+interface Stage {
+  readonly labs: BenchLabs;
+  readonly options: BenchLabOptions;
+  readonly size: Size;
 }
 
 interface PairOptions {
@@ -125,15 +140,15 @@ interface PairOptions {
 
 /** The same under both modes; undefined when one of them could not be measured, so that neither counts. */
 async function playPair(
-  lab: BenchLab,
+  stage: Stage,
   plan: Plan,
-  size: Size,
   { modes, tellRepeat, onProgress }: PairOptions,
 ): Promise<readonly Outcome[] | undefined> {
   const pair: Outcome[] = [];
   for (const mode of modes) {
-    await setMode(lab, mode);
-    const outcome = await attempted(() => play(lab, mode, plan, size), tellRepeat);
+    const outcome = await attempted(stage, (lab) => play(lab, mode, plan, stage.size), tellRepeat);
+    // A rush leaves a swarm that is larger, and that expects the next one.
+    if (plan.kind === "session-growth") await stage.labs.end();
     if (outcome === undefined) return undefined;
     pair.push(outcome);
     onProgress(`${plan.kind}, ${mode}: ${inWords(outcome)}`);
@@ -142,24 +157,33 @@ async function playPair(
   return pair;
 }
 
-/** A busy machine may keep a swarm from coming to rest, or a counter from being read in time: that says nothing of either mode. */
-async function attempted<T>(work: () => Promise<T>, tellRepeat: (reason: string) => void): Promise<T | undefined> {
+/**
+ * A busy machine may keep a swarm from coming to rest, or a counter from being read in time: that says nothing of either mode. What does
+ * not come to rest by itself is no place to measure anything, so the next attempt gets a fresh one.
+ */
+async function attempted<T>(
+  { labs, options }: Stage,
+  work: (lab: BenchLab) => Promise<T>,
+  tellRepeat: (reason: string) => void,
+): Promise<T | undefined> {
   for (let attempt = 1; attempt <= LIMITS.bench.attemptsMax; attempt += 1) {
     try {
-      return await work();
+      return await work(await labs.present(options));
     } catch (thrown) {
       tellRepeat(messageOf(thrown));
+      await labs.end();
     }
   }
   return undefined;
 }
 
-function play(lab: BenchLab, mode: Mode, plan: Plan, size: Size): Promise<Outcome> {
-  if (plan.kind === "quiet") return playQuiet(lab, mode, plan.seconds, size);
-  return plan.kind === "session-growth" ? playGrowth(lab, mode, plan, size) : playTrial(lab, mode, plan, size);
+async function play(lab: BenchLab, mode: Mode, plan: Plan, size: Size): Promise<Outcome> {
+  await setMode(lab, mode);
+  if (plan.kind === "quiet") return await playQuiet(lab, mode, plan.seconds, size);
+  return plan.kind === "session-growth" ? await playGrowth(lab, mode, plan, size) : await playTrial(lab, mode, plan, size);
 }
 
-/** Both modes play the same sequence; the quiet comes first. */
+/** Both modes play the same sequence: the quiet comes first, rushes come last because each needs a lab of its own. */
 function plansOf({ trials, seed, buildUpSeconds, quietSeconds, kinds }: ForesightOptions, size: Size): readonly Plan[] {
   const random = seededRandom(seed);
   const deal = dealer(kinds, random);
@@ -170,7 +194,11 @@ function plansOf({ trials, seed, buildUpSeconds, quietSeconds, kinds }: Foresigh
       ? { kind, sessions: growthOf(size).sessions, buildUpSeconds: buildUpSeconds * GROWTH.buildUpShare }
       : { kind, place, buildUpSeconds };
   });
-  return quietSeconds > 0 ? [{ kind: "quiet", seconds: quietSeconds }, ...faults] : faults;
+  const [rushes = [], others = []] = [true, false].map((isRush) =>
+    faults.filter(({ kind }) => (kind === "session-growth") === isRush),
+  );
+  const quiet: readonly Plan[] = quietSeconds > 0 ? [{ kind: "quiet", seconds: quietSeconds }] : [];
+  return [...quiet, ...others, ...rushes];
 }
 
 function growthOf({ endpoints, sessions }: Size): { readonly capacitySessions: number; readonly sessions: number } {
@@ -182,29 +210,30 @@ function growthOf({ endpoints, sessions }: Size): { readonly capacitySessions: n
  * Where sessions grow, machines carry no more than is stated of them, and the swarm may grow as well. New sessions go to whoever has the
  * fewest: with so few of them the chance of a hash would fill one endpoint while the others are half empty, as no fleet's does.
  */
-function labOf({ kinds, trials, packetsPerSecond }: ForesightOptions, size: Size) {
+function labsFor({ packetsPerSecond, onProgress }: ForesightOptions, size: Size): (plan: Plan) => BenchLabOptions {
   const { endpoints, ghosts, sessions } = size;
-  const lab = {
+  const lab: BenchLabOptions = {
     endpoints,
     ghosts,
     sessions,
     clients: CLIENT_HOSTS.find((hosts) => sessions % hosts === 0) ?? 1,
     packetsPerSecond,
     tcpBytesPerSecond: TCP_BYTES_PER_SECOND,
-    spec: { foresight: { mode: "off" as const } },
+    spec: { foresight: { mode: "off" } },
+    onProgress,
   };
-  if (trials === 0 || !kinds.includes("session-growth")) return lab;
   const { capacitySessions, sessions: spareSessions } = growthOf(size);
-  return {
+  const growing: BenchLabOptions = {
     ...lab,
     spareSessions,
     packetAllowancePerSecond: capacitySessions * (packetsPerSecond + TCP_PACKETS_PER_SECOND) + PROBE_PACKETS_PER_SECOND,
     spec: {
       ...lab.spec,
-      algorithm: "least-connections" as const,
+      algorithm: "least-connections",
       endpoints: { capacitySessions, countMax: endpoints * GROWTH.endpointsFactor },
     },
   };
+  return ({ kind }) => (kind === "session-growth" ? growing : lab);
 }
 
 async function setMode({ open, running }: BenchLab, mode: Mode): Promise<void> {

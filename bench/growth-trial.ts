@@ -1,8 +1,10 @@
 /**
  * Sessions that grow beyond what the swarm was made for, under one mode: whether there was another endpoint in time, and what the
- * clients felt of machines that drop what exceeds their allowance.
+ * clients felt of machines that drop what exceeds their allowance. The lab is spoilt for other spans afterwards: a swarm gives up what it
+ * has grown by slowly, and remembers the rush.
  */
-import { AFTERMATH_MS, beginFresh, LOOK_MS, type Mode, type Outcome, type Size } from "./foresight-trial.ts";
+import { beginFresh, type Size } from "./at-rest.ts";
+import { AFTERMATH_MS, LOOK_MS, type Mode, type Outcome } from "./foresight-trial.ts";
 import { type Look, lostBetween, watchSpan } from "./span.ts";
 import type { BenchLab } from "./with-lab.ts";
 
@@ -18,28 +20,24 @@ export async function playGrowth(lab: BenchLab, mode: Mode, plan: GrowthPlan, si
   await beginFresh(lab, size);
   await open.lab.resetTraffic();
   const { beginsAtMs } = await open.lab.grow({ sessions: plan.sessions, seconds: plan.buildUpSeconds });
-  try {
-    // From here on there is more than the endpoints of the beginning can carry together.
-    const carried = size.endpoints * running.spec.endpoints.capacitySessions;
-    const lastMs = beginsAtMs.at(-1) ?? Date.now();
-    const failsAtMs = beginsAtMs[carried - size.sessions] ?? lastMs;
-    const seen = new Seen(size.endpoints, running.spec.thresholds.lossDegraded);
-    const onLook = async (look: Look) => seen.note(look);
-    const cost = await watchSpan(open, { untilMs: lastMs + AFTERMATH_MS, lookEveryMs: LOOK_MS, onLook });
-    const [first] = cost.steps.filter(({ kind }) => kind === "more-endpoints" || kind === "less-weight");
-    return {
-      ...cost,
-      mode,
-      kind: plan.kind,
-      sessionsAtRisk: size.sessions + plan.sessions,
-      actedBeforeImpact: seen.relievedAtMs <= Math.min(seen.impairedAtMs, failsAtMs),
-      actedBeforeFirstLoss: seen.relievedAtMs <= Math.min(seen.firstLossAtMs, failsAtMs),
-      leadSeconds: first === undefined ? undefined : (failsAtMs - first.atMs) / 1_000,
-      faulty: undefined,
-    };
-  } finally {
-    await open.lab.shrink();
-  }
+  // From here on there is more than the endpoints of the beginning can carry together.
+  const carried = size.endpoints * running.spec.endpoints.capacitySessions;
+  const lastMs = beginsAtMs.at(-1) ?? Date.now();
+  const failsAtMs = beginsAtMs[carried - size.sessions] ?? lastMs;
+  const seen = new Seen(size.endpoints, running.spec.thresholds.lossDegraded);
+  const onLook = async (look: Look) => seen.note(look);
+  const cost = await watchSpan(open, { untilMs: lastMs + AFTERMATH_MS, lookEveryMs: LOOK_MS, onLook });
+  const [first] = cost.steps.filter(({ kind }) => kind === "more-endpoints" || kind === "less-weight");
+  return {
+    ...cost,
+    mode,
+    kind: plan.kind,
+    sessionsAtRisk: size.sessions + plan.sessions,
+    actedBeforeImpact: seen.relievedAtMs <= Math.min(seen.impairedAtMs, failsAtMs),
+    actedBeforeFirstLoss: seen.relievedAtMs <= Math.min(seen.firstLossAtMs, failsAtMs),
+    leadSeconds: first === undefined ? undefined : (failsAtMs - first.atMs) / 1_000,
+    faulty: undefined,
+  };
 }
 
 /** When there was another endpoint to take sessions, and when clients lost first. Unix milliseconds; infinite: not seen. */

@@ -408,8 +408,9 @@ export const LIMITS = {
     countMax: 1_000_000,
     /** A span that could not be measured is begun again, this often in all. */
     attemptsMax: 3,
-    /** Endpoints that a rush has left are drained within this: longer than a session without its client lives. */
-    surplusTimeoutMs: 300_000,
+    /** So long nothing has happened before a span begins, and so long that is waited for before a fresh lab is begun instead. */
+    restMs: 10_000,
+    restTimeoutMs: 120_000,
     /** In less time nobody could act. */
     buildUpSecondsMin: 5,
   },

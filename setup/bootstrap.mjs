@@ -94,11 +94,13 @@ function nodeWanted() {
   );
 }
 
-/** The child shares terminal and process group, so Ctrl-C reaches it by itself; what is sent to us alone is passed on. */
-function handOver(command, args) {
+/**
+ * Ends as the child does, and passes on what is sent to us alone. Ctrl-C at a terminal reaches the child by itself as well: every command
+ * takes a second one for the first.
+ */
+export function handOver(command, args) {
   const child = spawn(command, args, { stdio: "inherit" });
-  process.on("SIGINT", () => undefined);
-  for (const signal of ["SIGTERM", "SIGHUP"]) process.on(signal, () => child.kill(signal));
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => child.kill(signal));
   child.once("error", (error) => fail(`Cannot run ${command}: ${error.message}`, "Remove node_modules and run again."));
   child.once("exit", (code, signal) => {
     process.exit(signal === null ? (code ?? 1) : 128 + constants.signals[signal]);

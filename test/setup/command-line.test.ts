@@ -1,6 +1,7 @@
 /** The `foreshift` command and `doctor`, as a person meets them: run as processes. */
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -10,6 +11,7 @@ import { withLock } from "../../setup/lock.ts";
 import { makePaths, paths } from "../../setup/paths.ts";
 
 const PROJECT = join(import.meta.dirname, "..", "..");
+const BOOTSTRAP = join(PROJECT, "setup", "bootstrap.mjs");
 const FORESHIFT = join(PROJECT, "cli", "foreshift.mjs");
 const SOCKET_PATH_BYTES_MAX = 107;
 
@@ -55,6 +57,21 @@ test("an unknown option names the nearest; with --json the error is one JSON obj
 test("a stack is shown only when it is asked for", () => {
   assert.doesNotMatch(foreshift(["dotcor"]).stderr, /\bat .*\.ts:/);
   assert.match(foreshift(["dotcor"], { FORESHIFT_DEBUG: "1" }).stderr, /\bat .*\.js:/);
+});
+
+test("an interruption that is sent to the starter alone reaches the command, whose end is its own", async () => {
+  const command = 'process.once("SIGINT", () => process.exit(7)); setInterval(() => undefined, 1_000); console.log("ready")';
+  // Its file boots a command when it is itself the script that Node was given.
+  const starter =
+    'const [script, bootstrap] = process.argv.splice(1); (await import(bootstrap)).handOver(process.execPath, ["-e", script])';
+  const child = spawn(process.execPath, ["--input-type=module", "-e", starter, command, BOOTSTRAP], {
+    stdio: ["ignore", "pipe", "inherit"],
+    timeout: 20_000,
+  });
+  const [said] = await once(child.stdout, "data");
+  assert.equal(String(said), "ready\n");
+  child.kill("SIGINT");
+  assert.deepEqual(await once(child, "exit"), [7, null]);
 });
 
 test("help lists every command, each command explains itself", async () => {

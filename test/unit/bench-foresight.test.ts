@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
+import { type SwarmView, whatIsUnrest } from "../../bench/at-rest.ts";
 import { evenMoves } from "../../bench/even-spread.ts";
 import { byMode, figuresOf } from "../../bench/foresight-figures.ts";
 import type { Outcome } from "../../bench/foresight-trial.ts";
@@ -122,4 +123,47 @@ test("moves make the spread even, and no more of them than it takes", (context) 
     }),
     300,
   );
+});
+
+test("a swarm is at rest when nothing is under way and everybody serves in full; else it is said what is not so", () => {
+  const inner = { answersInARow: 9 } as SwarmView["members"][number]["inner"];
+  const member = { weight: 100, effectiveWeight: 100, draining: false, ejected: false, overloaded: false, inner };
+  const rests = {
+    members: ["ep-1", "ep-2"].map((endpoint) => ({ endpoint, ...member })),
+    machines: [...["ep-1", "ep-2"].map((name) => ({ name, state: "running" as const })), { name: "ep-3", state: "suspended" }],
+    sessions: [
+      { publicKey: "one", endpoint: "ep-1" },
+      { publicKey: "two", endpoint: "ep-2" },
+    ],
+    status: {
+      endpoints: ["ep-1", "ep-2"].map((endpoint) => ({ endpoint, phase: "active" })),
+      runs: [],
+      requested: [],
+      recent: [],
+    },
+  } as unknown as SwarmView;
+  const want = { endpoints: 2, ghosts: 1, sessions: 2, weight: 100 };
+  assert.deepEqual(whatIsUnrest(rests, want), []);
+  const [first, second] = rests.members;
+  assert.ok(first !== undefined && second !== undefined);
+  const lowered = {
+    ...rests,
+    members: [
+      { ...first, weight: 20, effectiveWeight: 20 },
+      { ...second, effectiveWeight: 10 },
+    ],
+  };
+  assert.deepEqual(whatIsUnrest(lowered, want), ["ep-1 has weight 20 of 100", "ep-2 has weight 10 of 100 in force"]);
+  const grown = { ...rests, members: [...rests.members, { ...first, endpoint: "ep-4" }] };
+  assert.deepEqual(whatIsUnrest(grown, want), ["3 instead of 2 members", "the swarm does not count on ep-4 yet"]);
+  const busy = {
+    ...rests,
+    sessions: rests.sessions.slice(0, 1),
+    status: { ...rests.status, runs: [{ workflowId: "drain/lab/ep-1" }], requested: [{ kind: "drain", endpoint: "ep-2" }] },
+  } as unknown as SwarmView;
+  assert.deepEqual(whatIsUnrest(busy, want), [
+    "1 of 2 sessions are served",
+    "drain/lab/ep-1 is under way",
+    "a drain of ep-2 waits",
+  ]);
 });
