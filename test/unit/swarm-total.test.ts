@@ -38,8 +38,22 @@ test("an endpoint whose sessions the others have is gone, and not silent", () =>
 test("one that left in the middle of a step is counted by what of the step it was there", () => {
   const total = new SwarmTotal();
   total.take(reported({ a: 100, b: 100 }));
-  assert.equal(total.take(reported({ a: 160, b: 100 }, { b: 120 })), 260);
+  assert.equal(total.take(reported({ a: 160, b: 100 }, { b: 120 })), 200);
   assert.equal(total.take(reported({ a: 200 })), 200);
+});
+
+test("machines that are replaced within a step add nothing to it: each counts by its part", () => {
+  const total = new SwarmTotal();
+  total.take(reported({ a: 100, b: 100 }));
+  assert.equal(total.take(reported({ a: 100, b: 100, c: 100 }, { b: 75, c: 225 })), 200);
+  assert.equal(total.take(reported({ a: 100, c: 100, d: 100, e: 100 }, { c: 150, d: 75, e: 75 })), 200);
+});
+
+test("one that was silent for a part of a step counts in full, and so does everybody in the first step", () => {
+  const total = new SwarmTotal();
+  assert.equal(total.take(reported({ a: 100, b: 50 }, { b: 150 })), 150);
+  assert.equal(total.take(reported({ a: 100, b: 50 }, { b: 100 })), 150);
+  assert.equal(total.take(reported({ a: 101, b: 50 })), 151);
 });
 
 test("nobody reports: not known; and whatever is reported, the sum is that of the reports or not known", () => {
