@@ -154,6 +154,7 @@ test("a swarm is at rest when nothing is under way and everybody serves in full;
     ],
   };
   assert.deepEqual(whatIsUnrest(lowered, want), ["ep-1 has weight 20 of 100", "ep-2 has weight 10 of 100 in force"]);
+  assert.deepEqual(whatIsUnrest(lowered, { ...want, weight: undefined }), [], "as long as nobody asks for it");
   const grown = { ...rests, members: [...rests.members, { ...first, endpoint: "ep-4" }] };
   assert.deepEqual(whatIsUnrest(grown, want), ["3 instead of 2 members", "the swarm does not count on ep-4 yet"]);
   const busy = {
