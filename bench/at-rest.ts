@@ -6,10 +6,11 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { Machine } from "../drivers/ports.ts";
 import { until } from "../lab/await.ts";
 import type { OpenLab } from "../lab/open-lab.ts";
+import type { RunUnderWay } from "../models/decision.ts";
 import { LIMITS } from "../models/limits.ts";
 import type { SessionState } from "../models/session.ts";
 import type { MemberHealth } from "../models/steering.ts";
-import type { SwarmStatus } from "../models/swarm-messages.ts";
+import type { EndpointRecord, Request } from "../models/swarm-state.ts";
 import { spreadEvenly } from "./even-spread.ts";
 import type { BenchLab } from "./with-lab.ts";
 
@@ -21,14 +22,21 @@ export interface Size {
 
 /** What is seen of a swarm at one moment. */
 export interface SwarmView {
-  readonly members: readonly Pick<
-    MemberHealth,
-    "endpoint" | "weight" | "effectiveWeight" | "draining" | "ejected" | "overloaded" | "inner"
-  >[];
+  readonly members: readonly MemberView[];
   readonly machines: readonly Pick<Machine, "name" | "state">[];
   readonly sessions: readonly Pick<SessionState, "publicKey" | "endpoint">[];
-  readonly status: Pick<SwarmStatus, "endpoints" | "runs" | "requested" | "recent">;
+  readonly status: {
+    readonly endpoints: readonly Pick<EndpointRecord, "endpoint" | "phase">[];
+    readonly runs: readonly Pick<RunUnderWay, "workflowId">[];
+    readonly requested: readonly Pick<Request, "kind" | "endpoint">[];
+    /** Lines of its board, the latest first. */
+    readonly recent: readonly string[];
+  };
 }
+
+type MemberView = Pick<MemberHealth, "endpoint" | "weight" | "effectiveWeight" | "draining" | "ejected" | "overloaded"> & {
+  readonly inner: Pick<MemberHealth["inner"], "answersInARow">;
+};
 
 /** Lines of the swarm's board in an error. */
 const RECENT_LINES = 3;
@@ -101,7 +109,7 @@ export function whatIsUnrest(view: SwarmView, want: Rest): readonly string[] {
   ];
 }
 
-function whatAilsMember(member: SwarmView["members"][number], weight: number | undefined): readonly string[] {
+function whatAilsMember(member: MemberView, weight: number | undefined): readonly string[] {
   const { endpoint, draining, ejected, overloaded, inner } = member;
   const flags = [
     ...(draining ? ["is draining"] : []),

@@ -126,9 +126,9 @@ test("moves make the spread even, and no more of them than it takes", (context) 
 });
 
 test("a swarm is at rest when nothing is under way and everybody serves in full; else it is said what is not so", () => {
-  const inner = { answersInARow: 9 } as SwarmView["members"][number]["inner"];
+  const inner = { answersInARow: 9 };
   const member = { weight: 100, effectiveWeight: 100, draining: false, ejected: false, overloaded: false, inner };
-  const rests = {
+  const rests: SwarmView = {
     members: ["ep-1", "ep-2"].map((endpoint) => ({ endpoint, ...member })),
     machines: [...["ep-1", "ep-2"].map((name) => ({ name, state: "running" as const })), { name: "ep-3", state: "suspended" }],
     sessions: [
@@ -136,12 +136,12 @@ test("a swarm is at rest when nothing is under way and everybody serves in full;
       { publicKey: "two", endpoint: "ep-2" },
     ],
     status: {
-      endpoints: ["ep-1", "ep-2"].map((endpoint) => ({ endpoint, phase: "active" })),
+      endpoints: ["ep-1", "ep-2"].map((endpoint) => ({ endpoint, phase: "active" as const })),
       runs: [],
       requested: [],
       recent: [],
     },
-  } as unknown as SwarmView;
+  };
   const want = { endpoints: 2, ghosts: 1, sessions: 2, weight: 100 };
   assert.deepEqual(whatIsUnrest(rests, want), []);
   const [first, second] = rests.members;
@@ -157,11 +157,11 @@ test("a swarm is at rest when nothing is under way and everybody serves in full;
   assert.deepEqual(whatIsUnrest(lowered, { ...want, weight: undefined }), [], "as long as nobody asks for it");
   const grown = { ...rests, members: [...rests.members, { ...first, endpoint: "ep-4" }] };
   assert.deepEqual(whatIsUnrest(grown, want), ["3 instead of 2 members", "the swarm does not count on ep-4 yet"]);
-  const busy = {
+  const busy: SwarmView = {
     ...rests,
     sessions: rests.sessions.slice(0, 1),
     status: { ...rests.status, runs: [{ workflowId: "drain/lab/ep-1" }], requested: [{ kind: "drain", endpoint: "ep-2" }] },
-  } as unknown as SwarmView;
+  };
   assert.deepEqual(whatIsUnrest(busy, want), [
     "1 of 2 sessions are served",
     "drain/lab/ep-1 is under way",
