@@ -7,14 +7,16 @@ import { type ActivityDeps, asStep, type StepInput } from "./deps.ts";
 export function hypervisorActivities(deps: ActivityDeps) {
   return {
     /** Answers the machine's name. */
-    launchMachine(input: StepInput & { suspended: boolean }): Promise<string> {
+    launchMachine(input: StepInput & { suspended: boolean; image?: string | undefined }): Promise<string> {
       return asStep(deps, input, input.suspended ? "launch a ghost" : "launch a machine", async () => {
-        const { operation, swarm, suspended } = input;
-        const machine = await deps.hypervisor.launch({ operation, swarm, suspended });
+        const { image, operation, swarm, suspended } = input;
+        const from = image === undefined ? {} : { image };
+        const machine = await deps.hypervisor.launch({ operation, swarm, suspended, ...from });
         if (machine.state === "gone") {
           throw new ForeshiftError("NO_REPLACEMENT", { value: machine.name, detail: "it was launched and has ended since" });
         }
-        const text = `${machine.name} has booted${suspended ? " and is suspended" : ""}`;
+        const what = machine.image === undefined ? "" : ` from ${machine.image}`;
+        const text = `${machine.name} has booted${what}${suspended ? " and is suspended" : ""}`;
         return { result: machine.name, text, endpoint: machine.name };
       });
     },

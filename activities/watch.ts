@@ -10,7 +10,9 @@ import { ForeshiftError } from "../models/errors.ts";
 import { LIMITS } from "../models/limits.ts";
 import type { EndpointObservation, Heartbeat, Observation } from "../models/observation.ts";
 import { plan } from "../models/plan.ts";
+import { advance, type RollState, rollFingerprint } from "../models/roll.ts";
 import type { Member, MemberHealth } from "../models/steering.ts";
+import type { SwarmSpec } from "../models/swarm-spec.ts";
 import type { SwarmState } from "../models/swarm-state.ts";
 import { type ActivityDeps, asActivity, pause } from "./deps.ts";
 import type { StoppedBy } from "./store.ts";
@@ -31,10 +33,28 @@ export interface WatchResult {
   readonly vanished: readonly string[];
 }
 
+export interface RollWatchInput {
+  readonly swarm: string;
+  readonly roll: RollState;
+  readonly spec: SwarmSpec;
+  readonly stopped: StoppedBy | undefined;
+}
+
 export function watchActivities(deps: ActivityDeps) {
   return {
     watchSwarm(input: WatchInput): Promise<WatchResult> {
-      return asActivity(() => watch(deps, input));
+      const { runs, state, swarm } = input;
+      const seen = { swarm, runs, stopped: state.stopped, reflexSeq: state.reflexSeq };
+      return asActivity(() => watch(deps, seen, (observation) => isNews(input, observation)));
+    },
+
+    /** Returns when what is seen says anything new of the rollout; while automation is stopped, when it is resumed. */
+    watchRoll(input: RollWatchInput): Promise<WatchResult> {
+      const { roll, spec, stopped, swarm } = input;
+      const told = rollFingerprint(roll);
+      const isNews = (observation: Observation) =>
+        stopped === undefined && rollFingerprint(advance(roll, spec, observation, observation.atMs)) !== told;
+      return asActivity(() => watch(deps, { swarm, runs: [], stopped, reflexSeq: 0 }, isNews));
     },
 
     /** One look. */
@@ -79,10 +99,18 @@ function noSources(reflexSeq: number): Sources {
   };
 }
 
-async function watch(deps: ActivityDeps, input: WatchInput): Promise<WatchResult> {
+/** What a watch is begun with. */
+interface Known {
+  readonly swarm: string;
+  readonly runs: readonly RunUnderWay[];
+  readonly stopped: StoppedBy | undefined;
+  readonly reflexSeq: number;
+}
+
+async function watch(deps: ActivityDeps, input: Known, isNews: (observation: Observation) => boolean): Promise<WatchResult> {
   const deadlineMs = Date.now() + LIMITS.control.watchLongestMs;
-  const sources = noSources(input.state.reflexSeq);
-  let stopped: StoppedBy | undefined = input.state.stopped;
+  const sources = noSources(input.reflexSeq);
+  let stopped: StoppedBy | undefined = input.stopped;
   let runsCheckedAtMs = 0;
   // The switch may have been thrown just before this watch began: a reading from before that would say the contrary.
   deps.stopGuard.forget();
@@ -96,8 +124,8 @@ async function watch(deps: ActivityDeps, input: WatchInput): Promise<WatchResult
     stopped = await readSwitch(deps, input.swarm, stopped);
     if (sources.machines !== undefined) {
       const observation = withoutHandled(assemble(sources, sources.machines, Date.now()), input.runs);
-      const stopChanged = (stopped === undefined) !== (input.state.stopped === undefined);
-      const news = stopChanged || vanished.length > 0 || isNews(input, observation);
+      const stopChanged = (stopped === undefined) !== (input.stopped === undefined);
+      const news = stopChanged || vanished.length > 0 || isNews(observation);
       if (news || Date.now() >= deadlineMs) return { observation, stopped, vanished };
     }
     await nextLook(deps, sources);
@@ -201,13 +229,13 @@ function assemble(sources: Sources, machines: readonly Machine[], atMs: number):
   const isOut = ({ name, state }: Machine) => state !== "gone" && sources.revoked.has(name);
   const awake = machines.filter((machine) => machine.state === "running" || isOut(machine)).map((machine) => machine.name);
   const names = new Set([...awake, ...sources.members.map((member) => member.endpoint)]);
+  const ghosts = machines.filter((machine) => machine.state === "suspended" && !names.has(machine.name));
+  const images = ghosts.flatMap(({ name, image }) => (image === undefined ? [] : [[name, image] as const]));
   return {
     atMs,
     endpoints: [...names].sort(byNumber).map((name) => observe(name, byName.get(name), sources, atMs)),
-    ghosts: machines
-      .filter((machine) => machine.state === "suspended" && !names.has(machine.name))
-      .map((machine) => machine.name)
-      .sort(byNumber),
+    ghosts: ghosts.map((machine) => machine.name).sort(byNumber),
+    ...(images.length === 0 ? {} : { ghostImages: Object.fromEntries(images) }),
     reflexSeq: sources.reflexSeq,
     reflexAnswers: sources.reflexAnswers,
   };
@@ -238,6 +266,7 @@ function observe(endpoint: string, machine: Machine | undefined, sources: Source
     cpuPressure: heartbeat?.cpuPressure,
     tunnelUp: heartbeat?.tunnelUp,
     sessions: health?.sessions ?? heartbeat?.sessions ?? 0,
+    ...(machine?.image === undefined ? {} : { image: machine.image }),
     ...(sources.revoked.has(endpoint) ? { revoked: true } : {}),
   };
 }

@@ -28,6 +28,8 @@ export interface Machine {
   readonly state: MachineState;
   /** Unix milliseconds. */
   readonly createdAtMs: number;
+  /** What it boots from (models/image.ts); undefined where nobody can tell. */
+  readonly image?: string | undefined;
   readonly link: MemberLink;
 }
 
@@ -35,8 +37,11 @@ export interface Machine {
 export interface Hypervisor {
   readonly capabilities: { readonly suspend: boolean };
   list(swarm: string): Promise<readonly Machine[]>;
-  /** A machine that boots, and is suspended once booted when `suspended` is asked for. Idempotent by `operation`. */
-  launch(request: Operation & { swarm: string; suspended: boolean }): Promise<Machine>;
+  /**
+   * A machine that boots from `image`, the hypervisor's own unless stated, and is suspended once booted when `suspended` is asked for.
+   * Idempotent by `operation`. INVALID_FIELD for an image that it cannot have.
+   */
+  launch(request: Operation & { swarm: string; suspended: boolean; image?: string | undefined }): Promise<Machine>;
   resume(request: Operation & { name: string }): Promise<Machine>;
   suspend(request: Operation & { name: string }): Promise<Machine>;
   /** Ends the machine; a machine that is gone already is a success. */

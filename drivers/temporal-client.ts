@@ -38,12 +38,18 @@ import {
 } from "../models/keys.ts";
 import { LIMITS } from "../models/limits.ts";
 import { retrainIdOf } from "../models/retraining/schedule.ts";
+import type { RollStatus } from "../models/roll.ts";
 import {
   type ApplySwarmRequest,
   type ApplySwarmResult,
   type EndpointRequest,
   type EndpointRequestAccepted,
   type LastPlan,
+  type RollAbort,
+  type RollAccepted,
+  type RollControl,
+  type RollRequest,
+  rollWorkflowId,
   type StopRequest,
   type StopResult,
   type SwarmStatus,
@@ -67,6 +73,12 @@ export interface Temporal {
   applySwarm(request: ApplySwarmRequest): Promise<ApplySwarmResult>;
   drainEndpoint(request: EndpointRequest & { swarm: string }): Promise<EndpointRequestAccepted>;
   replaceEndpoint(request: EndpointRequest & { swarm: string }): Promise<EndpointRequestAccepted>;
+  /** Begins the rollout of an image; ROLL_UNDER_WAY while one runs. */
+  rollSwarm(request: RollRequest & { swarm: string }): Promise<RollAccepted>;
+  /** Of the rollout that runs; NO_ROLLOUT where none does. */
+  pauseRoll(request: RollControl & { swarm: string }): Promise<RollStatus>;
+  resumeRoll(request: RollControl & { swarm: string }): Promise<RollStatus>;
+  abortRoll(request: RollAbort & { swarm: string }): Promise<RollStatus>;
   stopAutomation(request: StopRequest & { swarm: string }): Promise<StopResult>;
   resumeAutomation(request: StopRequest & { swarm: string }): Promise<StopResult>;
   status(swarm: string): Promise<SwarmStatus>;
@@ -123,6 +135,18 @@ export async function openTemporal(options: TemporalOptions): Promise<Temporal> 
     const { swarm, ...rest } = request;
     return ask(swarm, () => workflow.getHandle(swarmWorkflowId(swarm)).executeUpdate<R, [object]>(name, { args: [rest] }));
   };
+  const control = async <A extends object>(name: string, request: A & { swarm: string }): Promise<RollStatus> => {
+    const { swarm, ...rest } = request;
+    const run = workflow.getHandle(rollWorkflowId(swarm));
+    return await ask(swarm, async () => {
+      try {
+        return await run.executeUpdate<RollStatus, [object]>(name, { args: [rest] });
+      } catch (thrown) {
+        if (!(thrown instanceof WorkflowNotFoundError)) throw thrown;
+        throw new ForeshiftError("NO_ROLLOUT", { value: swarm, detail: "" }, { cause: thrown });
+      }
+    });
+  };
   const query = <R>(name: string, swarm: string): Promise<R> =>
     ask(swarm, () => workflow.getHandle(swarmWorkflowId(swarm)).query<R, []>(name));
   const find = async (what: string): Promise<readonly string[]> => {
@@ -150,6 +174,10 @@ export async function openTemporal(options: TemporalOptions): Promise<Temporal> 
     },
     drainEndpoint: (request) => update("drainEndpoint", request),
     replaceEndpoint: (request) => update("replaceEndpoint", request),
+    rollSwarm: (request) => update("rollSwarm", request),
+    pauseRoll: (request) => control("pauseRoll", request),
+    resumeRoll: (request) => control("resumeRoll", request),
+    abortRoll: (request) => control("abortRoll", request),
     stopAutomation: (request) => update("stopAutomation", request),
     resumeAutomation: (request) => update("resumeAutomation", request),
     status: (swarm) => query("swarmStatus", swarm),

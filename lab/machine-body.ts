@@ -8,6 +8,8 @@ export interface BodyRequest {
   readonly name: string;
   readonly number: number;
   readonly zone: string;
+  /** What it boots from; undefined: the lab's own. */
+  readonly image: string | undefined;
   readonly config: LabConfig;
   /** Where the agent is to be reached here. */
   readonly agentSocket: string;

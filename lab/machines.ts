@@ -3,7 +3,7 @@
  * that has booted and stands still; it wakes in milliseconds.
  */
 import { mkdir, rm } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import type { Logger } from "pino";
 import { dialAgent } from "../drivers/identity/dial.ts";
 import type { ProcessIdentity } from "../drivers/identity/process-identity.ts";
@@ -31,6 +31,7 @@ interface Entry {
   readonly name: string;
   readonly number: number;
   readonly zone: string;
+  readonly image: string;
   readonly createdAtMs: number;
   state: MachineState;
   readonly body: MachineBody;
@@ -75,10 +76,15 @@ export class Machines {
     return this.#describe(this.#entry(name));
   }
 
-  async launch(request: { operation: string; swarm: string; suspended: boolean }): Promise<Machine> {
+  async launch(request: {
+    operation: string;
+    swarm: string;
+    suspended: boolean;
+    image?: string | undefined;
+  }): Promise<Machine> {
     this.#checkSwarm(request.swarm);
     const machine = () => `ep-${this.#options.journal.nextNumber()}`;
-    const name = await this.#once(request.operation, "launch", machine, (name) => this.#boot(name, request.suspended));
+    const name = await this.#once(request.operation, "launch", machine, (name) => this.#boot(name, request));
     const entry = this.#entries.get(name) ?? this.#gone.get(name);
     if (entry === undefined) throw new ForeshiftError("UNKNOWN_ENDPOINT", { value: name });
     return this.#describe(entry);
@@ -155,7 +161,7 @@ export class Machines {
     return this.#options.config.memoryBytes;
   }
 
-  async #boot(name: string, suspended: boolean): Promise<void> {
+  async #boot(name: string, { image, suspended }: { image?: string | undefined; suspended: boolean }): Promise<void> {
     if (this.#entries.size + this.#booting.length >= LIMITS.lab.endpointsMax) {
       const detail = `the lab holds at most ${LIMITS.lab.endpointsMax} machines at a time`;
       throw new ForeshiftError("INVALID_FIELD", { field: "machines", value: this.#entries.size, detail });
@@ -165,9 +171,17 @@ export class Machines {
     const number = Number(name.slice("ep-".length));
     let body: MachineBody | undefined;
     try {
-      body = await this.#startBody(name, number, zone);
+      body = await this.#startBody(name, number, zone, image);
       await this.#untilTunnelUp(name);
-      const entry: Entry = { name, number, zone, createdAtMs: Date.now(), state: "running", body };
+      const entry: Entry = {
+        name,
+        number,
+        zone,
+        image: image ?? this.#ownImage,
+        createdAtMs: Date.now(),
+        state: "running",
+        body,
+      };
       if (suspended) {
         await body.suspend();
         entry.state = "suspended";
@@ -182,14 +196,14 @@ export class Machines {
     }
   }
 
-  async #startBody(name: string, number: number, zone: string): Promise<MachineBody> {
+  async #startBody(name: string, number: number, zone: string, image: string | undefined): Promise<MachineBody> {
     const { config, appRoles } = this.#options;
     const stateDir = join(config.stateDir, "machines", name);
     await mkdir(stateDir, { recursive: true, mode: 0o700 });
     const credentialsFile = join(stateDir, "approle.json");
     await writeCredentials(credentialsFile, await appRoles.enrolAgent({ swarm: config.swarm, endpoint: name }));
     const agentSocket = this.agentSocket(name);
-    const request: BodyRequest = { name, number, zone, config, agentSocket, stateDir, credentialsFile };
+    const request: BodyRequest = { name, number, zone, image, config, agentSocket, stateDir, credentialsFile };
     return config.hypervisor === "qemu" ? await VmBody.boot(request) : await NamespaceBody.boot(request, this.#cgroups);
   }
 
@@ -208,9 +222,9 @@ export class Machines {
   async #destroy(entry: Entry): Promise<void> {
     await this.#options.onGone(entry.name);
     await this.#tearDown(entry.name, entry.body);
-    const { name, number, zone, createdAtMs } = entry;
+    const { name, number, zone, image, createdAtMs } = entry;
     this.#entries.delete(name);
-    this.#gone.set(name, { name, number, zone, createdAtMs, state: "gone" });
+    this.#gone.set(name, { name, number, zone, image, createdAtMs, state: "gone" });
     this.#options.log.info({ event: "machine-terminated", machine: entry.name });
   }
 
@@ -262,13 +276,14 @@ export class Machines {
     return ZONES.reduce((best, zone) => (count(zone) < count(best) ? zone : best));
   }
 
-  #describe({ name, number, state, createdAtMs }: Omit<Entry, "body">): Machine {
+  #describe({ name, number, state, image, createdAtMs }: Omit<Entry, "body">): Machine {
     const links = endpointLinks(number);
     return {
       name,
       swarm: this.#options.config.swarm,
       state,
       createdAtMs,
+      image,
       link: {
         device: name,
         mac: links.lb.mac,
@@ -279,6 +294,12 @@ export class Machines {
         agent: this.agentSocket(name),
       },
     };
+  }
+
+  /** Of a virtual machine its digest, which is its folder's name; namespaces have none, and take any name as a label. */
+  get #ownImage(): string {
+    const { hypervisor, image } = this.#options.config;
+    return hypervisor === "qemu" && image !== undefined ? `sha256:${basename(image)}` : "lab";
   }
 
   #entry(name: string): Entry {

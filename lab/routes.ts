@@ -3,6 +3,7 @@
  */
 import type { FastifyInstance } from "fastify";
 import { z } from "zod";
+import { ImageName } from "../models/image.ts";
 import { LIMITS } from "../models/limits.ts";
 import { parseInput } from "../models/parse.ts";
 import { EndpointName, SwarmName } from "../models/steering.ts";
@@ -29,7 +30,7 @@ export interface LabParts {
 
 const Operation = z.string().min(1).max(300);
 const Change = z.strictObject({ operation: Operation });
-const Launch = z.strictObject({ operation: Operation, swarm: SwarmName, suspended: z.boolean() });
+const Launch = z.strictObject({ operation: Operation, swarm: SwarmName, suspended: z.boolean(), image: ImageName.optional() });
 const MachineName = z.object({ name: EndpointName });
 const Injection = z.strictObject({
   kind: z.enum(FAULT_KINDS),

@@ -3,8 +3,9 @@
  * then moved to where the link's other end is. The agent inside is reached over the machine's serial line.
  */
 
-import { chmod, readFile, rm } from "node:fs/promises";
+import { access, chmod, readFile, rm } from "node:fs/promises";
 import { connect, createServer, type Server } from "node:net";
+import { dirname, join } from "node:path";
 import { GUEST_CONFIG_DIR, GUEST_PROGRAM, GUEST_SERVICES, GUEST_STATE_DIR, guestSocket } from "../drivers/qemu/guest-layout.ts";
 import { SerialStreams } from "../drivers/qemu/serial-streams.ts";
 import { VirtualMachine } from "../drivers/qemu/virtual-machine.ts";
@@ -102,7 +103,7 @@ export class VmBody implements MachineBody {
     await addNamespaces([name]);
     const machine = await VirtualMachine.launch({
       name,
-      image: config.image,
+      image: await folderOf(config.image, this.#request.image),
       folder: stateDir,
       files: await this.#files(),
       memoryBytes: config.memoryBytes,
@@ -170,4 +171,17 @@ export class VmBody implements MachineBody {
     });
     await chmod(agentSocket, 0o600);
   }
+}
+
+/** Images lie side by side, each in a folder named by its digest. INVALID_FIELD for one that does not. */
+async function folderOf(own: string, image: string | undefined): Promise<string> {
+  if (image === undefined) return own;
+  const folder = join(dirname(own), image.replace(/^sha256:/, ""));
+  try {
+    await access(folder);
+  } catch {
+    const detail = "no such image lies beside the lab's own: `foreshift image build` prints the name of the one it made";
+    throw new ForeshiftError("INVALID_FIELD", { field: "image", value: image, detail });
+  }
+  return folder;
 }

@@ -4,10 +4,12 @@
  */
 import { type Belief, isUnhealthyFor } from "./belief.ts";
 import { Draft } from "./draft.ts";
+import { imageInForce, shortImage, staleGhosts } from "./image.ts";
 import { LIMITS } from "./limits.ts";
 import type { EndpointObservation, Observation } from "./observation.ts";
 import { wantedPages } from "./pages.ts";
 import { isBetterAway, predictedMoves, predictedWeight, riskOf } from "./predicted.ts";
+import { ROLL_CAUSE } from "./roll.ts";
 import type { Reading } from "./signals.ts";
 import type { Decision, Step } from "./step.ts";
 import { scaleOf } from "./surplus.ts";
@@ -32,6 +34,7 @@ export function chooseSteps(
     const mode = modeFor(endpoint, state, observation);
     draft.drain({ kind: "drain-and-replace", endpoint, mode, cause, reason }, { chosen: true });
   }
+  chooseRolled(draft, state, beliefs);
   for (const step of predictedMoves(state, beliefs, now))
     draft.predicted({ ...step, mode: modeFor(step.endpoint, state, observation) });
   for (const belief of beliefs) {
@@ -90,6 +93,17 @@ function chooseRequested(draft: Draft, state: SwarmState): void {
     const verb = kind === "drain" ? "drained" : "replaced";
     const reason = `${by} asked for ${endpoint} to be ${verb}.`;
     draft.drain({ kind: "drain-and-replace", endpoint, mode: kind, cause: "requested", reason }, { chosen: false });
+  }
+}
+
+/** What the run of a rollout wants replaced: chosen like anything else, and in its hands a machine of the new image takes its place. */
+function chooseRolled(draft: Draft, state: SwarmState, beliefs: readonly Belief[]): void {
+  const { roll } = state;
+  for (const { record, seen } of beliefs) {
+    const { endpoint } = record;
+    if (roll?.endpoints.includes(endpoint) !== true || isHandled(record) || isOut(seen)) continue;
+    const reason = `${endpoint} gets another image: ${shortImage(imageInForce(state) ?? "")}, asked for by ${roll.status.by}.`;
+    draft.drain({ kind: "drain-and-replace", endpoint, mode: "replace", cause: ROLL_CAUSE, reason }, { chosen: true });
   }
 }
 
@@ -176,9 +190,11 @@ function chooseLaunches(draft: Draft, state: SwarmState, observation: Observatio
   const why = `${there} of ${counted(scale.wanted, "endpoint")} ${are(scale.wanted)} there${isGrowth ? `: ${scale.reason}` : ""}.`;
   draft.launch("endpoint", Math.max(scale.floor - there, draft.foreseen(scale, there)), why);
   const wanted = ghosts + draft.ghostsMissed();
-  const suspended = observation.ghosts.length;
-  const ready = `${suspended} of ${counted(wanted, "ghost")} ${are(wanted)} suspended and ready.`;
-  draft.launch("ghost", wanted - suspended, ready);
+  const stale = staleGhosts(observation, imageInForce(state));
+  const suspended = observation.ghosts.length - stale.length;
+  const others = stale.length === 0 ? "" : ` Of another image, and to be replaced: ${stale.join(", ")}.`;
+  const ready = `${suspended} of ${counted(wanted, "ghost")} ${are(wanted)} suspended and ready.${others}`;
+  draft.launch("ghost", wanted - suspended, ready, stale);
 }
 
 /** One at a time, the one with the fewest sessions, once there have been too many for long. */

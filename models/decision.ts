@@ -5,7 +5,7 @@ import type { Observation } from "./observation.ts";
 import type { Plan, Step } from "./plan.ts";
 
 /** Kinds of child runs; each holds its own mutex by its workflow id. */
-export type RunKind = "drain" | "lost" | "ghosts" | "add";
+export type RunKind = "drain" | "lost" | "ghosts" | "add" | "roll";
 
 /** A child run that is under way. `endpoint` is undefined where the run concerns the swarm as a whole. */
 export interface RunUnderWay {

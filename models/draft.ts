@@ -128,11 +128,14 @@ export class Draft {
   }
 
   /** Asks for the machines that are missing; while a run of that kind is under way, for no more. */
-  launch(kind: PendingLaunch["kind"], missing: number, reason: string): void {
-    if (missing <= 0 || this.#pending.some((one) => one.kind === kind)) return;
-    const step: Step = { kind: kind === "ghost" ? "replenish-ghosts" : "add-endpoints", count: missing, reason };
+  launch(kind: PendingLaunch["kind"], missing: number, reason: string, replaces: readonly string[] = []): void {
+    const count = Math.max(0, missing);
+    if ((count === 0 && replaces.length === 0) || this.#pending.some((one) => one.kind === kind)) return;
+    const instead = replaces.length === 0 ? {} : { replaces };
+    const step: Step =
+      kind === "ghost" ? { kind: "replenish-ghosts", count, ...instead, reason } : { kind: "add-endpoints", count, reason };
     if (!this.#passes(step, kind === "ghost" ? this.#whyStopped() : this.#whyNotAct())) return;
-    this.#pending = [...this.#pending, { kind, count: missing, sinceMs: this.#now }];
+    this.#pending = [...this.#pending, { kind, count, sinceMs: this.#now }];
   }
 
   /** Replacements that capacity forbids while every ghost is spoken for, by a step that was chosen before them or after. */

@@ -248,6 +248,18 @@ export const ERRORS = {
     retryable: false,
     httpStatus: 409,
   },
+  ROLL_UNDER_WAY: {
+    message: "An image is being rolled out in swarm {value} already: {detail}",
+    remedy: "Watch it with `foreshift swarm get`; pause, resume or abort it with `foreshift swarm roll`.",
+    retryable: false,
+    httpStatus: 409,
+  },
+  NO_ROLLOUT: {
+    message: "No image is being rolled out in swarm {value}{detail}",
+    remedy: "Begin a rollout with `foreshift swarm roll --image DIGEST`; `foreshift swarm get` shows how the last one ended.",
+    retryable: false,
+    httpStatus: 409,
+  },
   INTERNAL: {
     message: "Foreshift failed unexpectedly: {detail}",
     remedy: "This is a defect. Run again with FORESHIFT_DEBUG=1 and report what it prints.",

@@ -67,6 +67,8 @@ export interface EndpointObservation {
   readonly cpuPressure: number | undefined;
   readonly tunnelUp: boolean | undefined;
   readonly sessions: number;
+  /** What its machine boots from, where the hypervisor tells. */
+  readonly image?: string | undefined;
   /** A person has put it out for good; absent: nobody has. */
   readonly revoked?: boolean | undefined;
 }
@@ -76,6 +78,8 @@ export interface Observation {
   readonly endpoints: readonly EndpointObservation[];
   /** Names of suspended machines that can be woken. */
   readonly ghosts: readonly string[];
+  /** By their names, what they boot from, where the hypervisor tells. */
+  readonly ghostImages?: Readonly<Record<string, string>> | undefined;
   /** Sequence number of the last reflex event that is in here. */
   readonly reflexSeq: number;
   /** False when the reflex could not be asked; then only the past is known of the data path. */

@@ -18,7 +18,13 @@ export type Step =
       readonly reason: string;
     }
   | { readonly kind: "finish-lost"; readonly endpoint: string; readonly cause: string; readonly reason: string }
-  | { readonly kind: "replenish-ghosts"; readonly count: number; readonly reason: string }
+  | {
+      readonly kind: "replenish-ghosts";
+      readonly count: number;
+      /** Ghosts of another image than the one in force, which end once there are others; absent: none. */
+      readonly replaces?: readonly string[];
+      readonly reason: string;
+    }
   | { readonly kind: "add-endpoints"; readonly count: number; readonly reason: string }
   | { readonly kind: "page"; readonly subject: string; readonly reason: string };
 

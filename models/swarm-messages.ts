@@ -6,8 +6,9 @@ import type { RunUnderWay } from "./decision.ts";
 import type { RiskRecord } from "./foresight.ts";
 import type { EndpointRecord, Plan } from "./plan.ts";
 import type { ScoredEndpoint } from "./risk.ts";
+import type { RollOutcome, RollStatus } from "./roll.ts";
 import type { DemandForecast } from "./scale.ts";
-import type { SwarmSpec } from "./swarm-spec.ts";
+import type { RollPolicy, SwarmSpec } from "./swarm-spec.ts";
 import type { Request } from "./swarm-state.ts";
 
 /** Workflow id of a swarm's entity workflow. */
@@ -45,6 +46,47 @@ export interface StopRequest {
 export interface StopResult {
   /** Whether the swarm is held by a switch now, this one or another. */
   readonly stopped: boolean;
+}
+
+/** Workflow id of a swarm's rollout. */
+export function rollWorkflowId(swarm: string): string {
+  return `roll/${swarm}`;
+}
+
+export interface RollRequest {
+  readonly image: string;
+  readonly by: string;
+  /** What is to be otherwise than in the swarm file. */
+  readonly policy: Partial<RollPolicy>;
+}
+
+export interface RollAccepted {
+  readonly workflowId: string;
+  readonly status: RollStatus;
+}
+
+export interface RollControl {
+  readonly by: string;
+}
+
+export interface RollAbort {
+  readonly by: string;
+  /** Ended where it is; otherwise what was replaced goes back to the former image. */
+  readonly keep: boolean;
+}
+
+/** What a rollout wants of its swarm from now on, and how far it is. */
+export interface RollAdvanced {
+  readonly workflowId: string;
+  /** Machines that are launched boot from it. */
+  readonly image: string;
+  readonly endpoints: readonly string[];
+  readonly status: RollStatus;
+}
+
+export interface RollFinished extends RollAdvanced {
+  readonly outcome: RollOutcome;
+  readonly text: string;
 }
 
 /** A run has a machine that it brings into service. */
@@ -102,6 +144,8 @@ export interface SwarmStatus {
   readonly risks: readonly RiskRecord[];
   /** The newest forecast of its load. */
   readonly demand: DemandForecast | undefined;
+  /** The rollout of an image that is under way, or the last one. */
+  readonly roll: RollStatus | undefined;
   /** Latest first, each one sentence. */
   readonly recent: readonly string[];
 }

@@ -2,6 +2,7 @@
  * The swarm file: what a person states of one swarm. Every number a decision depends on is here, as policy, with a default.
  */
 import { z } from "zod";
+import { ImageName } from "./image.ts";
 import { LIMITS } from "./limits.ts";
 import { PlaceLabel } from "./outside-events.ts";
 import { SecretRef } from "./session.ts";
@@ -155,6 +156,19 @@ export const KeyPolicy = z.strictObject({
 });
 export type KeyPolicy = z.infer<typeof KeyPolicy>;
 
+/** How another image is brought to the machines of a swarm (models/roll.ts). */
+export const RollPolicy = z.strictObject({
+  /** Endpoints replaced before what replaced them is watched; the budget may allow fewer at once. Unless stated as many as it allows. */
+  batchEndpoints: z.number().int().min(1).max(512).optional(),
+  /** How long what was replaced is watched before the next batch, and after the last. */
+  bakeMs: z.number().int().min(0).max(DAY_MS).default(60_000),
+  /** The share of endpoints that go bad may be this much greater with the new image than without. */
+  worseShareMax: share.default(0.1),
+  /** Made worse, everything goes back to the former image by itself; otherwise the rollout waits for a person. */
+  rollback: z.boolean().default(true),
+});
+export type RollPolicy = z.infer<typeof RollPolicy>;
+
 export const SwarmSpec = z.strictObject({
   apiVersion: z.literal("foreshift/v1"),
   kind: z.literal("Swarm"),
@@ -185,6 +199,8 @@ export const SwarmSpec = z.strictObject({
     /** Sessions one endpoint carries at weight 100. */
     capacitySessions: z.number().int().min(1).default(500),
     weight: z.number().int().min(1).max(100).default(100),
+    /** What machines that are launched from now on boot from; those there are get it by `swarm roll`. The hypervisor's own unless stated. */
+    image: ImageName.optional(),
     /** What one endpoint costs in an hour, and its launch once, in whatever money the plan is to be read in. */
     costPerHour: z.number().min(0).optional(),
     costPerLaunch: z.number().min(0).optional(),
@@ -204,6 +220,7 @@ export const SwarmSpec = z.strictObject({
     })
     .prefault({}),
   budget: Budget.prefault({}),
+  rollout: RollPolicy.prefault({}),
   thresholds: Thresholds.prefault({}),
   outlier: OutlierPolicy.prefault({}),
   foresight: ForesightPolicy.prefault({}),

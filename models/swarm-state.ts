@@ -6,6 +6,7 @@ import { ForeshiftError } from "./errors.ts";
 import { type RiskRecord, shadowRisk, takeScore, withCarrier } from "./foresight.ts";
 import { LIMITS } from "./limits.ts";
 import type { RiskScore } from "./risk.ts";
+import type { RollStatus } from "./roll.ts";
 import type { DemandForecast } from "./scale.ts";
 import type { SwarmSpec } from "./swarm-spec.ts";
 
@@ -64,6 +65,14 @@ export interface PendingLaunch {
   readonly sinceMs: number;
 }
 
+/** What the run of a rollout has told of itself last. */
+export interface RollTold {
+  readonly workflowId: string;
+  /** Endpoints that it wants replaced, as the budget allows. */
+  readonly endpoints: readonly string[];
+  readonly status: RollStatus;
+}
+
 /** The swarm workflow's state, carried over continue-as-new. */
 export interface SwarmState {
   readonly version: 1;
@@ -86,6 +95,10 @@ export interface SwarmState {
   readonly demand?: DemandForecast | undefined;
   /** Since when there have been more endpoints than are wanted, without a break. */
   readonly surplusSinceMs?: number | undefined;
+  /** Rolled out, or being rolled out: in force instead of the swarm file's. */
+  readonly image?: string | undefined;
+  /** The rollout that is under way, or the last one. */
+  readonly roll?: RollTold | undefined;
 }
 
 /**
@@ -118,7 +131,9 @@ export function applySpec(state: SwarmState, spec: SwarmSpec): SwarmState {
   refuseChange("vip.v6", vip.v6 ?? "none", spec.vip.v6 ?? "none");
   refuseChange("vip.port", vip.port, spec.vip.port);
   refuseChange("key.publicKey", key.publicKey, spec.key.publicKey);
-  return { ...state, spec };
+  // A file that says nothing else of the image than before leaves in force what was rolled out since.
+  if (state.image === undefined || spec.endpoints.image === state.spec.endpoints.image) return { ...state, spec };
+  return { ...state, spec, image: undefined };
 }
 
 function refuseChange(field: string, held: string | number, wanted: string | number): void {
@@ -158,6 +173,16 @@ export function requestReplace(state: SwarmState, endpoint: string, by: string):
 function request(state: SwarmState, asked: Request): SwarmState {
   checkRequest(state, asked.endpoint);
   return { ...state, requested: [...state.requested, asked] };
+}
+
+/** What the run of a rollout says of itself: from now on machines are launched from `image`, and `endpoints` are to be replaced. */
+export function takeRoll(state: SwarmState, image: string, roll: RollTold): SwarmState {
+  return { ...state, image, roll };
+}
+
+/** Its run has ended without a word: nobody wants anything replaced. */
+export function forgetRoll(state: SwarmState): SwarmState {
+  return state.roll === undefined ? state : { ...state, roll: { ...state.roll, endpoints: [] } };
 }
 
 /** The stop switch: from here on nothing but paging, until `resume`. Stopped twice, the first reason stays. */

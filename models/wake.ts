@@ -23,7 +23,10 @@ export function nextDecisionAtMs(state: SwarmState, observation: Observation, no
 
 function hasWaiting(state: SwarmState): boolean {
   const isPredicted = (state.risks ?? []).some(({ band }) => band === "high");
-  return isPredicted || state.requested.length > 0 || state.endpoints.some((record) => record.signal !== "healthy");
+  const isRolling = (state.roll?.endpoints ?? []).length > 0;
+  return (
+    isPredicted || isRolling || state.requested.length > 0 || state.endpoints.some((record) => record.signal !== "healthy")
+  );
 }
 
 function endpointMoments(record: EndpointRecord, state: SwarmState, observation: Observation, now: number): readonly number[] {

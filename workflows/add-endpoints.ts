@@ -40,7 +40,7 @@ export async function addEndpoints(input: AddInput): Promise<MachinesAdded> {
 /** Its name, or undefined when it could not be brought into service; then nothing of it is left. */
 async function addOne(journal: Journal, input: AddInput, number: number): Promise<string | undefined> {
   const { reason, spec } = input;
-  const request = { ghost: input.ghosts[number], reason, name: `endpoint-${number + 1}` };
+  const request = { ghost: input.ghosts[number], image: spec.endpoints.image, reason, name: `endpoint-${number + 1}` };
   let machine: string | undefined;
   try {
     machine = await obtainMachine(journal, request);

@@ -42,7 +42,7 @@ export async function drainAndReplace(input: ReplaceInput): Promise<DrainFinishe
 
 async function replace(journal: Journal, input: ReplaceInput, progress: Progress): Promise<void> {
   const { endpoint, reason, ghost, spec } = input;
-  const machine = { ghost, reason, name: "replacement" };
+  const machine = { ghost, image: spec.endpoints.image, reason, name: "replacement" };
   journal.enter("replacement");
   const replacement = await obtainMachine(journal, machine);
   progress.replacement = replacement;
@@ -96,7 +96,7 @@ async function keepReplacement(
   why: string,
 ): Promise<DrainFinished> {
   const { endpoint, reason, spec } = input;
-  await giveWeight(journal, replacement, spec.endpoints.weight, { ghost: undefined, reason, name: "keep" });
+  await giveWeight(journal, replacement, spec.endpoints.weight, { reason, name: "keep" });
   await confirmMove(journal, input, { letGo: 0, sourceAnswers: false }, "back-takeover");
   await removeMachine(journal, endpoint, { reason, name: "dead" });
   const text = `${endpoint} died while its sessions moved (${why}); ${replacement} serves in its place`;

@@ -3,13 +3,14 @@
  * and the run's last word.
  */
 import { workflowInfo } from "@temporalio/workflow";
-import type { DrainFinished } from "../models/swarm-messages.ts";
+import { ROLL_CAUSE } from "../models/roll.ts";
+import { type DrainFinished, rollWorkflowId } from "../models/swarm-messages.ts";
 import type { SwarmSpec } from "../models/swarm-spec.ts";
 import { counted } from "../models/words.ts";
 import { drainFinishedSignal } from "./messages.ts";
 import type { MoveOutcome } from "./move-sessions.ts";
 import { agents, balancer, store } from "./queues.ts";
-import { audit, type Journal, operationKey, step, tellSwarm } from "./run.ts";
+import { audit, type Journal, operationKey, step, tell, tellSwarm } from "./run.ts";
 
 export interface DrainInput {
   readonly endpoint: string;
@@ -97,6 +98,7 @@ export async function finishDrain(
   journal.enter(outcome);
   const fact: DrainFinished = { workflowId: workflowInfo().workflowId, endpoint, outcome, replacement, sessionsMoved, text };
   await tellSwarm(spec.name, drainFinishedSignal, fact);
+  if (cause === ROLL_CAUSE) await tell(rollWorkflowId(spec.name), drainFinishedSignal, fact);
   return fact;
 }
 

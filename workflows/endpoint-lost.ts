@@ -132,7 +132,7 @@ async function recoverInPlace(journal: Journal, input: LostInput, stranded: numb
 /** The name of the machine that serves in its place. */
 async function replaceLost(journal: Journal, input: LostInput): Promise<string> {
   const { endpoint, reason, ghost, spec } = input;
-  const request = { ghost, reason, name: "replacement" };
+  const request = { ghost, image: spec.endpoints.image, reason, name: "replacement" };
   journal.enter("replacement");
   const replacement = await obtainMachine(journal, request);
   try {

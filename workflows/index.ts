@@ -12,6 +12,7 @@ export { retrainModels } from "./retrain-models.ts";
 export { revokeCertificate } from "./revoke-certificate.ts";
 export { revokeClients } from "./revoke-clients.ts";
 export { revokeEndpoint } from "./revoke-endpoint.ts";
+export { rollImage } from "./roll-image.ts";
 export { rotateAll } from "./rotate-all.ts";
 export { rotateKeys } from "./rotate-keys.ts";
 export { swarm } from "./swarm.ts";

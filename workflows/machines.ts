@@ -25,15 +25,20 @@ import { audit, type Journal, operationKey, step, tellSwarm } from "./run.ts";
 
 export interface MachineRequest {
   readonly ghost: string | undefined;
+  /** What it boots from where it is launched; undefined: the hypervisor's own. */
+  readonly image: string | undefined;
   readonly reason: string;
   /** Distinguishes this machine's steps from those of another in the same run. */
   readonly name: string;
 }
 
+/** Whose steps are made, and why. */
+type StepOf = Pick<MachineRequest, "reason" | "name">;
+
 /** Wakes the ghost; one that cannot be woken is left to the swarm, and a machine is launched. Answers its name. */
 export async function obtainMachine(journal: Journal, request: MachineRequest): Promise<string> {
   const { swarm } = journal;
-  const { ghost, reason, name } = request;
+  const { ghost, image, reason, name } = request;
   if (ghost !== undefined) {
     try {
       await step(journal, () =>
@@ -49,7 +54,7 @@ export async function obtainMachine(journal: Journal, request: MachineRequest): 
   }
   const machine = await step(journal, () =>
     hypervisor.launchMachine.executeWithOptions({ summary: "Launch a machine" }, [
-      { swarm, reason, suspended: false, operation: operationKey(`${name}-launch`) },
+      { swarm, reason, suspended: false, image, operation: operationKey(`${name}-launch`) },
     ]),
   );
   const { workflowId } = workflowInfo();
@@ -59,7 +64,7 @@ export async function obtainMachine(journal: Journal, request: MachineRequest): 
 }
 
 /** A member with weight 0 that knows every client and answers through its tunnel; NO_REPLACEMENT when it does not. */
-export async function joinAndProbe(journal: Journal, endpoint: string, request: MachineRequest): Promise<void> {
+export async function joinAndProbe(journal: Journal, endpoint: string, request: StepOf): Promise<void> {
   const { swarm } = journal;
   const { reason, name } = request;
   await step(journal, () =>
@@ -83,7 +88,7 @@ export async function joinAndProbe(journal: Journal, endpoint: string, request: 
   journal.note(`${endpoint} answers through its tunnel and knows every client.`);
 }
 
-export async function giveWeight(journal: Journal, endpoint: string, weight: number, request: MachineRequest): Promise<void> {
+export async function giveWeight(journal: Journal, endpoint: string, weight: number, request: StepOf): Promise<void> {
   const { reason, name } = request;
   await step(journal, () =>
     balancer.setWeight.executeWithOptions({ summary: `${endpoint} gets weight ${weight}` }, [
@@ -93,7 +98,7 @@ export async function giveWeight(journal: Journal, endpoint: string, weight: num
 }
 
 /** Out of the balancer, and ended. */
-export async function removeMachine(journal: Journal, endpoint: string, request: Omit<MachineRequest, "ghost">): Promise<void> {
+export async function removeMachine(journal: Journal, endpoint: string, request: StepOf): Promise<void> {
   const { swarm } = journal;
   const { reason, name } = request;
   await step(journal, () =>
@@ -101,6 +106,12 @@ export async function removeMachine(journal: Journal, endpoint: string, request:
       { swarm, reason, endpoint, operation: operationKey(`${name}-leave`) },
     ]),
   );
+  await endMachine(journal, endpoint, request);
+}
+
+/** Of one that is no member of the balancer. */
+export async function endMachine(journal: Journal, endpoint: string, { reason, name }: StepOf): Promise<void> {
+  const { swarm } = journal;
   await step(journal, () =>
     terminator.terminateMachine.executeWithOptions({ summary: `Terminate ${endpoint}` }, [
       { swarm, reason, name: endpoint, operation: operationKey(`${name}-terminate`) },

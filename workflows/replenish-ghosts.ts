@@ -1,11 +1,11 @@
 /**
- * Fills the pool of suspended machines.
+ * Fills the pool of suspended machines, and puts fresh ones in the place of those of another image.
  */
 import { type MachinesAdded } from "../models/swarm-messages.ts";
 import type { SwarmSpec } from "../models/swarm-spec.ts";
 import { counted } from "../models/words.ts";
 import { reasonOf } from "./failures.ts";
-import { endLaunch } from "./machines.ts";
+import { endLaunch, endMachine } from "./machines.ts";
 import { ghostsReplenishedSignal } from "./messages.ts";
 import { hypervisor } from "./queues.ts";
 import { Journal, operationKey, step } from "./run.ts";
@@ -13,11 +13,13 @@ import { Journal, operationKey, step } from "./run.ts";
 export interface ReplenishInput {
   readonly count: number;
   readonly reason: string;
+  /** Of another image, and promised to this run; absent from runs of before there were any. */
+  readonly replaces?: readonly string[];
   readonly spec: SwarmSpec;
 }
 
 export async function replenishGhosts(input: ReplenishInput): Promise<MachinesAdded> {
-  const { count, reason, spec } = input;
+  const { count, reason, replaces = [], spec } = input;
   const journal = new Journal({
     swarm: spec.name,
     cause: "ghosts-missing",
@@ -29,7 +31,13 @@ export async function replenishGhosts(input: ReplenishInput): Promise<MachinesAd
     try {
       const machine = await step(journal, () =>
         hypervisor.launchMachine.executeWithOptions({ summary: `Launch ghost ${number} of ${count}` }, [
-          { swarm: spec.name, reason, suspended: true, operation: operationKey(`ghost-${number}`) },
+          {
+            swarm: spec.name,
+            reason,
+            suspended: true,
+            image: spec.endpoints.image,
+            operation: operationKey(`ghost-${number}`),
+          },
         ]),
       );
       machines.push(machine);
@@ -38,6 +46,7 @@ export async function replenishGhosts(input: ReplenishInput): Promise<MachinesAd
       journal.note(`Ghost ${number} could not be launched: ${reasonOf(thrown)}`);
     }
   }
+  await endStale(journal, replaces.slice(0, Math.max(0, replaces.length - (count - machines.length))), reason);
   const text = `${machines.length} of ${counted(count, "ghost")} launched${machines.length === 0 ? "" : `: ${machines.join(", ")}`}`;
   return await endLaunch(journal, {
     action: "replenish ghosts",
@@ -47,4 +56,16 @@ export async function replenishGhosts(input: ReplenishInput): Promise<MachinesAd
     text,
     signal: ghostsReplenishedSignal,
   });
+}
+
+/** Once there are others in their place. */
+async function endStale(journal: Journal, stale: readonly string[], reason: string): Promise<void> {
+  for (const ghost of stale) {
+    try {
+      await endMachine(journal, ghost, { reason, name: `stale-${ghost}` });
+      journal.note(`${ghost} was of another image and has ended.`);
+    } catch (thrown) {
+      journal.note(`${ghost} is of another image and could not be ended: ${reasonOf(thrown)}`);
+    }
+  }
 }

@@ -98,12 +98,17 @@ export function audit(entry: Omit<AuditInput, "operation"> & { name: string }): 
   return store.writeAudit.executeWithOptions({ summary: rest.text }, [{ ...rest, operation: operationKey(name) }]);
 }
 
-/** Tells the swarm. A swarm whose workflow was ended meanwhile needs no word. */
-export async function tellSwarm<A>(swarm: string, signal: SignalDefinition<[A]>, fact: A): Promise<void> {
+/** Tells the swarm. */
+export function tellSwarm<A>(swarm: string, signal: SignalDefinition<[A]>, fact: A): Promise<void> {
+  return tell(swarmWorkflowId(swarm), signal, fact);
+}
+
+/** A workflow that was ended meanwhile needs no word. */
+export async function tell<A>(workflowId: string, signal: SignalDefinition<[A]>, fact: A): Promise<void> {
   try {
-    await getExternalWorkflowHandle(swarmWorkflowId(swarm)).signal(signal, fact);
+    await getExternalWorkflowHandle(workflowId).signal(signal, fact);
   } catch (thrown) {
     if (isCancellation(thrown)) throw thrown;
-    log.warn("swarm not told", { swarm, signal: signal.name, reason: reasonOf(thrown) });
+    log.warn("workflow not told", { workflowId, signal: signal.name, reason: reasonOf(thrown) });
   }
 }

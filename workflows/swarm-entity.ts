@@ -2,26 +2,28 @@
  * What the swarm workflow is made of: its state, what updates and signals do to it, and one turn of its main loop.
  */
 import { condition, upsertSearchAttributes } from "@temporalio/workflow";
-import type { WatchResult } from "../activities/watch.ts";
+import type { WatchInput, WatchResult } from "../activities/watch.ts";
 import { checkDrain } from "../models/budget.ts";
 import { actionableSteps, fingerprintOf, type RunUnderWay, runIdOf, withoutHandled } from "../models/decision.ts";
 import { ForeshiftError } from "../models/errors.ts";
+import { ImageName, imageInForce, shortImage } from "../models/image.ts";
 import type { Observation } from "../models/observation.ts";
 import { parseInput } from "../models/parse.ts";
 import { plan } from "../models/plan.ts";
+import { goalOf, newRoll, rollStatus } from "../models/roll.ts";
 import { checkSwarmSpec } from "../models/swarm-check.ts";
 import type * as messages from "../models/swarm-messages.ts";
-import { SwarmSpec } from "../models/swarm-spec.ts";
+import { RollPolicy, SwarmSpec } from "../models/swarm-spec.ts";
 import * as states from "../models/swarm-state.ts";
 import { checked, failure } from "./failures.ts";
 import { beginPredicting } from "./predict-start.ts";
-import { balancerForNow, observer, store } from "./queues.ts";
+import { balancerForNow, observer, store, watcher } from "./queues.ts";
 import { operationKey, SEARCH_ATTRIBUTES } from "./run.ts";
 import { SwarmBoard } from "./swarm-page.ts";
 import { SwarmRuns } from "./swarm-runs.ts";
 import { SwarmSwitch } from "./swarm-switch.ts";
-import { SwarmWatch } from "./swarm-watch.ts";
 import { SwarmWeights } from "./swarm-weights.ts";
+import { Watch } from "./watch.ts";
 
 /** What continue-as-new carries. Deadlines in it are absolute. */
 export interface SwarmCarried {
@@ -41,7 +43,9 @@ export class SwarmEntity {
   readonly #runs: SwarmRuns;
   readonly #board: SwarmBoard;
   readonly #weights = new SwarmWeights();
-  readonly #watch = new SwarmWatch();
+  readonly #watch = new Watch((input: WatchInput) =>
+    watcher.watchSwarm.executeWithOptions({ summary: "Watch until there is something to decide" }, [input]),
+  );
   readonly #switch = new SwarmSwitch();
   #state: states.SwarmState | undefined;
   #seen: string;
@@ -92,6 +96,7 @@ export class SwarmEntity {
       spec: this.#state?.spec,
       risks: this.#state?.risks ?? [],
       demand: this.#state?.demand,
+      roll: this.#state?.roll?.status,
       recent: this.#board.recent,
     };
   }
@@ -104,7 +109,9 @@ export class SwarmEntity {
         throw new ForeshiftError("INVALID_FIELD", { field: "name", value: spec.name, detail: `this is swarm ${this.#swarm}` });
       }
       if (this.#state?.stopped !== undefined) throw new ForeshiftError("AUTOMATION_STOPPED", { value: this.#swarm });
-      if (this.#state !== undefined) states.applySpec(this.#state, spec);
+      if (this.#state === undefined) return;
+      if (spec.endpoints.image !== this.#state.spec.endpoints.image) this.#checkNoRoll();
+      states.applySpec(this.#state, spec);
     });
   }
 
@@ -146,6 +153,49 @@ export class SwarmEntity {
       this.#wake();
       return { workflowId: runIdOf(this.#swarm, "drain", endpoint) };
     });
+  }
+
+  checkRoll(request: messages.RollRequest): void {
+    checked(() => {
+      const { stopped } = this.#known();
+      parseInput(ImageName, request.image, "image");
+      parseInput(RollPolicy.partial(), request.policy, "rollout");
+      if (stopped !== undefined) throw new ForeshiftError("AUTOMATION_STOPPED", { value: this.#swarm });
+      this.#checkNoRoll();
+    });
+  }
+
+  /** From here on machines are launched from this image; its own run says which endpoints are to be replaced, and when. */
+  async roll(request: messages.RollRequest): Promise<messages.RollAccepted> {
+    return await this.#withLock(async () => {
+      this.checkRoll(request);
+      const { by, image } = request;
+      const summary = "What do the machines boot from?";
+      const observation = await observer.observeSwarm.executeWithOptions({ summary }, [{ swarm: this.#swarm }]);
+      this.checkRoll(request);
+      const { spec } = this.#known();
+      const previous = checked(() => formerImage(this.#known(), observation));
+      const policy = { ...spec.rollout, ...request.policy };
+      const roll = newRoll({ image, previous, by, policy }, observation, observation.atMs);
+      const workflowId = runIdOf(this.#swarm, "roll", undefined);
+      const status = rollStatus(roll);
+      this.#state = states.takeRoll(this.#known(), goalOf(roll), { workflowId, endpoints: [], status });
+      this.#board.note(`${by} asked for every machine to be of ${shortImage(image)}, now ${shortImage(previous)}.`);
+      await this.#runs.roll({ swarm: this.#swarm, spec, roll });
+      this.#wake();
+      return { workflowId, status };
+    });
+  }
+
+  rollAdvanced({ endpoints, image, status, workflowId }: messages.RollAdvanced): void {
+    if (this.#state === undefined) return;
+    if (this.#state.roll?.status.phase !== status.phase) this.#board.note(`Rollout, ${status.phase}: ${status.text}`);
+    this.#state = states.takeRoll(this.#state, image, { workflowId, endpoints, status });
+    this.#wake();
+  }
+
+  rollFinished({ image, status, text, workflowId }: messages.RollFinished): void {
+    this.#runEnded({ workflowId, text }, (state) => states.takeRoll(state, image, { workflowId, endpoints: [], status }));
   }
 
   checkStop(request: messages.StopRequest): void {
@@ -245,7 +295,7 @@ export class SwarmEntity {
       } else if (step.kind === "page") await this.#page(step.subject, step.reason);
       else {
         this.#board.note(step.reason);
-        await this.#runs.start(step, this.#known().spec, observation);
+        await this.#runs.start(step, specInForce(this.#known()), observation);
       }
     }
     this.#show();
@@ -273,6 +323,7 @@ export class SwarmEntity {
     const { endpoint, kind } = run;
     this.#runEnded({ workflowId, text }, (state) => {
       if (endpoint !== undefined) return states.recordDisruptionEnd(state, endpoint, "failed", Date.now());
+      if (kind === "roll") return states.forgetRoll(state);
       return states.recordLaunchEnd(state, kind === "ghosts" ? "ghost" : "endpoint");
     });
   }
@@ -287,6 +338,13 @@ export class SwarmEntity {
       this.#state = states.resume(state, Date.now());
       this.#board.note("Automation was resumed.");
     }
+  }
+
+  #checkNoRoll(): void {
+    const roll = this.#runs.underWay.find((run) => run.kind === "roll");
+    if (roll === undefined) return;
+    const detail = this.#state?.roll?.status.text ?? roll.workflowId;
+    throw new ForeshiftError("ROLL_UNDER_WAY", { value: this.#swarm, detail });
   }
 
   async #withLock<T>(act: () => Promise<T>): Promise<T> {
@@ -318,6 +376,25 @@ export class SwarmEntity {
   #show(): void {
     this.#board.show(this.status(), this.lastPlan);
   }
+}
+
+/** As runs take it: with the image that is in force. */
+function specInForce(state: states.SwarmState): SwarmSpec {
+  const image = imageInForce(state);
+  return image === undefined ? state.spec : { ...state.spec, endpoints: { ...state.spec.endpoints, image } };
+}
+
+/** What is in force, or what most endpoints boot from; INVALID_FIELD where the hypervisor does not tell. */
+function formerImage(state: states.SwarmState, { endpoints }: Observation): string {
+  const running = endpoints.filter((one) => one.machine === "running");
+  const images = running.flatMap(({ image }) => image ?? []);
+  if (images.length < running.length || running.length === 0) {
+    const told = `${images.length} of ${running.length} running machines say what they boot from`;
+    throw new ForeshiftError("INVALID_FIELD", { field: "image", value: told, detail: "expected all, and one at least" });
+  }
+  const count = (image: string) => images.filter((other) => other === image).length;
+  const [most = ""] = images.toSorted((a, b) => count(b) - count(a) || (a < b ? -1 : 1));
+  return imageInForce(state) ?? most;
 }
 
 function bandsOf({ demand, risks }: states.SwarmState): string {

@@ -54,6 +54,7 @@ function swarmPage(status: SwarmStatus, lastPlan: LastPlan | undefined): SwarmPa
     }
     lines.push("");
   }
+  if (status.roll !== undefined) lines.push(`- rollout of \`${status.roll.image}\`, ${status.roll.phase}: ${status.roll.text}`);
   for (const run of status.runs) lines.push(`- under way: \`${run.workflowId}\``);
   for (const { step, because } of lastPlan?.withheld ?? []) {
     lines.push(`- withheld: ${step.kind}${"endpoint" in step ? ` of ${step.endpoint}` : ""}, because ${because}`);

@@ -4,8 +4,10 @@
 import { WorkflowExecutionAlreadyStartedError } from "@temporalio/common";
 import { ChildWorkflowCancellationType, ParentClosePolicy, startChild, WorkflowIdReusePolicy } from "@temporalio/workflow";
 import { type RunUnderWay, runIdOf, runKindOf } from "../models/decision.ts";
+import { isOfAnother } from "../models/image.ts";
 import type { Observation } from "../models/observation.ts";
 import type { Step } from "../models/plan.ts";
+import { ROLL_CAUSE } from "../models/roll.ts";
 import type * as messages from "../models/swarm-messages.ts";
 import type { SwarmSpec } from "../models/swarm-spec.ts";
 import { addEndpoints } from "./add-endpoints.ts";
@@ -13,6 +15,7 @@ import { drainAndReplace } from "./drain-and-replace.ts";
 import { drainEndpoint } from "./drain-endpoint.ts";
 import { endpointLost } from "./endpoint-lost.ts";
 import { replenishGhosts } from "./replenish-ghosts.ts";
+import { type RollInput, rollImage } from "./roll-image.ts";
 
 export type RunStep = Exclude<Step, { kind: "set-weight" | "page" }>;
 
@@ -33,11 +36,19 @@ export class SwarmRuns {
     const kind = runKindOf(step);
     if (kind === undefined) return;
     const endpoint = "endpoint" in step ? step.endpoint : undefined;
-    const ghosts = this.#freeGhosts(observation).slice(0, machinesWanted(step));
+    const ghosts = this.#ghostsFor(step, spec, observation);
     const workflowId = runIdOf(this.#swarm, kind, endpoint);
     const run: RunUnderWay = { workflowId, kind, endpoint, ghosts, machines: [], startedAtMs: observation.atMs };
     this.#underWay = [...this.#underWay, run];
     await startRun(step, run, spec, observation);
+  }
+
+  async roll(input: RollInput): Promise<void> {
+    const { by, image, startedAtMs } = input.roll;
+    const workflowId = runIdOf(this.#swarm, "roll", undefined);
+    const run: RunUnderWay = { workflowId, kind: "roll", endpoint: undefined, ghosts: [], machines: [], startedAtMs };
+    this.#underWay = [...this.#underWay, run];
+    await begin(rollImage, run, `${by} asked for every machine to be of ${image}`, input);
   }
 
   machineObtained({ workflowId, machine }: messages.MachineObtained): void {
@@ -53,17 +64,24 @@ export class SwarmRuns {
     return ended;
   }
 
-  #freeGhosts(observation: Observation): readonly string[] {
+  /**
+   * Those of the image in force before others. While one is being rolled out no other is woken: the former may be what is being got rid of,
+   * and on the way back the image may be what made things worse.
+   */
+  #ghostsFor(step: RunStep, spec: SwarmSpec, observation: Observation): readonly string[] {
     const promised = new Set(this.#underWay.flatMap((run) => run.ghosts));
-    return observation.ghosts.filter((ghost) => !promised.has(ghost));
+    const free = observation.ghosts.filter((ghost) => !promised.has(ghost));
+    if (step.kind === "replenish-ghosts") return free.filter((ghost) => step.replaces?.includes(ghost) === true);
+    const isStale = (ghost: string) => isOfAnother(observation.ghostImages?.[ghost], spec.endpoints.image);
+    const fresh = free.filter((ghost) => !isStale(ghost));
+    const isRolling = this.#underWay.some((run) => run.kind === "roll") || ("cause" in step && step.cause === ROLL_CAUSE);
+    return [...fresh, ...(isRolling ? [] : free.filter(isStale))].slice(0, machinesWanted(step));
   }
 }
 
 /** How many machines the run brings into service, each of which a ghost may become. */
-function machinesWanted(step: RunStep): number {
+function machinesWanted(step: Exclude<RunStep, { kind: "replenish-ghosts" }>): number {
   switch (step.kind) {
-    case "replenish-ghosts":
-      return 0;
     case "add-endpoints":
       return step.count;
     case "finish-lost":
@@ -90,7 +108,12 @@ async function startRun(step: RunStep, run: RunUnderWay, spec: SwarmSpec, observ
       return await begin(endpointLost, run, reason, { endpoint, cause, reason, ejectedAtMs, ghost, spec });
     }
     case "replenish-ghosts":
-      return await begin(replenishGhosts, run, reason, { count: step.count, reason, spec });
+      return await begin(replenishGhosts, run, reason, {
+        count: step.count,
+        reason,
+        ...(run.ghosts.length === 0 ? {} : { replaces: run.ghosts }),
+        spec,
+      });
     case "add-endpoints":
       return await begin(addEndpoints, run, reason, { count: step.count, reason, ghosts: run.ghosts, spec });
   }

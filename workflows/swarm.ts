@@ -36,11 +36,18 @@ export async function swarm(input: SwarmInput): Promise<never> {
     description: "Let automation act again",
   });
 
+  setHandler(messages.rollSwarmUpdate, (request) => entity.roll(request), {
+    validator: (request) => entity.checkRoll(request),
+    description: "Bring another image to every machine, in batches within the budget",
+  });
+
   setHandler(messages.machineObtainedSignal, (fact) => entity.machineObtained(fact));
   setHandler(messages.drainFinishedSignal, (fact) => entity.drainFinished(fact));
   setHandler(messages.lossHandledSignal, (fact) => entity.lossHandled(fact));
   setHandler(messages.ghostsReplenishedSignal, (fact) => entity.ghostsReplenished(fact));
   setHandler(messages.endpointsAddedSignal, (fact) => entity.endpointsAdded(fact));
+  setHandler(messages.rollAdvancedSignal, (fact) => entity.rollAdvanced(fact));
+  setHandler(messages.rollFinishedSignal, (fact) => entity.rollFinished(fact));
   setHandler(messages.risksScoredSignal, (fact) => entity.risksScored(fact));
 
   setHandler(messages.swarmStatusQuery, () => entity.status(), { description: "Endpoints, runs, stop switch" });

@@ -12,6 +12,7 @@ const MachineAnswer: z.ZodType<Machine> = z.object({
   swarm: z.string(),
   state: z.enum(["running", "suspended", "gone"]),
   createdAtMs: z.number(),
+  image: z.string().optional(),
   link: MemberLink,
 });
 

@@ -88,6 +88,7 @@ class Ec2Machines {
 
   async launch(request: LaunchRequest): Promise<Machine> {
     checkKey(request.operation);
+    checkImage(request.image);
     const known = this.#launches.get(request.operation);
     if (known !== undefined) return await known;
     const launch = this.#launch(request).finally(() => this.#launches.delete(request.operation));
@@ -299,4 +300,9 @@ function living(instance: Instance): Instance {
 
 function checkKey(operation: string): void {
   if (operation === "") throw new ForeshiftError("INVALID_FIELD", { field: "operation", value: "", detail: "expected a key" });
+}
+
+function checkImage(image: string | undefined): void {
+  if (image === undefined || /^ami-[0-9a-f]+$/.test(image)) return;
+  throw new ForeshiftError("INVALID_FIELD", { field: "image", value: image, detail: "expected an AMI: ami-…" });
 }

@@ -13,6 +13,8 @@ export interface LaunchRequest {
   readonly operation: string;
   readonly swarm: string;
   readonly suspended: boolean;
+  /** An AMI; undefined: the launch template's. */
+  readonly image?: string | undefined;
 }
 
 interface Candidate {
@@ -83,8 +85,10 @@ export class Launcher {
 
   #input(request: LaunchRequest, { type, subnet, spot }: Candidate, token: string): RunInstancesCommandInput {
     const { launchTemplate, ghosts } = this.#config;
+    const { image } = request;
     return {
       LaunchTemplate: { LaunchTemplateId: launchTemplate.id, Version: launchTemplate.version },
+      ...(image === undefined ? {} : { ImageId: image }),
       InstanceType: type as NonNullable<RunInstancesCommandInput["InstanceType"]>,
       SubnetId: subnet,
       MinCount: 1,

@@ -48,6 +48,7 @@ export function machineOf(instance: Instance, config: Ec2Config): Machine {
     swarm: tagOf(instance, TAG.swarm) ?? "",
     state: stateOf(instance),
     createdAtMs: launchedAtMs(instance),
+    image: instance.ImageId,
     link: {
       device: subnet?.device ?? "",
       mac,

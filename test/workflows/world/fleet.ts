@@ -12,6 +12,7 @@ export interface SimulatedMachine {
   readonly name: string;
   state: "running" | "suspended" | "gone";
   readonly createdAtMs: number;
+  readonly image: string;
   /** WireGuard and agent answer. */
   alive: boolean;
   agentAnswers: boolean;
@@ -64,11 +65,12 @@ export class Fleet {
   mismatches = 0;
   launches = 0;
 
-  addMachine(name: string, state: "running" | "suspended"): SimulatedMachine {
+  addMachine(name: string, state: "running" | "suspended", image = "image-1"): SimulatedMachine {
     const machine: SimulatedMachine = {
       name,
       state,
       createdAtMs: Date.now(),
+      image,
       alive: true,
       agentAnswers: true,
       ejectedAtMs: undefined,

@@ -27,13 +27,13 @@ export function simulatedHypervisor(fleet: Fleet, calls: Calls): Hypervisor {
         const there = [...fleet.machines.values()].filter((machine) => machine.state !== "gone");
         return there.map((machine) => asMachine(machine, swarm));
       }),
-    launch: async ({ operation, swarm, suspended }) => {
+    launch: async ({ image, operation, swarm, suspended }) => {
       if (operation === "")
         throw new ForeshiftError("INVALID_FIELD", { field: "operation", value: "", detail: "expected a key" });
       swarmName = swarm;
       const name = await calls.change("hypervisor.launch", operation, () => {
         fleet.launches += 1;
-        return fleet.addMachine(`ep-${fleet.machines.size + 1}`, suspended ? "suspended" : "running").name;
+        return fleet.addMachine(`ep-${fleet.machines.size + 1}`, suspended ? "suspended" : "running", image).name;
       });
       const machine = fleet.machines.get(name);
       if (machine === undefined) throw new ForeshiftError("UNKNOWN_ENDPOINT", { value: name });
@@ -54,8 +54,8 @@ export function simulatedHypervisor(fleet: Fleet, calls: Calls): Hypervisor {
 }
 
 function asMachine(machine: SimulatedMachine, swarm: string): Machine {
-  const { name, state, createdAtMs } = machine;
-  return { name, swarm, state, createdAtMs, link: linkTo(name) };
+  const { name, state, createdAtMs, image } = machine;
+  return { name, swarm, state, createdAtMs, image, link: linkTo(name) };
 }
 
 export function linkTo(name: string): MemberLink {

@@ -1,14 +1,17 @@
 /**
- * The watch of a swarm's main loop: one long activity that returns when there is something to decide, and that is cut short when the
- * state it watches with is another one.
+ * The watch of a main loop: one long activity that returns when there is something to decide, and that is cut short when the state it
+ * watches with is another one.
  */
 import { CancellationScope, isCancellation } from "@temporalio/workflow";
-import type { WatchInput, WatchResult } from "../activities/watch.ts";
-import { watcher } from "./queues.ts";
 
-export class SwarmWatch {
+export class Watch<I, O> {
+  readonly #look: (input: I) => Promise<O>;
   #end: (() => void) | undefined;
   #changes = 0;
+
+  constructor(look: (input: I) => Promise<O>) {
+    this.#look = look;
+  }
 
   /** Grows with each change that a message makes: an observation from before one may lack what the state takes for granted. */
   get changes(): number {
@@ -22,13 +25,11 @@ export class SwarmWatch {
   }
 
   /** Undefined when it was cut short. */
-  async next(input: WatchInput): Promise<WatchResult | undefined> {
+  async next(input: I): Promise<O | undefined> {
     const scope = new CancellationScope();
     this.#end = () => scope.cancel();
     try {
-      return await scope.run(() =>
-        watcher.watchSwarm.executeWithOptions({ summary: "Watch until there is something to decide" }, [input]),
-      );
+      return await scope.run(() => this.#look(input));
     } catch (thrown) {
       if (isCancellation(thrown) && !CancellationScope.current().consideredCancelled) return undefined;
       throw thrown;
