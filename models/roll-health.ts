@@ -46,10 +46,11 @@ function judge(
   const { endpoint } = one;
   const held: Seen = { endpoint, isNew: before?.isNew ?? one.image === roll.image };
   if (before?.bad !== undefined) return { ...held, bad: before.bad };
-  // While it is taken out of service on purpose, whatever is missed says nothing of the image.
-  if (one.revoked === true || one.draining) return held;
+  // While it is taken out of service on purpose, whatever is missed says nothing of the image; but what was in doubt before may be why.
+  const isInDoubt = held.isNew && before?.suspectSinceMs !== undefined;
+  if (one.revoked === true || (one.draining && !isInDoubt)) return held;
   const isDead = one.ejected || one.machine === "gone";
-  if (!isDead && !isServing(one)) return held;
+  if (!isDead && !isServing(one) && !one.draining) return held;
   const { signal, text } = read(one, undefined, thresholds, trips);
   if (signal === "healthy") return held;
   const suspectSinceMs = before?.suspectSinceMs ?? now;

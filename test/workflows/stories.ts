@@ -4,6 +4,7 @@
 
 import { openTemporal, type Temporal } from "../../drivers/temporal-client.ts";
 import { PLAIN_PAYLOADS } from "../../drivers/temporal-codec/codec.ts";
+import type { RollStatus } from "../../models/roll.ts";
 import type { SwarmSpec } from "../../models/swarm-spec.ts";
 import type { WorkerSet } from "../../workers/control/worker-set.ts";
 import { eventually, startWorkers, type TestServer } from "./support.ts";
@@ -44,15 +45,20 @@ export async function onSwarm(stage: Stage, spec: SwarmSpec, story: (world: Worl
     await awaitWhole(stage, world, spec);
     await story(world);
   } finally {
-    // The index is late: a run that has just begun appears in it after the others have ended.
-    await eventually("every run of the story has ended", async () => {
-      const open = await temporal.openRuns(spec.name);
-      const end = (id: string) => server.client.workflow.getHandle(id).terminate("the test is over");
-      await Promise.allSettled(open.map(end));
-      return open.length === 0;
-    });
+    await endRuns(stage, spec.name);
     await workers?.stop();
   }
+}
+
+/** Whatever runs for the swarm. */
+export async function endRuns({ server, temporal }: Stage, swarm: string): Promise<void> {
+  // The index is late: a run that has just begun appears in it after the others have ended.
+  await eventually("every run of the story has ended", async () => {
+    const open = await temporal.openRuns(swarm);
+    const end = (id: string) => server.client.workflow.getHandle(id).terminate("the test is over");
+    await Promise.allSettled(open.map(end));
+    return open.length === 0;
+  });
 }
 
 /** Every endpoint at full weight, every ghost asleep, no run under way, and the swarm believes it. */
@@ -80,4 +86,22 @@ export function membersOf(world: World): [string, string, string] {
   const [first, second, third] = names;
   if (first === undefined || second === undefined || third === undefined) throw new Error(`fewer than three: ${names.join()}`);
   return [first, second, third];
+}
+
+/** What the machines that are there boot from. */
+export function imagesOf(world: World): readonly string[] {
+  return [...world.machines.values()].filter(({ state }) => state !== "gone").map(({ image }) => image);
+}
+
+/** How the swarm's rollout has ended. */
+export async function rolled({ temporal }: Stage, swarm: string): Promise<RollStatus> {
+  let last: RollStatus | undefined;
+  const isOver = async () => {
+    const { roll, runs } = await temporal.status(swarm);
+    last = roll;
+    return runs.every(({ kind }) => kind !== "roll") ? roll : undefined;
+  };
+  return await eventually("the rollout has ended", isOver, 60_000).catch((thrown: unknown) => {
+    throw new Error(`${String(thrown)}: ${JSON.stringify(last)}`);
+  });
 }

@@ -106,6 +106,10 @@ export class World {
     return this.#fleet.mismatches;
   }
 
+  set refuseImage(image: string) {
+    this.#fleet.refusedImage = image;
+  }
+
   /** Every client shakes hands with the endpoint that it sends to, as WireGuard does every two minutes. */
   rekeyAll(): void {
     for (const client of this.clients)

@@ -64,6 +64,8 @@ export class Fleet {
   /** Handshakes that failed because the two sides had different preshared keys. */
   mismatches = 0;
   launches = 0;
+  /** Nothing boots from it. */
+  refusedImage: string | undefined;
 
   addMachine(name: string, state: "running" | "suspended", image = "image-1"): SimulatedMachine {
     const machine: SimulatedMachine = {

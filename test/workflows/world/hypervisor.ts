@@ -30,6 +30,8 @@ export function simulatedHypervisor(fleet: Fleet, calls: Calls): Hypervisor {
     launch: async ({ image, operation, swarm, suspended }) => {
       if (operation === "")
         throw new ForeshiftError("INVALID_FIELD", { field: "operation", value: "", detail: "expected a key" });
+      if (image !== undefined && image === fleet.refusedImage)
+        throw new ForeshiftError("INVALID_FIELD", { field: "image", value: image, detail: "nothing boots from it" });
       swarmName = swarm;
       const name = await calls.change("hypervisor.launch", operation, () => {
         fleet.launches += 1;
