@@ -1,4 +1,4 @@
-/** `foreshift swarm apply|get|plan|list|events`: state a swarm file, and see what became of it and what is to come. */
+/** `foreshift swarm apply|get|plan|list|events|roll`: state a swarm file, and see what became of it and what is to come. */
 import { readFile } from "node:fs/promises";
 import type { Command } from "commander";
 import { ForeshiftError, messageOf } from "../models/errors.ts";
@@ -11,6 +11,7 @@ import { EVENTS_SHOWN_DEFAULT, me, table, withStore, withTemporal } from "./cont
 import { type ForecastReport, forecastReport, forecastsAsText } from "./forecasts.ts";
 import { print } from "./output.ts";
 import { planAsText, swarmPlan } from "./swarm-plan.ts";
+import { registerRoll, rollAsText } from "./swarm-roll.ts";
 
 /** Ways of a smaller risk are not listed. */
 const PATH_SHOWN_MIN = 0.05;
@@ -35,6 +36,7 @@ export function register(program: Command): void {
     .argument("<name>")
     .option("--json", "print JSON")
     .action(plan);
+  registerRoll(swarm);
   swarm.command("list").description("swarms whose workflow runs").option("--json", "print JSON").action(list);
   swarm
     .command("events")
@@ -111,6 +113,7 @@ function statusAsText(status: SwarmStatus & { plan: LastPlan | undefined }): str
   const ways = status.risks.flatMap(({ score }) => score.paths ?? []).filter(({ risk }) => risk.value >= PATH_SHOWN_MIN);
   if (ways.length > 0) lines.push("", table([["PATH", "RISK", "WHY"], ...ways.map(pathAsRow)]));
   if (status.demand !== undefined) lines.push("", demandAsText(status.demand));
+  if (status.roll !== undefined) lines.push("", rollAsText(status.roll));
   if (status.stopped) lines.push("", `Stopped by ${status.stopped.by}: ${status.stopped.reason}`);
   for (const run of status.runs) lines.push("", `Under way: ${run.workflowId}`);
   for (const { step, because } of status.plan?.withheld ?? []) lines.push("", `Withheld: ${step.kind}, because ${because}`);

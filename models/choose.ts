@@ -4,7 +4,8 @@
  */
 import { type Belief, isUnhealthyFor } from "./belief.ts";
 import { Draft } from "./draft.ts";
-import { imageInForce, shortImage, staleGhosts } from "./image.ts";
+import { staleGhosts } from "./ghosts.ts";
+import { imageInForce, shortImage } from "./image.ts";
 import { LIMITS } from "./limits.ts";
 import type { EndpointObservation, Observation } from "./observation.ts";
 import { wantedPages } from "./pages.ts";

@@ -1,9 +1,7 @@
 /**
- * What machines boot from, by name: an image never changes, so its name says all there is to say. Which one is in force, and which
- * suspended machines are of another.
+ * What machines boot from, by name: an image never changes, so its name says all there is to say. Which one is in force.
  */
 import { z } from "zod";
-import type { Observation } from "./observation.ts";
 import type { SwarmState } from "./swarm-state.ts";
 
 /** Of a digest: as many digits as tell images apart for a person. */
@@ -29,9 +27,4 @@ export function imageInForce(state: SwarmState): string | undefined {
 /** Where nothing is in force, or nobody says what a machine boots from, nothing is of another image. */
 export function isOfAnother(image: string | undefined, inForce: string | undefined): boolean {
   return typeof image === "string" && typeof inForce === "string" && image !== inForce;
-}
-
-/** Suspended machines that would wake with another image than the one in force. */
-export function staleGhosts({ ghosts, ghostImages = {} }: Observation, inForce: string | undefined): readonly string[] {
-  return ghosts.filter((ghost) => isOfAnother(ghostImages[ghost], inForce));
 }

@@ -24,6 +24,7 @@ export {
   resume,
   stop,
   takeDemand,
+  takeRoll,
   takeScores,
 } from "./swarm-state.ts";
 

@@ -3,7 +3,8 @@
  * when it has made things worse and all goes back. Pure; called inside the rollout's workflow like plan() inside the swarm's.
  */
 import { budgetUse } from "./budget.ts";
-import { isOfAnother, shortImage, staleGhosts } from "./image.ts";
+import { staleGhosts } from "./ghosts.ts";
+import { isOfAnother, shortImage } from "./image.ts";
 import { ROLL_LIMITS } from "./limits-roll.ts";
 import type { EndpointObservation, Observation } from "./observation.ts";
 import { judged, type Seen, worse } from "./roll-health.ts";
@@ -158,7 +159,7 @@ function whyNotOn(roll: RollState): string | undefined {
 function turn(roll: RollState, why: string): RollState {
   if (roll.direction === "forward" && roll.policy.rollback) return turnBack(roll, why);
   const then = roll.direction === "back" ? "It cannot go back either" : "Rollback is off";
-  return { ...roll, bake: undefined, held: { by: "the rollout itself", why: `${then}: ${why}` } };
+  return interrupted({ ...roll, held: { by: "the rollout itself", why: `${then}: ${why}` } });
 }
 
 function turnBack(roll: RollState, why: string): RollState {

@@ -60,6 +60,7 @@ class Rollout {
   #roll: rolls.RollState;
   #operations: number;
   #told = "";
+  #shown = "";
   #stopped: WatchResult["stopped"];
 
   constructor(input: RollInput) {
@@ -167,8 +168,10 @@ class Rollout {
 
   #show(): void {
     const { phase, text } = this.status;
+    const isNews = phase !== this.#shown;
+    this.#shown = phase;
     this.#journal.enter(this.#stopped === undefined ? phase : "halted");
-    this.#journal.note(text);
+    if (isNews) this.#journal.note(text);
   }
 
   #takeSwitch(stopped: WatchResult["stopped"]): void {

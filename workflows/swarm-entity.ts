@@ -175,7 +175,7 @@ export class SwarmEntity {
       this.checkRoll(request);
       const { spec } = this.#known();
       const previous = checked(() => formerImage(this.#known(), observation));
-      const policy = { ...spec.rollout, ...request.policy };
+      const policy = checked(() => parseInput(RollPolicy, { ...spec.rollout, ...request.policy }, "rollout"));
       const roll = newRoll({ image, previous, by, policy }, observation, observation.atMs);
       const workflowId = runIdOf(this.#swarm, "roll", undefined);
       const status = rollStatus(roll);
