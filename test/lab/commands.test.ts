@@ -8,6 +8,7 @@ import { basename, join, relative } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { Client, Connection as TemporalConnection } from "@temporalio/client";
 import { reflexClient } from "../../drivers/balancer/reflex-client.ts";
+import { netnsHypervisor } from "../../drivers/hypervisor/netns.ts";
 import { dialProcess } from "../../drivers/identity/dial.ts";
 import { openDataKeyRegistry } from "../../drivers/store/data-keys.ts";
 import { openTransit } from "../../drivers/vault/transit.ts";
@@ -17,6 +18,7 @@ import { felt } from "../../lab/measure.ts";
 import { operatorIdentity } from "../../lab/operator.ts";
 import { busiestEndpoint, sessionsOf, settledTraffic } from "../../lab/trial.ts";
 import type { ClientsRevoked, KeysRotated } from "../../models/keys.ts";
+import type { RollStatus } from "../../models/roll.ts";
 import type { DrainFinished, SwarmStatus } from "../../models/swarm-messages.ts";
 import { Connection, connectionFile, localSockets } from "../../setup/connection.ts";
 import { paths } from "../../setup/paths.ts";
@@ -133,6 +135,43 @@ describe("the commands against a running lab", () => {
     else assert.match(planned.stderr, /the plan of lab.*no sessions were measured for five minutes yet/s);
     const unknown = await foreshift("swarm", "plan", "nobody");
     assert.equal(unknown.code, 65, unknown.stderr);
+  });
+
+  it("rolls an image out to the whole swarm under traffic, and no packet is lost", { timeout: 240_000 }, async () => {
+    const { spec } = await status();
+    assert.ok(spec !== undefined);
+    const file = join(home, "rolled.json");
+    // Health is judged elsewhere (test/workflows/roll.test.ts): here machines compete for the CPU with whatever else runs.
+    const rollout = { ...spec.rollout, bakeMs: 1_000, worseShareMax: 1 };
+    await writeFile(file, JSON.stringify({ ...spec, rollout, budget: { ...spec.budget, windowMs: 1_000 } }), { mode: 0o600 });
+    assert.equal((await foreshift("swarm", "apply", "-f", file)).code, 0);
+    const wrong = await foreshift("swarm", "roll", "lab", "--image", "Not An Image");
+    assert.deepEqual([wrong.code, /--image is not valid: got "?Not An Image/.test(wrong.stderr)], [65, true], wrong.stderr);
+    const none = await foreshift("swarm", "roll", "lab", "--pause");
+    assert.deepEqual([none.code, /No image is being rolled out in swarm lab/.test(none.stderr)], [65, true], none.stderr);
+    const { hypervisor: socketPath } = localSockets(paths(env).run);
+    const lab = new LabClient(socketPath);
+    const hypervisor = netnsHypervisor({ socketPath });
+    try {
+      const before = (await hypervisor.list("lab")).map(({ name }) => name);
+      await lab.resetTraffic();
+      const { code, stdout, stderr } = await foreshift("swarm", "roll", "lab", "--image", "v2", "--wait", "--json");
+      assert.equal(code, 0, `${stdout}${stderr}`);
+      assert.equal((JSON.parse(stdout) as RollStatus).phase, "rolled");
+      const cost = felt(await settledTraffic(lab));
+      assert.ok(cost.packetsSent > 0);
+      assert.deepEqual([cost.packetsLost, cost.packetsDuplicated, cost.tcpBroken], [0, 0, 0]);
+      const after = await hypervisor.list("lab");
+      assert.deepEqual([...new Set(after.map(({ image }) => image))], ["v2"]);
+      assert.deepEqual(
+        after.filter(({ name }) => before.includes(name)),
+        [],
+        "every machine is another one",
+      );
+      assert.match((await foreshift("swarm", "get", "lab")).stdout, /Rollout of v2, asked for by .*: rolled\./);
+    } finally {
+      await Promise.all([lab.close(), hypervisor.close()]);
+    }
   });
 
   it("rotates every client's preshared key, and nobody notices", async () => {

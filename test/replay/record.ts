@@ -9,7 +9,7 @@ import { historyToJSON } from "@temporalio/common/lib/proto-utils.js";
 import { ForeshiftError } from "../../models/errors.ts";
 import { KEY_KINDS } from "../../models/keys.ts";
 import type { SwarmSpec } from "../../models/swarm-spec.ts";
-import { awaitWhole, BY, membersOf, onSwarm, type Stage, setStage } from "../workflows/stories.ts";
+import { awaitWhole, BY, membersOf, onSwarm, rolled, type Stage, setStage } from "../workflows/stories.ts";
 import { eventually, specFor, startServer } from "../workflows/support.ts";
 import { TrainingStage } from "../workflows/training-stage.ts";
 import type { World } from "../workflows/world.ts";
@@ -129,6 +129,30 @@ const STORIES: Readonly<Record<string, Story>> = {
       await stage.temporal.revokeEndpoint({ swarm: spec.name, endpoint: one, by: BY, reason: "a story" });
       await eventually(`${one} is gone`, () => world.score().terminated.includes(one));
     }
+    await awaitWhole(stage, world, spec);
+  },
+  "image-rolled": async (stage, world, spec) => {
+    for (const endpoint of membersOf(world)) world.connect(endpoint, 2);
+    await stage.temporal.rollSwarm({ swarm: spec.name, image: "image-2", by: BY, policy: { bakeMs: 200 } });
+    await rolled(stage, spec.name);
+    await awaitWhole(stage, world, spec);
+  },
+  "image-rolled-back": async (stage, world, spec) => {
+    for (const endpoint of membersOf(world)) world.connect(endpoint, 2);
+    world.intercept = () => {
+      for (const machine of world.machines.values()) if (machine.image === "image-2") machine.loss = 0.5;
+    };
+    await stage.temporal.rollSwarm({ swarm: spec.name, image: "image-2", by: BY, policy: { bakeMs: 20_000 } });
+    await rolled(stage, spec.name);
+    await awaitWhole(stage, world, spec);
+  },
+  "image-aborted": async (stage, world, spec) => {
+    const { name: swarm } = spec;
+    world.refuseImage = "image-2";
+    await stage.temporal.rollSwarm({ swarm, image: "image-2", by: BY, policy: { rollback: false } });
+    await eventually("it waits for a person", async () => (await stage.temporal.status(swarm)).roll?.phase === "paused");
+    await stage.temporal.abortRoll({ swarm, by: BY, keep: true });
+    await rolled(stage, swarm);
     await awaitWhole(stage, world, spec);
   },
   "keys-rotated": async ({ temporal }, world, spec) => {

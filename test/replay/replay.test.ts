@@ -20,6 +20,7 @@ const EXPECTED = {
   replenishGhosts: 6,
   addEndpoints: 6,
   predict: 6,
+  rollImage: 3,
   rotateKeys: 4,
   rotateAll: 1,
   revokeClients: 1,

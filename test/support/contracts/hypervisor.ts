@@ -16,6 +16,7 @@ export function hypervisorContract(swarm: string, hypervisorOf: () => Hypervisor
       assert.deepEqual(await launch("contract/a"), one);
       assert.equal(one.state, "running");
       assert.equal(one.swarm, swarm);
+      assert.match(one.image ?? "", /./, "it says what it boots from");
       const listed = (await hypervisorOf().list(swarm)).filter(({ name }) => name === one.name);
       assert.deepEqual(listed, [one]);
     });
