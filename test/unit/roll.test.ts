@@ -2,8 +2,9 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
+import { ImageName, imageInForce } from "../../models/image.ts";
 import type { EndpointObservation, Observation } from "../../models/observation.ts";
-import { initialState, plan, takeRoll } from "../../models/plan.ts";
+import { applySpec, initialState, plan, takeRoll } from "../../models/plan.ts";
 import {
   abort,
   advance,
@@ -233,4 +234,24 @@ test("whatever happens, a rollout ends with one image or with a person, and neve
     }),
     300,
   );
+});
+
+describe("the image in force", () => {
+  const stated = { ...spec, endpoints: { ...spec.endpoints, image: OLD } };
+
+  test("is the file's until another is rolled out, and then until the file says something else", () => {
+    const state = initialState(stated);
+    assert.equal(imageInForce(state), OLD);
+    const told = { workflowId: "roll/lab", endpoints: [], status: rollStatus(begin(fleet())) };
+    const rolled = takeRoll(state, NEW, told);
+    assert.equal(imageInForce(applySpec(rolled, { ...stated, region: "eu" })), NEW);
+    const other = { ...stated, endpoints: { ...stated.endpoints, image: "ami-0c" } };
+    assert.equal(imageInForce(applySpec(rolled, other)), "ami-0c");
+  });
+
+  test("has a name of a digest's or an AMI's kind", () => {
+    for (const name of [OLD, "ami-0123456789abcdef0", "v2"]) assert.equal(ImageName.parse(name), name);
+    for (const name of ["", "V2", "../v2", "a b", "x".repeat(200)])
+      assert.equal(ImageName.safeParse(name).success, false, name);
+  });
 });
