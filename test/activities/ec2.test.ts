@@ -82,6 +82,15 @@ function suite(cloud: Cloud): void {
     assert.equal(first?.link.agent, `${first?.link.probeAddress}:${config.agentPort}`);
   });
 
+  test("a machine boots from the template's image, or from the AMI that is named", async () => {
+    const image = "ami-0123456789abcdef0";
+    const own = await launch("images");
+    const named = await hypervisor.launch({ operation: "images/named", swarm: "images", suspended: false, image });
+    assert.deepEqual([named.image, own.image === image], [image, false]);
+    const request = { operation: "images/no", swarm: "images", suspended: false, image: "v2" };
+    await assert.rejects(hypervisor.launch(request), codeIs("INVALID_FIELD"));
+  });
+
   describe("no room", () => {
     test("in a zone: another one is taken; of a type: the next of the list", async () => {
       const own = open();
