@@ -135,18 +135,8 @@ export async function openTemporal(options: TemporalOptions): Promise<Temporal> 
     const { swarm, ...rest } = request;
     return ask(swarm, () => workflow.getHandle(swarmWorkflowId(swarm)).executeUpdate<R, [object]>(name, { args: [rest] }));
   };
-  const control = async <A extends object>(name: string, request: A & { swarm: string }): Promise<RollStatus> => {
-    const { swarm, ...rest } = request;
-    const run = workflow.getHandle(rollWorkflowId(swarm));
-    return await ask(swarm, async () => {
-      try {
-        return await run.executeUpdate<RollStatus, [object]>(name, { args: [rest] });
-      } catch (thrown) {
-        if (!(thrown instanceof WorkflowNotFoundError)) throw thrown;
-        throw new ForeshiftError("NO_ROLLOUT", { value: swarm, detail: "" }, { cause: thrown });
-      }
-    });
-  };
+  const control = (name: string, request: RollControl & { swarm: string }): Promise<RollStatus> =>
+    ask(request.swarm, () => controlRoll(workflow, name, request));
   const query = <R>(name: string, swarm: string): Promise<R> =>
     ask(swarm, () => workflow.getHandle(swarmWorkflowId(swarm)).query<R, []>(name));
   const find = async (what: string): Promise<readonly string[]> => {
@@ -196,6 +186,20 @@ export async function openTemporal(options: TemporalOptions): Promise<Temporal> 
       ask("*", async () => readableEvents(await workflow.getHandle(workflowId, runId).fetchHistory(), options.sealing.codec)),
     close: () => connection.close(),
   };
+}
+
+async function controlRoll(
+  workflow: WorkflowClient,
+  name: string,
+  request: RollControl & { swarm: string },
+): Promise<RollStatus> {
+  const { swarm, ...rest } = request;
+  try {
+    return await workflow.getHandle(rollWorkflowId(swarm)).executeUpdate<RollStatus, [object]>(name, { args: [rest] });
+  } catch (thrown) {
+    if (!(thrown instanceof WorkflowNotFoundError)) throw thrown;
+    throw new ForeshiftError("NO_ROLLOUT", { value: swarm, detail: "" }, { cause: thrown });
+  }
 }
 
 type KeyCalls = Pick<
