@@ -43,7 +43,10 @@ export async function serveWorld(world: World): Promise<WorldServer> {
     sockets.add(socket);
     socket.on("error", () => socket.destroy());
     socket.on("close", () => sockets.delete(socket));
-    createInterface({ input: socket }).on("line", (line) => void answer(world, socket, JSON.parse(line) as CallLine));
+    const lines = createInterface({ input: socket });
+    lines.on("line", (line) => void answer(world, socket, JSON.parse(line) as CallLine));
+    // A worker that was killed with an answer on its way; readline tells it a second time.
+    lines.on("error", () => lines.close());
   });
   server.listen(socketPath);
   await once(server, "listening");
