@@ -154,7 +154,7 @@ export function checkRequest(state: SwarmState, endpoint: string): void {
   }
   const queued = state.requested.find((one) => one.endpoint === endpoint);
   if (queued !== undefined) {
-    const detail = `${queued.by} has asked to ${queued.kind} it`;
+    const detail = `${queued.by} has asked to ${queued.kind} it, which has not begun; \`foreshift explain ${endpoint}\` says what it waits for`;
     throw new ForeshiftError("ALREADY_UNDER_WAY", { field: "endpoint", value: endpoint, detail });
   }
   if (state.requested.length >= LIMITS.plan.requestsQueuedMax) {

@@ -381,6 +381,10 @@ describe("a person's request", () => {
       code(() => requestReplace(once, "ep-1", "ada")),
       "ALREADY_UNDER_WAY",
     );
+    assert.throws(
+      () => requestReplace(once, "ep-1", "ada"),
+      /ada has asked to drain it, which has not begun; `foreshift explain ep-1`/,
+    );
     const begun = plan(once, seeing(3)(), START).state;
     assert.equal(
       code(() => requestDrain(begun, "ep-1", "ada")),
