@@ -2,7 +2,7 @@
  * What activities stand on, and the frame every one of them runs in: heartbeats, coded failures, the stop switch, the audit row.
  */
 import { ApplicationFailure, CancelledFailure, Context } from "@temporalio/activity";
-import type { CertificateHolders, Certificates, ClientProvisioner, KeyVault, PayloadKeys } from "../drivers/key-ports.ts";
+import type { AgentLogins, CertificateHolders, Certificates, ClientProvisioner, KeyVault, PayloadKeys } from "../drivers/key-ports.ts";
 import type { Balancer, EndpointAgent, Hypervisor, ModelShelf, Store, Telemetry } from "../drivers/ports.ts";
 import { ERRORS, ForeshiftError, messageOf } from "../models/errors.ts";
 import { LIMITS } from "../models/limits.ts";
@@ -19,6 +19,7 @@ export interface ActivityDeps {
   readonly keyVault: KeyVault;
   readonly provisioner: ClientProvisioner;
   readonly certificates: Certificates;
+  readonly agentLogins: AgentLogins;
   readonly holders: CertificateHolders;
   readonly payloadKeys: PayloadKeys;
   readonly telemetry: Telemetry;

@@ -34,13 +34,18 @@ export function revokeEndpointActivities(deps: ActivityDeps) {
       });
     },
 
-    /** Every certificate of the endpoint's agent that has not ended. */
+    /**
+     * The login of the endpoint's agent, with the tokens it has, and every certificate of it that has not ended: after the login, for with it
+     * it could get another. A Vault that does not let us end the login keeps no certificate from the list.
+     */
     revokeIdentity(input: StepInput & { endpoint: string }): Promise<readonly string[]> {
       return asFinish(deps, input, "revoke certificates", async () => {
         const { endpoint, swarm } = input;
+        const [login] = await Promise.allSettled([deps.agentLogins.end({ swarm, endpoint })]);
         const serials = await deps.certificates.serialsOf(agentIdentity(swarm, endpoint));
         for (const serial of serials) await deps.certificates.revoke(serial);
-        const text = `${counted(serials.length, "certificate")} of ${endpoint} on the revocation list`;
+        if (login.status === "rejected") throw login.reason;
+        const text = `${counted(serials.length, "certificate")} of ${endpoint} on the revocation list, and its login at Vault is ended`;
         return { result: serials, text, endpoint, details: { serials } };
       });
     },

@@ -28,6 +28,15 @@ export interface Certificates {
   serialsOf(identity: string): Promise<readonly string[]>;
 }
 
+/** How endpoints' agents are somebody to Vault. */
+export interface AgentLogins {
+  /**
+   * The agent logs in no more, and the tokens that it has are of no use from then on. Doing it again changes nothing; of an agent that came in
+   * by another way than an AppRole of ours there is nothing to end.
+   */
+  end(agent: { readonly swarm: string; readonly endpoint: string }): Promise<void>;
+}
+
 /** A process with a certificate of its own: an endpoint's agent, or one of the control plane. */
 export interface CertificateHolder {
   readonly name: string;

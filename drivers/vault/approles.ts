@@ -2,8 +2,10 @@
  * Giving others a way to log in: wrapped secret-ids of processes, and an AppRole of its own for each endpoint's agent.
  */
 import { z } from "zod";
+import { ForeshiftError } from "../../models/errors.ts";
 import { IDENTITY_LIMITS } from "../../models/limits-identity.ts";
 import { agentPolicy, agentRole, type VaultMounts, type VaultProcess } from "../../models/vault-layout.ts";
+import type { AgentLogins } from "../key-ports.ts";
 import type { Credentials } from "./credentials.ts";
 import type { VaultSession } from "./session.ts";
 
@@ -19,7 +21,17 @@ export interface AppRoles {
   enrolAgent(agent: AgentName): Promise<Credentials>;
   /** Ends the agent's AppRole: it logs in no more, and its token is not renewed. One that is gone already is a success. */
   dismissAgent(agent: AgentName): Promise<void>;
+  /** Makes the tokens that the agent has worthless, at once. Dismiss it first: it would log in again. */
+  disownAgent(agent: AgentName): Promise<void>;
 }
+
+/** Who has logged in, by id; an AppRole's alias is its role-id. */
+const AliasList = z.object({
+  data: z.object({
+    key_info: z.record(z.string(), z.object({ name: z.string(), canonical_id: z.string(), mount_path: z.string().optional() })),
+  }),
+});
+type AliasList = z.infer<typeof AliasList>;
 
 const WrappedAnswer = z.object({ wrap_info: z.object({ token: z.string().min(1) }) });
 
@@ -56,6 +68,35 @@ export function openAppRoles(session: VaultSession, mounts: VaultMounts): AppRol
     async dismissAgent({ swarm, endpoint }) {
       const path = `auth/${mounts.agents}/role/${agentRole(swarm, endpoint)}`;
       await session.ask({ what: `the AppRole of ${endpoint}`, method: "DELETE", path }, z.unknown());
+    },
+    async disownAgent({ swarm, endpoint }) {
+      const role = agentRole(swarm, endpoint);
+      const ask = { what: "who has logged in", method: "LIST", path: "identity/entity-alias/id" } as const;
+      const known = await session.ask(ask, AliasList).catch(nobody);
+      const own = Object.values(known.data.key_info).filter(
+        ({ mount_path, name }) => name === role && mount_path === `auth/${mounts.agents}/`,
+      );
+      // Vault heeds no token whose entity is gone. It is made anew by a next login, which takes the AppRole that is gone, too.
+      for (const { canonical_id } of own) {
+        const path = `identity/entity/id/${canonical_id}`;
+        await session.ask({ what: `the tokens of ${endpoint}`, method: "DELETE", path }, z.unknown());
+      }
+    },
+  };
+}
+
+/** Vault answers an empty list as something that it does not have. */
+function nobody(thrown: unknown): AliasList {
+  if (thrown instanceof ForeshiftError && thrown.code === "INVALID_FIELD") return { data: { key_info: {} } };
+  throw thrown;
+}
+
+/** Of an agent that is not to be trusted any more: first no further login, then none of its tokens. */
+export function agentLogins(appRoles: AppRoles): AgentLogins {
+  return {
+    async end(agent) {
+      await appRoles.dismissAgent(agent);
+      await appRoles.disownAgent(agent);
     },
   };
 }

@@ -4,7 +4,7 @@
 import { randomBytes } from "node:crypto";
 import { ForeshiftError, messageOf } from "../../models/errors.ts";
 import { versionsToDestroy } from "../../models/keys.ts";
-import type { Certificates, KeyVault } from "../key-ports.ts";
+import type { AgentLogins, Certificates, KeyVault } from "../key-ports.ts";
 import { keyPairOf } from "../tunnel/wireguard-probe-crypto.ts";
 import type { Kv, SecretMetadata } from "./kv.ts";
 
@@ -63,6 +63,9 @@ export const noCertificates: Certificates = {
   revoke: () => Promise.reject(notConfigured()),
   serialsOf: () => Promise.resolve([]),
 };
+
+/** And of logins: without a Vault nobody has one. */
+export const noAgentLogins: AgentLogins = { end: () => Promise.resolve() };
 
 function notConfigured(): ForeshiftError {
   const detail = "the control worker's configuration has no section vault";

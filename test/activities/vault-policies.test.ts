@@ -136,9 +136,13 @@ const ACTIONS: Readonly<Record<string, (caller: Caller) => readonly (() => Promi
     ...others(caller).map((other) => () => caller.raw("POST", `auth/foreshift/role/${other}/secret-id`, {})),
     () => caller.raw("POST", "auth/foreshift-agents/role/lab.ep-2/secret-id", {}),
   ],
-  "enrol an agent": ({ vault: { appRoles } }) => [
-    () => appRoles.enrolAgent({ swarm: "lab", endpoint: fresh() }),
+  "enrol an agent": ({ vault: { appRoles } }) => [() => appRoles.enrolAgent({ swarm: "lab", endpoint: fresh() })],
+  "end an agent's login": ({ vault: { appRoles } }) => [
     () => appRoles.dismissAgent({ swarm: "lab", endpoint: "attempt-1" }),
+  ],
+  "make an agent's tokens worthless": ({ vault: { appRoles }, raw }) => [
+    () => appRoles.disownAgent({ swarm: "lab", endpoint: "attempt-1" }),
+    () => raw("DELETE", "identity/entity/id/attempt-1"),
   ],
   "enrol an agent with more rights": ({ raw }) => [
     () => raw("POST", `auth/foreshift-agents/role/lab.${fresh()}`, { token_policies: "foreshift-control" }),

@@ -6,6 +6,7 @@ import { chmod, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { keyPairOf } from "../../drivers/tunnel/wireguard-probe-crypto.ts";
+import { agentLogins } from "../../drivers/vault/approles.ts";
 import { readCredentials, writeCredentials } from "../../drivers/vault/credentials.ts";
 import { keyVault } from "../../drivers/vault/key-versions.ts";
 import { openVault, type Vault } from "../../drivers/vault/vault.ts";
@@ -172,6 +173,32 @@ test("a process logs in by its AppRole: the delivered secret-id is opened once, 
   await assert.rejects(withCredentials(join(where.home, "copy")).renewToken(), codeIs("UNAUTHORISED"));
   await chmod(file, 0o644);
   await assert.rejects(withCredentials(file).renewToken(), codeIs("UNAUTHORISED"));
+});
+
+test("a revoked agent's tokens are worthless at once, and it gets no other; its neighbour, and who has its name later, are not touched", async () => {
+  const hypervisor = (await asProcess("hypervisor")).vault;
+  const enrolled = async (endpoint: string) => {
+    const file = join(where.home, `${endpoint}-${opened.length}.approle`);
+    await writeCredentials(file, await hypervisor.appRoles.enrolAgent({ swarm: "lab", endpoint }));
+    return withCredentials(file);
+  };
+  const [stolen, neighbour] = [await enrolled("ep-8"), await enrolled("ep-88")];
+  const identity = agentIdentity("lab", "ep-8");
+  await stolen.pki.issue({ identity, ttlMs: 60_000 });
+  await neighbour.renewToken();
+  const ref = await admin().kv.write("swarms/lab/peers/y", { presharedKey: "c2VjcmV0" });
+  const { logins } = stolen;
+  const control = (await asProcess("control")).vault;
+  await assert.rejects(agentLogins(hypervisor.appRoles).end({ swarm: "lab", endpoint: "ep-8" }), codeIs("UNAUTHORISED"));
+  for (let times = 1; times <= 2; times += 1) await agentLogins(control.appRoles).end({ swarm: "lab", endpoint: "ep-8" });
+  await assert.rejects(stolen.kv.read(ref), codeIs("UNAUTHORISED"));
+  await assert.rejects(stolen.pki.issue({ identity, ttlMs: 60_000 }), codeIs("UNAUTHORISED"));
+  assert.equal(stolen.logins, logins);
+  assert.deepEqual(await neighbour.kv.read(ref), { presharedKey: "c2VjcmV0" });
+  const later = await enrolled("ep-8");
+  await later.pki.issue({ identity, ttlMs: 60_000 });
+  assert.deepEqual(await later.kv.read(ref), { presharedKey: "c2VjcmV0" });
+  await assert.rejects(stolen.kv.read(ref), codeIs("UNAUTHORISED"));
 });
 
 test("commands of one person at the same time do not take each other's secret-id away", async () => {

@@ -220,6 +220,7 @@ test("a revoked endpoint is heard and led to no more, joins no more, and its cer
   assert.ok(outAfterMs !== undefined && !sealed);
   assert.deepEqual(serials, [agentIdentity(swarm, "ep-1")]);
   assert.deepEqual([...world.revokedSerials], serials);
+  assert.deepEqual([...world.endedLogins], ["ep-1"]);
   assert.deepEqual(await world.store.revokedEndpoints(swarm), ["ep-1"]);
   assert.deepEqual(world.steering?.revoked, ["ep-1"]);
   assert.ok(world.clients.every(({ endpoint }) => endpoint === "ep-2"));

@@ -62,7 +62,7 @@ export function startWorkersWith(server: TestServer, activities: Activities): Pr
 }
 
 export function activitiesOf(world: World, real: Partial<ActivityDeps> = {}): Activities {
-  const { store, hypervisor, balancer, telemetry, keyVault, provisioner, certificates, holders, payloadKeys } = world;
+  const { store, hypervisor, balancer, telemetry, keyVault, provisioner, certificates, agentLogins, holders, payloadKeys } = world;
   return createActivities({
     store,
     hypervisor,
@@ -72,6 +72,7 @@ export function activitiesOf(world: World, real: Partial<ActivityDeps> = {}): Ac
     keyVault,
     provisioner,
     certificates,
+    agentLogins,
     payloadKeys,
     holders,
     agentOf: (link) => world.agentOf(link.agent),

@@ -7,7 +7,7 @@ import { createInterface } from "node:readline";
 import { pino } from "pino";
 import { createActivities } from "../../activities/index.ts";
 import { createStopGuard } from "../../activities/stop-guard.ts";
-import type { Certificates, ClientProvisioner, KeyVault, PayloadKeys } from "../../drivers/key-ports.ts";
+import type { AgentLogins, Certificates, ClientProvisioner, KeyVault, PayloadKeys } from "../../drivers/key-ports.ts";
 import type { Balancer, EndpointAgent, Hypervisor, Store, Telemetry } from "../../drivers/ports.ts";
 import { PLAIN_PAYLOADS } from "../../drivers/temporal-codec/codec.ts";
 import { ForeshiftError } from "../../models/errors.ts";
@@ -70,6 +70,7 @@ await startWorkerSet({
     keyVault: remote<KeyVault>("keyVault"),
     provisioner: remote<ClientProvisioner>("provisioner"),
     certificates: remote<Certificates>("certificates"),
+    agentLogins: remote<AgentLogins>("agentLogins"),
     // Nothing that is told here rotates certificates.
     holders: { processes: [], agent: () => assert.fail("no holder is asked for") },
     payloadKeys: remote<PayloadKeys>("payloadKeys"),

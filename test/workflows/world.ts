@@ -2,7 +2,14 @@
  * A world in memory behind the ports, for faults that cannot be produced on command in the real one: any call can be made to fail or to
  * kill its caller, before or after it took effect. Its parts pass the contract tests of the real drivers (world-contracts.test.ts).
  */
-import type { CertificateHolders, Certificates, ClientProvisioner, KeyVault, PayloadKeys } from "../../drivers/key-ports.ts";
+import type {
+  AgentLogins,
+  CertificateHolders,
+  Certificates,
+  ClientProvisioner,
+  KeyVault,
+  PayloadKeys,
+} from "../../drivers/key-ports.ts";
 import type { AuditRow, Balancer, EndpointAgent, Hypervisor, Store, Telemetry } from "../../drivers/ports.ts";
 import type { SteeringState } from "../../models/steering.ts";
 import type { SwarmSpec } from "../../models/swarm-spec.ts";
@@ -40,6 +47,7 @@ export class World {
   readonly keyVault: KeyVault = this.#keys.vault;
   readonly provisioner: ClientProvisioner = this.#keys.provisioner;
   readonly certificates: Certificates = this.#keys.certificates;
+  readonly agentLogins: AgentLogins = this.#keys.agentLogins;
   readonly payloadKeys: PayloadKeys = this.#keys.payloadKeys;
   readonly holders: CertificateHolders = this.#keys.holders;
 
@@ -78,6 +86,11 @@ export class World {
 
   get revokedSerials(): ReadonlySet<string> {
     return this.#keys.revokedSerials;
+  }
+
+  /** Endpoints whose agents log in at Vault no more. */
+  get endedLogins(): ReadonlySet<string> {
+    return this.#keys.endedLogins;
   }
 
   /** Serials of the processes' certificates, and how some of them misbehave. */
@@ -188,6 +201,7 @@ export class World {
     if (name === "keyVault") return this.keyVault;
     if (name === "provisioner") return this.provisioner;
     if (name === "certificates") return this.certificates;
+    if (name === "agentLogins") return this.agentLogins;
     if (name === "payloadKeys") return this.payloadKeys;
     return this.store;
   }

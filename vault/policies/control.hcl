@@ -1,5 +1,5 @@
 # The control worker: writes new versions of keys that it cannot read back, ends old ones, turns transit keys, revokes certificates,
-# and reads and writes its own payloads in Temporal.
+# ends the logins and tokens of endpoints' agents, and reads and writes its own payloads in Temporal.
 path "${kv}/data/swarms/*" {
   capabilities = ["create", "update"]
 }
@@ -42,4 +42,13 @@ path "${pki}/certs" {
 }
 path "${pki}/crl/rotate" {
   capabilities = ["read"]
+}
+path "auth/${agents}/role/+" {
+  capabilities = ["delete"]
+}
+path "identity/entity-alias/id" {
+  capabilities = ["list"]
+}
+path "identity/entity/id/+" {
+  capabilities = ["delete"]
 }

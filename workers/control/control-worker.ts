@@ -25,8 +25,9 @@ import { openPayloadSealing } from "../../drivers/temporal-codec/codec.ts";
 import { PayloadPolicy } from "../../drivers/temporal-codec/policy.ts";
 import { swarmSchedules } from "../../drivers/temporal-schedules.ts";
 import { agentClient } from "../../drivers/tunnel/agent-client.ts";
+import { agentLogins } from "../../drivers/vault/approles.ts";
 import { VaultConfig } from "../../drivers/vault/config.ts";
-import { keyVault, noCertificates, noKeyVault } from "../../drivers/vault/key-versions.ts";
+import { keyVault, noAgentLogins, noCertificates, noKeyVault } from "../../drivers/vault/key-versions.ts";
 import { noPayloadKeys, payloadKeys } from "../../drivers/vault/payload-keys.ts";
 import { openTransit } from "../../drivers/vault/transit.ts";
 import { openVault, type Vault } from "../../drivers/vault/vault.ts";
@@ -150,6 +151,7 @@ function keyPorts(secrets: Vault | undefined, { databaseUrl, payloads, sockets }
     ports: {
       keyVault: secrets === undefined ? noKeyVault : keyVault(secrets.kv),
       certificates: secrets === undefined ? noCertificates : secrets.pki,
+      agentLogins: secrets === undefined ? noAgentLogins : agentLogins(secrets.appRoles),
       payloadKeys: sealed === undefined ? noPayloadKeys : payloadKeys(transitOf(sealed), registry),
       provisioner,
     },

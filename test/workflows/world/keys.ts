@@ -1,5 +1,6 @@
 /** Vault's versions of keys, and the hook that reaches clients, of a world. A key is no more than its version's name here. */
 import type {
+  AgentLogins,
   CertificateHolder,
   CertificateHolders,
   Certificates,
@@ -64,6 +65,13 @@ export class SimulatedKeys {
     revoke: (serial) => this.#calls.read("pki.revoke", () => void this.revokedSerials.add(serial)),
     // One of each, whose serial is its name.
     serialsOf: (identity) => this.#calls.read("pki.serials", () => [identity]),
+  };
+
+  /** Endpoints whose agents log in no more. */
+  readonly endedLogins = new Set<string>();
+
+  readonly agentLogins: AgentLogins = {
+    end: ({ endpoint }) => this.#calls.read("vault.endLogin", () => void this.endedLogins.add(endpoint)),
   };
 
   /** Serial of each holder's certificate; holders that keep using the old one, and those that nobody reaches. */
