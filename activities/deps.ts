@@ -2,7 +2,14 @@
  * What activities stand on, and the frame every one of them runs in: heartbeats, coded failures, the stop switch, the audit row.
  */
 import { ApplicationFailure, CancelledFailure, Context } from "@temporalio/activity";
-import type { AgentLogins, CertificateHolders, Certificates, ClientProvisioner, KeyVault, PayloadKeys } from "../drivers/key-ports.ts";
+import type {
+  AgentLogins,
+  CertificateHolders,
+  Certificates,
+  ClientProvisioner,
+  KeyVault,
+  PayloadKeys,
+} from "../drivers/key-ports.ts";
 import type { Balancer, EndpointAgent, Hypervisor, ModelShelf, Store, Telemetry } from "../drivers/ports.ts";
 import { ERRORS, ForeshiftError, messageOf } from "../models/errors.ts";
 import { LIMITS } from "../models/limits.ts";
@@ -47,6 +54,8 @@ export interface StepReport<T> {
   readonly endpoint?: string;
   readonly outcome?: "done" | "already-done";
   readonly details?: Readonly<Record<string, unknown>>;
+  /** What this attempt made, where a further one makes another: each is in the audit trail. */
+  readonly made?: string;
 }
 
 /** Heartbeats while it runs, so that a killed worker is noticed in seconds; failures carry the code of models/errors.ts. */
@@ -90,7 +99,7 @@ async function carryOut<T>(deps: Audited, input: StepInput, action: string, chan
   const report = await change();
   const { workflowExecution } = Context.current().info;
   await deps.store.audit({
-    operation: input.operation,
+    operation: report.made === undefined ? input.operation : `${input.operation}:${report.made}`,
     swarm: input.swarm,
     endpoint: report.endpoint,
     action,

@@ -48,7 +48,8 @@ function endpointSteps(deps: ActivityDeps) {
       return asStep(deps, input, "issue a static key", async () => {
         const { after, path } = input;
         const issued = await deps.keyVault.issueStaticKey({ path, after });
-        return { result: issued, text: `${refName(issued.secret)} issued`, details: { version: refName(issued.secret) } };
+        const version = refName(issued.secret);
+        return { result: issued, text: `${version} issued`, details: { version }, made: version };
       });
     },
 

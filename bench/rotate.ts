@@ -4,9 +4,11 @@
  */
 import { felt, quantile } from "../lab/measure.ts";
 import { settledTraffic } from "../lab/trial.ts";
-import { VAULT_FAULTS, type VaultFault, type VaultFaults, vaultFaults } from "../lab/vault-faults.ts";
-import type { KeyKind, KeysRotated } from "../models/keys.ts";
+import { type VaultFaults, vaultFaults } from "../lab/vault-faults.ts";
+import { KEY_KINDS, type KeyKind, type KeysRotated } from "../models/keys.ts";
 import { LIMITS } from "../models/limits.ts";
+import { type ClientRevocation, type EndpointRevocation, revokeEndpoints, revokeOneClient } from "./revocations.ts";
+import { ROTATION_FAULTS, type RotationFault } from "./rotation-faults.ts";
 import { type BenchLab, machine, withLab } from "./with-lab.ts";
 
 export interface RotateOptions {
@@ -16,8 +18,10 @@ export interface RotateOptions {
   readonly kinds: readonly KeyKind[];
   /** Of each kind. */
   readonly rotations: number;
-  /** Vault fails in the midst of one more rotation of each kind, once for each way. */
-  readonly faults: boolean;
+  /** Vault fails in the midst of one more rotation of each kind, once in each of these ways. */
+  readonly faults: readonly RotationFault[];
+  /** Of endpoints, one after the other, once the rotations are over. */
+  readonly revocations: number;
   readonly onProgress: (text: string) => void;
 }
 
@@ -39,22 +43,19 @@ export interface KindFigures {
 }
 
 export interface FaultFigures {
-  /** `stopped`: the server itself was ended, again and again while the fault lasted, and started anew by the supervisor. */
-  readonly fault: VaultFault | "stopped";
+  readonly fault: RotationFault;
   readonly kind: KeyKind;
+  /** From the rotation's beginning to the fault's, and how long that lasted. */
+  readonly faultAfterMs: number;
+  readonly faultMs: number;
   readonly outcome: KeysRotated["outcome"];
+  /** What the rotation said of itself at its end. */
+  readonly text: string;
+  /** In it and in the one after it. */
+  readonly packetsSent: number;
   readonly packetsLost: number;
   readonly tcpBroken: number;
   readonly tookMs: number;
-}
-
-/** One client, at the end. */
-export interface RevocationFigures {
-  /** From the order until no session of it was left, on the slowest endpoint; undefined: one could not be asked. */
-  readonly outMsMax: number | undefined;
-  readonly endpoints: number;
-  /** Packets of it that came through after that. */
-  readonly packetsAfter: number;
 }
 
 export interface RotateFigures {
@@ -67,18 +68,17 @@ export interface RotateFigures {
   readonly tcpBroken: number;
   readonly byKind: Readonly<Record<string, KindFigures>>;
   readonly faults: readonly FaultFigures[];
-  readonly revocation: RevocationFigures;
+  readonly revocation: ClientRevocation;
+  readonly endpointRevocations: readonly EndpointRevocation[];
 }
 
 const ENDPOINTS = 3;
 const GHOSTS = 1;
-/** How long a revoked client is listened for. */
-const LISTEN_MS = 5_000;
 /** How long Vault fails: longer than every retry before a switch takes, or short enough that they outlast it, by turns. */
 const FAULT_MS = [2_000, 20_000] as const;
+/** Where in a rotation that begins, as shares of what the last undisturbed one of its kind took: by turns from its first step to its last. */
+const FAULT_AT_SHARE = [0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9] as const;
 const STOPPED_LOOK_MS = 100;
-/** From the beginning of a rotation to the fault, spread over its phases. */
-const FAULT_AFTER_MS = [0, 400, 800, 1_200, 1_600, 2_000, 2_400] as const;
 
 export async function benchRotate(options: RotateOptions): Promise<RotateFigures> {
   const { clients, onProgress, pps, sessions } = options;
@@ -87,8 +87,13 @@ export async function benchRotate(options: RotateOptions): Promise<RotateFigures
   try {
     return await withLab({ ...size, spec: { foresight: { mode: "off" } }, onProgress }, async (lab) => {
       const byKind: Record<string, KindFigures> = {};
-      for (const kind of options.kinds) byKind[kind] = await rotations(lab, kind, options);
-      const seen = options.faults ? await underFaults(lab, faults, options) : [];
+      const seen: FaultFigures[] = [];
+      for (const kind of options.kinds) {
+        const figures = await rotations(lab, kind, options);
+        byKind[kind] = figures;
+        seen.push(...(await underFaults(lab, faults, kind, figures.tookMsP50 ?? 0, options)));
+      }
+      const endpointRevocations = await revokeEndpoints(lab, { endpoints: ENDPOINTS, ghosts: GHOSTS }, options.revocations);
       const all = [...Object.values(byKind), ...seen];
       const total = (value: (one: { packetsLost: number; tcpBroken: number }) => number) =>
         all.reduce((sum, one) => sum + value(one), 0);
@@ -102,7 +107,8 @@ export async function benchRotate(options: RotateOptions): Promise<RotateFigures
         tcpBroken: total(({ tcpBroken }) => tcpBroken),
         byKind,
         faults: seen,
-        revocation: await revokeOne(lab),
+        endpointRevocations,
+        revocation: await revokeOneClient(lab),
       };
     });
   } finally {
@@ -163,27 +169,48 @@ async function rotations(lab: BenchLab, kind: KeyKind, options: RotateOptions): 
 }
 
 /** After each the same kind is rotated with Vault in order: had anything been left half done, that would show here. */
-async function underFaults(lab: BenchLab, faults: VaultFaults, options: RotateOptions): Promise<readonly FaultFigures[]> {
+async function underFaults(
+  lab: BenchLab,
+  faults: VaultFaults,
+  kind: KeyKind,
+  tookMs: number,
+  options: RotateOptions,
+): Promise<readonly FaultFigures[]> {
   const figures: FaultFigures[] = [];
-  for (const kind of options.kinds) {
-    for (const [n, fault] of [...VAULT_FAULTS, "stopped" as const].entries()) {
-      const meanwhile = async () => {
-        await pause(FAULT_AFTER_MS[n % FAULT_AFTER_MS.length] ?? 0);
-        const forMs = FAULT_MS[n % FAULT_MS.length] ?? 0;
-        if (fault === "stopped") return await keepStopped(lab, forMs);
-        faults.inject(fault);
-        await pause(forMs);
-        faults.heal();
-      };
-      const { cost, rotated, tookMs } = await rotateOnce(lab, kind, meanwhile);
-      const after = await rotateOnce(lab, kind, () => Promise.resolve());
-      if (after.rotated.outcome !== "rotated") throw new Error(`after ${fault}: ${after.rotated.text}`);
-      const { outcome } = rotated;
-      const packetsLost = cost.packetsLost + after.cost.packetsLost;
-      const tcpBroken = cost.tcpBroken + after.cost.tcpBroken;
-      figures.push({ fault, kind, outcome, packetsLost, tcpBroken, tookMs });
-      options.onProgress(`${kind} with Vault ${fault}: ${outcome} after ${Math.round(tookMs)} ms, ${packetsLost} packets lost`);
-    }
+  let undisturbedMs = tookMs;
+  for (const [n, fault] of ROTATION_FAULTS.entries()) {
+    if (!options.faults.includes(fault)) continue;
+    const faultAfterMs = Math.round((FAULT_AT_SHARE[n % FAULT_AT_SHARE.length] ?? 0) * undisturbedMs);
+    const faultMs = FAULT_MS[(n + KEY_KINDS.indexOf(kind)) % FAULT_MS.length] ?? 0;
+    const trial = await rotateOnce(lab, kind, async () => {
+      await pause(faultAfterMs);
+      if (fault === "stopped") return await keepStopped(lab, faultMs);
+      faults.inject(fault);
+      await pause(faultMs);
+      faults.heal();
+    });
+    const after = await rotateOnce(lab, kind, () => Promise.resolve());
+    if (after.rotated.outcome !== "rotated") throw new Error(`after ${fault}: ${after.rotated.text}`);
+    undisturbedMs = after.tookMs;
+    const { outcome, text } = trial.rotated;
+    const both = [trial.cost, after.cost];
+    const sum = (value: (cost: Trial["cost"]) => number) => both.reduce((total, cost) => total + value(cost), 0);
+    const packetsLost = sum((cost) => cost.packetsLost);
+    figures.push({
+      fault,
+      kind,
+      faultAfterMs,
+      faultMs,
+      outcome,
+      text,
+      packetsSent: sum((cost) => cost.packetsSent),
+      packetsLost,
+      tcpBroken: sum((cost) => cost.tcpBroken),
+      tookMs: trial.tookMs,
+    });
+    const when = `from ${faultAfterMs} ms on for ${faultMs} ms`;
+    const took = `${outcome} after ${Math.round(trial.tookMs)} ms`;
+    options.onProgress(`${kind} with Vault ${fault} ${when}: ${took}, ${packetsLost} packets lost. ${text}`);
   }
   return figures;
 }
@@ -200,20 +227,6 @@ async function keepStopped({ running }: BenchLab, forMs: number): Promise<void> 
     await pause(STOPPED_LOOK_MS);
   }
   while (vault()?.ready !== true) await pause(STOPPED_LOOK_MS);
-}
-
-async function revokeOne({ open }: BenchLab): Promise<RevocationFigures> {
-  const [client] = (await open.lab.describe()).peers;
-  const publicKey = client?.publicKey ?? "";
-  const request = { swarm: open.swarm, clients: [publicKey], by: "bench", reason: "to measure it" };
-  const { endpoints } = await open.temporal.revokeClients(request);
-  const times = endpoints.flatMap(({ outAfterMs }) => outAfterMs ?? []);
-  await open.lab.resetTraffic();
-  await pause(LISTEN_MS);
-  const { clients } = await settledTraffic(open.lab);
-  const packetsAfter = clients.find((one) => one.publicKey === publicKey)?.up.received ?? 0;
-  const isWhole = times.length === endpoints.length;
-  return { outMsMax: isWhole ? Math.max(...times) : undefined, endpoints: endpoints.length, packetsAfter };
 }
 
 function pause(ms: number): Promise<void> {

@@ -1,5 +1,6 @@
 /** `foreshift bench`: measures what Foreshift promises, on a lab of its own, and prints JSON. */
 import { type Command, InvalidArgumentError } from "commander";
+import { ROTATION_FAULTS, type RotationFault } from "../bench/rotation-faults.ts";
 import { TRIAL_KINDS, type TrialKind } from "../bench/trial-kinds.ts";
 import { KEY_KINDS, type KeyKind } from "../models/keys.ts";
 import { LIMITS } from "../models/limits.ts";
@@ -96,15 +97,18 @@ function registerRotate(bench: Command): void {
     .option("--rotations <n>", "of each kind of key", whole, 3)
     .option("-k, --kind <kind>", `only this kind: ${KEY_KINDS.join(", ")}`, kindOf)
     .option(
-      "--faults",
-      "Vault sealed, away, slow, refusing, overloaded, failing and answering garbage in the midst of further ones",
+      "--faults [list]",
+      `Vault fails in the midst of further ones, in each of these ways: ${ROTATION_FAULTS.join(",")}`,
+      rotationFaults,
     )
+    .option("--revocations <n>", "endpoints that are revoked, one after the other", whole, 1)
     .option("--json", "JSON is what it prints anyway")
     .action(async (options: RotateBenchOptions) => {
       const { benchRotate } = await import("../bench/rotate.ts");
-      const { clients, faults = false, kind, sessions = clients } = options;
+      const { clients, faults = [], kind, sessions = clients } = options;
       const kinds = kind === undefined ? KEY_KINDS : [kind];
-      show(await benchRotate({ ...options, kinds, sessions, faults, onProgress }));
+      const ways = faults === true ? ROTATION_FAULTS : faults;
+      show(await benchRotate({ ...options, kinds, sessions, faults: ways, onProgress }));
     });
 }
 
@@ -143,7 +147,9 @@ interface RotateBenchOptions {
   readonly pps: number;
   readonly rotations: number;
   readonly kind?: KeyKind;
-  readonly faults?: boolean;
+  /** True: every way. */
+  readonly faults?: true | readonly RotationFault[];
+  readonly revocations: number;
 }
 
 function show(figures: object): void {
@@ -166,6 +172,14 @@ function within(min: number, max: number): (text: string) => number {
     if (Number.isInteger(value) && value >= min && value <= max) return value;
     throw new InvalidArgumentError(`Expected a whole number from ${min} to ${max}.`);
   };
+}
+
+function rotationFaults(text: string): readonly RotationFault[] {
+  return text.split(",").map((name) => {
+    const fault = ROTATION_FAULTS.find((known) => known === name.trim());
+    if (fault !== undefined) return fault;
+    throw new InvalidArgumentError(`Expected some of ${ROTATION_FAULTS.join(", ")}, with commas between.`);
+  });
 }
 
 function trialKinds(text: string): readonly [TrialKind, ...TrialKind[]] {

@@ -137,9 +137,7 @@ const ACTIONS: Readonly<Record<string, (caller: Caller) => readonly (() => Promi
     () => caller.raw("POST", "auth/foreshift-agents/role/lab.ep-2/secret-id", {}),
   ],
   "enrol an agent": ({ vault: { appRoles } }) => [() => appRoles.enrolAgent({ swarm: "lab", endpoint: fresh() })],
-  "end an agent's login": ({ vault: { appRoles } }) => [
-    () => appRoles.dismissAgent({ swarm: "lab", endpoint: "attempt-1" }),
-  ],
+  "end an agent's login": ({ vault: { appRoles } }) => [() => appRoles.dismissAgent({ swarm: "lab", endpoint: "attempt-1" })],
   "make an agent's tokens worthless": ({ vault: { appRoles }, raw }) => [
     () => appRoles.disownAgent({ swarm: "lab", endpoint: "attempt-1" }),
     () => raw("DELETE", "identity/entity/id/attempt-1"),

@@ -62,7 +62,8 @@ export function startWorkersWith(server: TestServer, activities: Activities): Pr
 }
 
 export function activitiesOf(world: World, real: Partial<ActivityDeps> = {}): Activities {
-  const { store, hypervisor, balancer, telemetry, keyVault, provisioner, certificates, agentLogins, holders, payloadKeys } = world;
+  const { store, hypervisor, balancer, telemetry, keyVault, provisioner, certificates, agentLogins, holders, payloadKeys } =
+    world;
   return createActivities({
     store,
     hypervisor,
