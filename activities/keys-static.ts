@@ -6,6 +6,7 @@ import type { IdentityOrder, Provisioned } from "../drivers/key-ports.ts";
 import { ForeshiftError } from "../models/errors.ts";
 import { refName } from "../models/keys.ts";
 import { KEY_LIMITS } from "../models/limits-keys.ts";
+import type { SecretRef } from "../models/session.ts";
 import { firstIdentity, portOfSlot, type StaticIdentity, servingOf } from "../models/static-identities.ts";
 import type { SwarmSpec } from "../models/swarm-spec.ts";
 import { counted } from "../models/words.ts";
@@ -139,11 +140,12 @@ function clientSteps(deps: ActivityDeps) {
 
 function endSteps(deps: ActivityDeps) {
   return {
-    /** This version, which nobody uses any more. */
-    destroyStaticKey(input: StepInput & { identity: Pick<StaticIdentity, "secret"> }): Promise<void> {
+    /** This version, which nobody uses any more; with `keep` every other one too, such as those of attempts whose answers were lost. */
+    destroyStaticKey(input: StepInput & { identity: Pick<StaticIdentity, "secret">; keep?: SecretRef }): Promise<void> {
       return asFinish(deps, input, "destroy a static key", async () => {
         const { path, version } = input.identity.secret;
-        await deps.keyVault.destroy({ path, versions: [version] });
+        if (input.keep?.path === path) await deps.keyVault.destroyOthers({ path, keep: input.keep.version });
+        else await deps.keyVault.destroy({ path, versions: [version] });
         const name = refName(input.identity.secret);
         return { result: undefined, text: `${name} destroyed`, details: { version: name } };
       });

@@ -180,7 +180,7 @@ class StaticRotation {
     rotation.enter("retiring");
     await this.#drop(former, [...this.#moved]);
     await this.#state("retired", alone(this.#identities));
-    await this.#destroy(former);
+    await this.#destroy(former, next);
     const rest = left.length === 0 ? "" : " Their sessions by the former key have ended.";
     return await rotation.finish("rotated", `${summaryOf(rotation)}${rest} It is version ${next.secret.version}.`);
   }
@@ -203,7 +203,7 @@ class StaticRotation {
       if (former.state === "leaving") await this.#state("back", switchedBack(this.#identities));
       await this.#drop(next, moved);
       await this.#state("former", alone(this.#identities));
-      await this.#destroy(next);
+      await this.#destroy(next, former);
     }
     rotation.advance({ done: 0, idle: 0 });
     return await rotation.finish("undone", `The static key is as it was: ${trouble}.`);
@@ -228,11 +228,11 @@ class StaticRotation {
   }
 
   /** No endpoint answers to it any more. It is tried for as long as it takes, at a slow pace, with Vault sealed or refusing. */
-  async #destroy(identity: StaticIdentity): Promise<void> {
+  async #destroy(identity: StaticIdentity, kept: StaticIdentity): Promise<void> {
     for (let attempt = 1; ; attempt += 1) {
       try {
         return await keySteps.destroyStaticKey.executeWithOptions({ summary: "Destroy its version" }, [
-          { ...this.#step(`destroy-${attempt}`), identity },
+          { ...this.#step(`destroy-${attempt}`), identity, keep: kept.secret },
         ]);
       } catch (thrown) {
         if (attempt >= KEY_LIMITS.retireAttemptsMax) throw thrown;

@@ -407,6 +407,19 @@ test("the static key: with the worker dying at every step, others go on, and it 
   assert.equal(issued.at(-1), `${spec.key.secret.path}@${version}`);
 });
 
+test("the static key: refused for good after it was written, it is undone, and the next rotation leaves one version", async () => {
+  await withStaticPolicy();
+  let refused = false;
+  world.intercept = (call, _, phase) => {
+    if (call !== "vault.issueStatic" || phase !== "after" || refused) return;
+    refused = true;
+    throw new ForeshiftError("NOT_PERMITTED", { detail: "do this in this test" });
+  };
+  assert.deepEqual([(await rotate("static")).outcome, refused], ["undone", true]);
+  assert.equal((await rotate("static")).outcome, "rotated");
+  settledOn(3, 1);
+});
+
 test("the static key: who cannot be reached is tried again", async () => {
   await withStaticPolicy({ graceMs: 600_000 });
   const [first] = world.clients;

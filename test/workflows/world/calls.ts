@@ -16,6 +16,14 @@ export class Calls {
     return this.#done.get(key) as T;
   }
 
+  /** Takes effect each time. */
+  async each<T>(call: string, effect: () => T): Promise<T> {
+    await this.intercept(call, undefined, "before");
+    const answer = effect();
+    await this.intercept(call, undefined, "after");
+    return answer;
+  }
+
   async read<T>(call: string, look: () => T): Promise<T> {
     await this.intercept(call, undefined, "before");
     return look();

@@ -45,7 +45,7 @@ export class SimulatedKeys {
         return { path, version };
       }),
     issueStaticKey: ({ after, path }) =>
-      this.#calls.read("vault.issueStatic", () => {
+      this.#calls.each("vault.issueStatic", () => {
         const held = this.versions.get(path) ?? [];
         for (const lost of held.slice(after)) lost.destroyed = true;
         const version = held.length + 1;
