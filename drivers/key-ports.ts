@@ -31,8 +31,8 @@ export interface Certificates {
 /** How endpoints' agents are somebody to Vault. */
 export interface AgentLogins {
   /**
-   * The agent logs in no more, and the tokens that it has are of no use from then on. Doing it again changes nothing; of an agent that came in
-   * by another way than an AppRole of ours there is nothing to end.
+   * The tokens that the agent has are of no use from then on, and it logs in no more; one on EC2 can until its instance has ended. Doing it
+   * again changes nothing.
    */
   end(agent: { readonly swarm: string; readonly endpoint: string }): Promise<void>;
 }

@@ -4,7 +4,7 @@
 import { z } from "zod";
 import { ForeshiftError } from "../../models/errors.ts";
 import { IDENTITY_LIMITS } from "../../models/limits-identity.ts";
-import { agentPolicy, agentRole, type VaultMounts, type VaultProcess } from "../../models/vault-layout.ts";
+import { agentPolicy, agentRole, awsMount, type VaultMounts, type VaultProcess } from "../../models/vault-layout.ts";
 import type { AgentLogins } from "../key-ports.ts";
 import type { Credentials } from "./credentials.ts";
 import type { VaultSession } from "./session.ts";
@@ -25,7 +25,7 @@ export interface AppRoles {
   disownAgent(agent: AgentName): Promise<void>;
 }
 
-/** Who has logged in, by id; an AppRole's alias is its role-id. */
+/** Who has logged in, by id: by an AppRole its role-id, by AWS an ARN that ends in the instance's name. */
 const AliasList = z.object({
   data: z.object({
     key_info: z.record(z.string(), z.object({ name: z.string(), canonical_id: z.string(), mount_path: z.string().optional() })),
@@ -70,13 +70,14 @@ export function openAppRoles(session: VaultSession, mounts: VaultMounts): AppRol
       await session.ask({ what: `the AppRole of ${endpoint}`, method: "DELETE", path }, z.unknown());
     },
     async disownAgent({ swarm, endpoint }) {
-      const role = agentRole(swarm, endpoint);
       const ask = { what: "who has logged in", method: "LIST", path: "identity/entity-alias/id" } as const;
       const known = await session.ask(ask, AliasList).catch(nobody);
       const own = Object.values(known.data.key_info).filter(
-        ({ mount_path, name }) => name === role && mount_path === `auth/${mounts.agents}/`,
+        ({ mount_path, name }) =>
+          (mount_path === `auth/${mounts.agents}/` && name === agentRole(swarm, endpoint)) ||
+          (mount_path === `auth/${awsMount(mounts, swarm)}/` && name.endsWith(`/${endpoint}`)),
       );
-      // Vault heeds no token whose entity is gone. It is made anew by a next login, which takes the AppRole that is gone, too.
+      // Vault heeds no token whose entity is gone; another login would make another one.
       for (const { canonical_id } of own) {
         const path = `identity/entity/id/${canonical_id}`;
         await session.ask({ what: `the tokens of ${endpoint}`, method: "DELETE", path }, z.unknown());
