@@ -125,6 +125,15 @@ function suite(cloud: Cloud): void {
       await assert.rejects(certificate(vault, swarm, name), `${swarm}.${name}`);
     assert.deepEqual(await vault.kv.read(keyOf("eu")), { privateKey: "eu" });
     await assert.rejects(vault.kv.read(keyOf("us")), { code: "UNAUTHORISED" });
+    const credentialsFile = join(where.home, "control.approle");
+    await bao.deliver("control", credentialsFile);
+    const control = openVault({ address: bao.address, auth: { method: "approle", credentialsFile } });
+    opened.push(control);
+    await control.appRoles.disownAgent({ swarm: "eu", endpoint: one });
+    await become(one, "foreshift-eu", "eu");
+    const logins = [vault.logins, second.logins];
+    for (const each of [vault, second]) await each.kv.read(keyOf("eu"));
+    assert.deepEqual([vault.logins - 1, second.logins], logins, "its token, and no other, was of no use");
   });
 
   test("who is no running instance of the swarm's role gets in nowhere, nor stays", async () => {
