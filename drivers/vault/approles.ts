@@ -2,12 +2,12 @@
  * Giving others a way to log in: wrapped secret-ids of processes, and an AppRole of its own for each endpoint's agent.
  */
 import { z } from "zod";
-import { ForeshiftError } from "../../models/errors.ts";
 import { IDENTITY_LIMITS } from "../../models/limits-identity.ts";
 import { agentPolicy, agentRole, awsMount, type VaultMounts, type VaultProcess } from "../../models/vault-layout.ts";
 import type { AgentLogins } from "../key-ports.ts";
 import type { Credentials } from "./credentials.ts";
 import type { VaultSession } from "./session.ts";
+import { isMissing } from "./transport.ts";
 
 export interface AgentName {
   readonly swarm: string;
@@ -88,7 +88,7 @@ export function openAppRoles(session: VaultSession, mounts: VaultMounts): AppRol
 
 /** Vault answers an empty list as something that it does not have. */
 function nobody(thrown: unknown): AliasList {
-  if (thrown instanceof ForeshiftError && thrown.code === "INVALID_FIELD") return { data: { key_info: {} } };
+  if (isMissing(thrown)) return { data: { key_info: {} } };
   throw thrown;
 }
 

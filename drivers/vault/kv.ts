@@ -4,7 +4,7 @@
 import { z } from "zod";
 import type { SecretRef } from "../../models/session.ts";
 import type { VaultSession } from "./session.ts";
-import { missing } from "./transport.ts";
+import { isMissing, missing } from "./transport.ts";
 
 /** The fields of one version of a secret. Never logged, never in an error's text. */
 export type Secret = Readonly<Record<string, string>>;
@@ -78,7 +78,7 @@ export function openKv(session: VaultSession, mount: string): Kv {
       try {
         return (await session.ask({ what: path, method: "LIST", path: `${mount}/metadata/${path}` }, ListAnswer)).data.keys;
       } catch (thrown) {
-        if (thrown instanceof Error && "code" in thrown && thrown.code === "INVALID_FIELD") return [];
+        if (isMissing(thrown)) return [];
         throw thrown;
       }
     },

@@ -78,8 +78,9 @@ export function openTransport(
       try {
         const headers = wrapTtlS === undefined ? {} : { "X-Vault-Wrap-TTL": `${wrapTtlS}s` };
         answer = await clientFor(token).request({
-          method,
-          path: `/${path}`,
+          // Vault takes both; what stands between (Node's own HTTP server among it) knows no method LIST.
+          method: method === "LIST" ? "GET" : method,
+          path: method === "LIST" ? `/${path}?list=true` : `/${path}`,
           headers,
           ...(body === undefined ? {} : { json: body }),
         });
@@ -102,6 +103,11 @@ export function openTransport(
 
 export function missing(what: string): ForeshiftError {
   return new ForeshiftError("INVALID_FIELD", { field: "secret", value: what, detail: "Vault holds no such secret or version" });
+}
+
+/** Vault does not have it; an empty list among it. */
+export function isMissing(thrown: unknown): boolean {
+  return thrown instanceof ForeshiftError && thrown.code === "INVALID_FIELD" && thrown.field === "secret";
 }
 
 function parseJson(text: string): unknown {

@@ -4,6 +4,7 @@
  * its heartbeats are missed.
  */
 import { Context } from "@temporalio/activity";
+import type { ActivityQueue } from "../../activities/index.ts";
 import type { WorkerSet } from "../../workers/control/worker-set.ts";
 import { activitiesOf, eventually, startWorkersWith, type TestServer } from "./support.ts";
 import type { World } from "./world.ts";
@@ -16,10 +17,11 @@ export interface MortalWorkers {
 
 type Step = (...input: unknown[]) => Promise<unknown>;
 
-/** `firstDies`: before the first step takes effect, or after. */
+/** Of these queues and the workflows'. `firstDies`: before the first step takes effect, or after. */
 export async function startMortalWorkers(
   server: TestServer,
   world: World,
+  queues: readonly ActivityQueue[],
   firstDies: "before" | "after",
 ): Promise<MortalWorkers> {
   const deaths: string[] = [];
@@ -42,11 +44,12 @@ export async function startMortalWorkers(
       return await die(`after ${name}`);
     };
   const start = async () => {
-    const queues = Object.entries(activitiesOf(world)).map(([queue, steps]) => [
+    const all = activitiesOf(world);
+    const taken = queues.map((queue) => [
       queue,
-      Object.fromEntries(Object.entries(steps).map(([name, step]) => [name, mortal(name, step as Step)])),
+      Object.fromEntries(Object.entries(all[queue]).map(([name, step]) => [name, mortal(name, step as Step)])),
     ]);
-    const workers = await startWorkersWith(server, Object.fromEntries(queues));
+    const workers = await startWorkersWith(server, Object.fromEntries(taken));
     await eventually("workers run", () => workers.status().state === "running");
     return workers;
   };

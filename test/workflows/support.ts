@@ -51,7 +51,7 @@ export function startWorkers(server: TestServer, world: World, real: Partial<Act
   return startWorkersWith(server, activitiesOf(world, real));
 }
 
-export function startWorkersWith(server: TestServer, activities: Activities): Promise<WorkerSet> {
+export function startWorkersWith(server: TestServer, activities: Partial<Activities>): Promise<WorkerSet> {
   return startWorkerSet({
     connection: { address: server.address },
     namespace: "default",
