@@ -181,7 +181,8 @@ export async function openTemporal(options: TemporalOptions): Promise<Temporal> 
     openRuns: (swarm) => ask(swarm, () => find(`ForeshiftSwarm = "${swarm}"`)),
     lastRun: (workflowId) => ask("*", () => lastRun(workflow, workflowId)),
     runLines: (workflowId, runId) => runLines(workflow, workflowId, runId),
-    result: (workflowId, runId) => reach(address, () => workflow.getHandle(workflowId, runId).result()),
+    result: (workflowId, runId) =>
+      patiently(() => reach(address, () => workflow.getHandle(workflowId, runId).result())),
     history: (workflowId, runId) =>
       ask("*", async () => readableEvents(await workflow.getHandle(workflowId, runId).fetchHistory(), options.sealing.codec)),
     close: () => connection.close(),
@@ -313,6 +314,20 @@ async function reach<T>(address: string, call: () => Promise<T>, swarm?: string)
     return await call();
   } catch (thrown) {
     throw toForeshiftError(thrown, address, swarm);
+  }
+}
+
+/** A run goes on whatever becomes of who waits for it: a server that does not answer for a while is asked again. */
+async function patiently<T>(call: () => Promise<T>): Promise<T> {
+  const { retryAttemptsMax, retryFirstMs, retryLongestMs } = LIMITS.control;
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await call();
+    } catch (thrown) {
+      const mayPass = thrown instanceof ForeshiftError && thrown.code === "UNREACHABLE" && thrown.field === "Temporal";
+      if (!mayPass || attempt >= retryAttemptsMax) throw thrown;
+      await delay(Math.min(retryFirstMs * 2 ** attempt, retryLongestMs));
+    }
   }
 }
 
