@@ -181,8 +181,7 @@ export async function openTemporal(options: TemporalOptions): Promise<Temporal> 
     openRuns: (swarm) => ask(swarm, () => find(`ForeshiftSwarm = "${swarm}"`)),
     lastRun: (workflowId) => ask("*", () => lastRun(workflow, workflowId)),
     runLines: (workflowId, runId) => runLines(workflow, workflowId, runId),
-    result: (workflowId, runId) =>
-      patiently(() => reach(address, () => workflow.getHandle(workflowId, runId).result())),
+    result: (workflowId, runId) => patiently(() => reach(address, () => workflow.getHandle(workflowId, runId).result())),
     history: (workflowId, runId) =>
       ask("*", async () => readableEvents(await workflow.getHandle(workflowId, runId).fetchHistory(), options.sealing.codec)),
     close: () => connection.close(),
