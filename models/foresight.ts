@@ -28,15 +28,22 @@ export interface RiskRecord {
 /** By these words a reason is told to stand on a prediction. */
 export const FAILS_WITHIN = "fails within";
 
+/** A confirmation may take so much of the window, which is the time there is to act in. */
+const CONFIRM_SHARE_MAX = 0.25;
+
 const ORDER: Readonly<Record<RiskBand, number>> = { low: 0, elevated: 1, high: 2 };
 
-/** The record after one more score. A score that is not newer than the last changes nothing, so that a repeated message is harmless. */
+/**
+ * The record after one more score. A score that is not newer than the last changes nothing, so that a repeated message is harmless.
+ * `everyMs`: how often scores are made; a fleet makes them many times in its window.
+ */
 export function takeScore(
   before: RiskRecord | undefined,
   score: RiskScore,
   sessions: number,
   policy: ForesightPolicy,
   now: number,
+  everyMs: number = policy.windowMs / LIMITS.foresight.scoresPerWindow,
 ): RiskRecord {
   if (before !== undefined && score.atMs <= before.score.atMs) return before;
   const held = before?.band ?? "low";
@@ -44,7 +51,7 @@ export function takeScore(
   const { carrier, leftHighAtMs } = before ?? {};
   const kept = { ...(carrier === undefined ? {} : { carrier }), ...(leftHighAtMs === undefined ? {} : { leftHighAtMs }) };
   const next = { score, sessions, votes, ...kept };
-  const confirms = confirmed(votes, policy.confirmations);
+  const confirms = confirmed(votes, standsAlone(score, policy, everyMs) ? 1 : policy.confirmations);
   const isCooling = held !== "high" && now - (leftHighAtMs ?? Number.NEGATIVE_INFINITY) < policy.coolDownMs;
   const wanted = confirms === "high" && isCooling ? "elevated" : confirms;
   const sinceMs = before?.bandSinceMs ?? now;
@@ -159,6 +166,11 @@ function isElevated(score: RiskScore, sessions: number, policy: ForesightPolicy,
 
 function bar(isHeld: boolean, policy: ForesightPolicy): number {
   return isHeld ? policy.leaveShare : 1;
+}
+
+/** Where another look would take too much of the window to wait for, and even the lower bound is at the threshold. */
+function standsAlone({ failure }: RiskScore, policy: ForesightPolicy, everyMs: number): boolean {
+  return everyMs > CONFIRM_SHARE_MAX * policy.windowMs && failure.low >= policy.failureThreshold;
 }
 
 /** The highest band that enough of the newest scores ask for, or exceed. */

@@ -11,7 +11,7 @@ import type { Probability } from "./model.ts";
 const SESSIONS_AT_STAKE = 100;
 const POLICY = ForesightPolicy.parse({ mode: "act" });
 
-/** The probability, and its lower bound, from which the rule asks for sessions to leave; both with confirmations. */
+/** The probability, and its lower bound, from which the rule asks for sessions to leave; both with confirmations where there is time for them. */
 export const ACTS_FROM = {
   probability: POLICY.failureThreshold,
   lowerBound: actionThreshold({ overload: NO_RISK }, SESSIONS_AT_STAKE, POLICY),
@@ -20,6 +20,8 @@ export const ACTS_FROM = {
 export class UnitWatch {
   readonly #msPerUnit: number;
   readonly #carriesSignal: boolean;
+  /** As often as the newest two rows; of the first row nothing is known. */
+  #everyMs = 0;
   #record: RiskRecord | undefined;
 
   /** `window`: of the model, in the table's unit of time. */
@@ -33,7 +35,8 @@ export class UnitWatch {
     const atMs = time * this.#msPerUnit;
     const failure = { value: probability, low, high };
     const score = { endpoint: "", atMs, failure, overload: NO_RISK, carriesSignal: this.#carriesSignal, terms: [] };
-    this.#record = takeScore(this.#record, score, SESSIONS_AT_STAKE, POLICY, atMs);
+    if (this.#record !== undefined) this.#everyMs = atMs - this.#record.score.atMs;
+    this.#record = takeScore(this.#record, score, SESSIONS_AT_STAKE, POLICY, atMs, this.#everyMs);
     return asksToLeave(this.#record, POLICY, atMs);
   }
 }

@@ -46,6 +46,18 @@ describe("a band", () => {
     assert.equal(scored([0.9, 0.1, 0.1, 0.9])?.band, "low");
   });
 
+  test("is entered at once by a score that is sure, where another look would take more than a quarter of the window", () => {
+    const once = (failure: number, everyMs: number) => {
+      const calm = takeScore(undefined, scoreOf(0.01), 100, POLICY, START, everyMs);
+      const atMs = START + everyMs;
+      return takeScore(calm, scoreOf(failure, { atMs }), 100, POLICY, atMs, everyMs).band;
+    };
+    const rarely = POLICY.windowMs / 2;
+    assert.equal(once(0.9, rarely), "high", "0.8 at least is above 0.7");
+    assert.equal(once(0.75, rarely), "low", "0.65 at least is not");
+    assert.equal(once(0.9, POLICY.windowMs / 4), "low", "there is time for a second look");
+  });
+
   test("is left at half of what it was entered at, and not before its dwell", () => {
     const hovering = scored([0.9, 0.9, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]);
     assert.equal(hovering?.band, "high", "0.5 is above half of 0.7");
