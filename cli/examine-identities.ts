@@ -8,6 +8,7 @@ import { dirname, join } from "node:path";
 import { request } from "undici";
 import { certificatesOf, verifiedCrl } from "../drivers/identity/authority.ts";
 import { VaultConfig } from "../drivers/vault/config.ts";
+import { wayTo } from "../drivers/vault/transport.ts";
 import { openVault } from "../drivers/vault/vault.ts";
 import { ForeshiftError, messageOf } from "../models/errors.ts";
 import { certificateFinding, clockFinding, crlFinding, type Finding } from "../models/identity-health.ts";
@@ -74,11 +75,12 @@ async function loginCheck(config: VaultConfig): Promise<Check> {
 }
 
 /** Vault's clock is the one that certificates begin and end by. Its answers name it by the second. */
-async function clockChecks({ address, caFile, socketPath }: VaultConfig): Promise<readonly Check[]> {
-  if (address === undefined || socketPath !== undefined || caFile !== undefined) return [];
+async function clockChecks(config: VaultConfig): Promise<readonly Check[]> {
+  const timeoutMs = LIMITS.vault.callTimeoutMs;
+  const { dispatcher, origin } = wayTo(config, timeoutMs);
   try {
     const sentAtMs = Date.now();
-    const { body, headers } = await request(`${address}/v1/sys/health`, { headersTimeout: LIMITS.vault.callTimeoutMs });
+    const { body, headers } = await request(`${origin}/v1/sys/health`, { dispatcher, signal: AbortSignal.timeout(timeoutMs) });
     await body.dump();
     const receivedAtMs = Date.now();
     const saidMs = Date.parse(String(headers.date));
@@ -89,6 +91,8 @@ async function clockChecks({ address, caFile, socketPath }: VaultConfig): Promis
   } catch {
     // The login has said that Vault is away.
     return [];
+  } finally {
+    await dispatcher.destroy();
   }
 }
 

@@ -40,7 +40,7 @@ export interface AgentLogins {
 /** A process with a certificate of its own: an endpoint's agent, or one of the control plane. */
 export interface CertificateHolder {
   readonly name: string;
-  /** Its serial, and those of the certificates that others have connections open with, there. */
+  /** Its serial, and those of the certificates at the other ends of the connections that are open there. */
   held(): Promise<{ readonly serial: string; readonly peers: readonly string[] }>;
   /** Replaces the certificate if it is this one still; answers the serial of the one it has then. Connections that are open go on. */
   renew(after: string): Promise<string>;

@@ -46,7 +46,7 @@ export function peerOf(request: FastifyRequest): Identity | undefined {
 }
 
 /** Its connection is older than our certificate: it is to be given up when this request is answered. */
-export function isOfFormerCertificate(request: FastifyRequest, { certificate }: ProcessIdentity): boolean {
+export function isOfFormerCertificate(request: FastifyRequest, { certificate }: Pick<ProcessIdentity, "certificate">): boolean {
   const serial = shown.get(request.raw.socket);
   return serial !== undefined && serial !== certificate.serial;
 }

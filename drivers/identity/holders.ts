@@ -40,11 +40,11 @@ export function remoteHolder({ name, where, dial }: RemoteHolderOptions): Certif
   };
 }
 
-/** This process, which nobody connects to. */
+/** This process, which nobody connects to, and which connects to everybody. */
 export function ownHolder(name: string, identity: ProcessIdentity): CertificateHolder {
   return {
     name,
-    held: () => Promise.resolve({ serial: identity.certificate.serial, peers: [] }),
+    held: () => Promise.resolve({ serial: identity.certificate.serial, peers: identity.crl.serialsInUse() }),
     renew: (after) => identity.renewAfter(after),
     shown: () => Promise.resolve(undefined),
   };

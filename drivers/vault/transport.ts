@@ -3,7 +3,7 @@
  */
 import { readFileSync } from "node:fs";
 import vault from "node-vault";
-import { Agent, Pool, request } from "undici";
+import { Agent, type Dispatcher, Pool, request } from "undici";
 import { z } from "zod";
 import { ForeshiftError, messageOf } from "../../models/errors.ts";
 import { LIMITS } from "../../models/limits.ts";
@@ -30,6 +30,19 @@ export interface Transport {
   close(): Promise<void>;
 }
 
+/** How undici gets to it: over TCP, with the authorities that are configured, or over a relay's socket. The caller destroys the dispatcher. */
+export function wayTo(
+  { address, caFile, socketPath }: Pick<VaultConfig, "socketPath" | "address" | "caFile">,
+  timeoutMs: number,
+): { readonly dispatcher: Dispatcher; readonly origin: string } {
+  const ca = caFile === undefined ? undefined : readFileSync(caFile, "utf8");
+  const connect = { timeout: timeoutMs, ...(ca === undefined ? {} : { ca }) };
+  const pool = { connections: connectionsMax, maxResponseSize: ANSWER_BYTES_MAX };
+  const origin = address ?? "http://vault";
+  const dispatcher = socketPath === undefined ? new Agent({ ...pool, connect }) : new Pool(origin, { ...pool, socketPath });
+  return { dispatcher, origin };
+}
+
 interface VaultRequest {
   readonly uri: string;
   readonly method: string;
@@ -43,13 +56,7 @@ export function openTransport(
   callTimeoutMs: number = LIMITS.vault.callTimeoutMs,
 ): Transport {
   const where = config.socketPath ?? config.address ?? "";
-  const ca = config.caFile === undefined ? undefined : readFileSync(config.caFile, "utf8");
-  const connect = { timeout: callTimeoutMs, ...(ca === undefined ? {} : { ca }) };
-  const pool = { connections: connectionsMax, maxResponseSize: ANSWER_BYTES_MAX };
-  const dispatcher =
-    config.socketPath === undefined
-      ? new Agent({ ...pool, connect })
-      : new Pool("http://vault", { ...pool, socketPath: config.socketPath });
+  const { dispatcher, origin } = wayTo(config, callTimeoutMs);
   const exchange = async (asked: VaultRequest) => {
     const hasBody = typeof asked.json === "object" && asked.json !== null;
     const response = await request(asked.uri, {
@@ -64,7 +71,7 @@ export function openTransport(
   };
   const clientFor = (token: string | undefined) => {
     const client = vault({
-      endpoint: config.address ?? "http://vault",
+      endpoint: origin,
       // Its debug output would print what is written.
       debug: () => undefined,
       "request-promise": { defaults: () => exchange },

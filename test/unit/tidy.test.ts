@@ -82,3 +82,24 @@ test("a migration is named by its order", () => {
   const orders = migrations.map((name) => name.slice(0, 4));
   assert.equal(new Set(orders).size, orders.length, "two migrations of the same order");
 });
+
+test("a test that a document names is there, by its file and its title", () => {
+  const tests = Map.groupBy(
+    FILES.filter((file) => file.endsWith(".test.ts")),
+    (file) => basename(file),
+  );
+  const named = LINES.filter(({ file }) => file.endsWith(".md")).flatMap(({ file, number, text }) =>
+    [...text.matchAll(/`(?:[\w/-]*\/)?([\w-]+\.test\.ts)`(?:: ((?:"[^"]+"(?:, )?)+))?/g)].map(([, name = "", titles = ""]) => ({
+      where: `${file}:${number}`,
+      name,
+      titles: [...titles.matchAll(/"([^"]+)"/g)].map(([, title = ""]) => title),
+    })),
+  );
+  assert.ok(named.some(({ titles }) => titles.length > 0));
+  for (const { name, titles, where } of named) {
+    const files = tests.get(name);
+    assert.ok(files !== undefined, `${where}: there is no ${name}`);
+    const text = files.map((file) => readFileSync(join(PROJECT, file), "utf8")).join("\n");
+    for (const title of titles) assert.ok(text.includes(title), `${where}: ${name} has no "${title}"`);
+  }
+});

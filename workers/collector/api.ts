@@ -13,7 +13,7 @@ import { parseInput } from "../../models/parse.ts";
 import { PublicKey, SessionState } from "../../models/session.ts";
 import { EndpointName, SwarmName } from "../../models/steering.ts";
 import { METRICS_TYPE, type MetricFamily, one, textOf } from "../prometheus.ts";
-import { type DoorCounts, demand, peerOf } from "../tls-gate.ts";
+import { type DoorCounts, demand, isOfFormerCertificate, peerOf } from "../tls-gate.ts";
 import type { CrlPublisher } from "./crl.ts";
 import { type Intake, isOf } from "./intake.ts";
 import type { Lag } from "./lag.ts";
@@ -57,7 +57,11 @@ export interface CollectorParts {
   readonly revoked: RevokedEndpoints;
   /** Undefined without certificates. */
   readonly guard:
-    | { readonly crl: CrlPublisher; readonly door: DoorCounts; readonly identity: Pick<ProcessIdentity, "onRenewed"> }
+    | {
+        readonly crl: CrlPublisher;
+        readonly door: DoorCounts;
+        readonly identity: Pick<ProcessIdentity, "certificate" | "onRenewed">;
+      }
     | undefined;
 }
 
@@ -65,8 +69,9 @@ export interface CollectorParts {
 const isReader = (peer: Identity) => peer.kind === "process";
 
 export function collectorRoutes(app: FastifyInstance, parts: CollectorParts): void {
-  const { store, hub, revoked, shadows } = parts;
+  const { store, revoked, shadows } = parts;
   heartbeatRoute(app, parts);
+  sessionStreamRoute(app, parts);
   readRoutes(app, parts);
   crlRoutes(app, parts);
   app.post("/v1/sessions", async (request) => {
@@ -76,12 +81,19 @@ export function collectorRoutes(app: FastifyInstance, parts: CollectorParts): vo
     const candidates = shadows.candidates(deltas.swarm, Date.now());
     return { taken: await store.applyDeltas(deltas, shadows.namer(deltas.swarm, candidates)) };
   });
+}
+
+interface StreamParts extends Pick<CollectorParts, "hub" | "revoked"> {
+  readonly guard: Pick<NonNullable<CollectorParts["guard"]>, "identity"> | undefined;
+}
+
+export function sessionStreamRoute(app: FastifyInstance, { guard, hub, revoked }: StreamParts): void {
   app.get("/v1/sessions/stream", async (request, reply) => {
     const { swarm, after } = parseInput(StreamQuery, request.query, "query");
     demand(request, `follow the sessions of ${swarm}`, (peer) => isReader(peer) || peer.swarm === swarm);
     const out = new PassThrough();
     // Who follows comes back where it stands, and is shown the new certificate then.
-    const forget = parts.guard?.identity.onRenewed(() => out.end());
+    const forget = guard?.identity.onRenewed(() => out.end());
     out.once("close", () => forget?.());
     const peer = peerOf(request);
     if (peer?.kind === "agent") {
@@ -92,6 +104,8 @@ export function collectorRoutes(app: FastifyInstance, parts: CollectorParts): vo
       );
     }
     await hub.subscribe(swarm, after, out);
+    // On a connection from before the renewal it would keep the former certificate in use for as long as it lasts.
+    if (guard !== undefined && isOfFormerCertificate(request, guard.identity)) out.end();
     return reply.type("application/x-ndjson").send(out);
   });
 }
@@ -120,7 +134,8 @@ function crlRoutes(app: FastifyInstance, { guard }: CollectorParts): void {
   if (guard === undefined) return;
   app.get("/v1/crl", async (request, reply) => {
     const { after, waitMs } = parseInput(CrlQuery, request.query, "query");
-    const crl = await guard.crl.newerThan(after, waitMs);
+    const patienceMs = isOfFormerCertificate(request, guard.identity) ? 0 : waitMs;
+    const crl = await guard.crl.newerThan(after, patienceMs);
     return crl === undefined ? reply.code(204).send() : { crl };
   });
   app.post("/v1/crl/refresh", async (request) => {

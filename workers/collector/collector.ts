@@ -92,7 +92,7 @@ async function guard(config: CollectorConfig, log: Logger) {
   const secured = await secure({ name: "collector", config, log });
   const { identity, vault } = secured;
   const door = { identity, accepts: () => true, counts: new DoorCounts() };
-  const crl = new CrlPublisher({ keeper: identity.crl, pki: vault.pki, log });
+  const crl = new CrlPublisher({ identity, pki: vault.pki, log });
   return { door, guard: { crl, door: door.counts, identity }, close: () => secured.close() };
 }
 

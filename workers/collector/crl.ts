@@ -5,22 +5,32 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Logger } from "pino";
 import type { CrlKeeper } from "../../drivers/identity/crl-keeper.ts";
+import type { ProcessIdentity } from "../../drivers/identity/process-identity.ts";
 import type { Pki } from "../../drivers/vault/pki.ts";
 import { messageOf } from "../../models/errors.ts";
 import { IDENTITY_LIMITS } from "../../models/limits-identity.ts";
 
 export class CrlPublisher {
   readonly #keeper: CrlKeeper;
+  readonly #onRenewed: ProcessIdentity["onRenewed"];
   readonly #pki: Pick<Pki, "crl" | "renewCrl">;
   readonly #log: Logger;
 
-  constructor(parts: { keeper: CrlKeeper; pki: Pick<Pki, "crl" | "renewCrl">; log: Logger }) {
-    this.#keeper = parts.keeper;
+  constructor(parts: {
+    identity: Pick<ProcessIdentity, "crl" | "onRenewed">;
+    pki: Pick<Pki, "crl" | "renewCrl">;
+    log: Logger;
+  }) {
+    this.#keeper = parts.identity.crl;
+    this.#onRenewed = (callback) => parts.identity.onRenewed(callback);
     this.#pki = parts.pki;
     this.#log = parts.log;
   }
 
-  /** The list, DER in base64, if it is newer than `after`; waits for one up to `waitMs`. Undefined: none. */
+  /**
+   * The list, DER in base64, if it is newer than `after`; waits for one up to `waitMs`. Undefined: none. A wait ends with this process's
+   * certificate: the next one is made over a connection with the new one.
+   */
   async newerThan(after: bigint | undefined, waitMs: number): Promise<string | undefined> {
     if (!this.#isNewer(after) && waitMs > 0) await this.#nextList(waitMs);
     const { der } = this.#keeper;
@@ -63,11 +73,11 @@ export class CrlPublisher {
     return new Promise((resolve) => {
       const end = () => {
         clearTimeout(timer);
-        letGo();
+        for (const letGo of wishes) letGo();
         resolve();
       };
       const timer = setTimeout(end, waitMs);
-      const letGo = this.#keeper.onNewer(end);
+      const wishes = [this.#keeper.onNewer(end), this.#onRenewed(end)];
     });
   }
 }

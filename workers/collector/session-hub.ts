@@ -10,6 +10,8 @@ import { ForeshiftError, messageOf } from "../../models/errors.ts";
 import { LIMITS } from "../../models/limits.ts";
 import type { Lag } from "./lag.ts";
 
+type ChangeStore = Pick<PostgresStore, "changesAfter" | "headVersion">;
+
 interface Subscriber {
   readonly out: Writable;
   /** Versions up to this one were sent. */
@@ -26,12 +28,12 @@ interface Swarm {
 }
 
 export class SessionHub {
-  readonly #store: PostgresStore;
+  readonly #store: ChangeStore;
   readonly #lag: Lag;
   readonly #log: Logger;
   readonly #swarms = new Map<string, Swarm>();
 
-  constructor(parts: { store: PostgresStore; lag: Lag; log: Logger }) {
+  constructor(parts: { store: ChangeStore; lag: Lag; log: Logger }) {
     this.#store = parts.store;
     this.#lag = parts.lag;
     this.#log = parts.log;
