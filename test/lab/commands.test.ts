@@ -217,7 +217,7 @@ describe("the commands against a running lab", () => {
     }
   });
 
-  it("has let no secret out: not to Temporal, the database, logs, processes or files", { timeout: 120_000 }, async () => {
+  it("has let no secret out: not to Temporal, the database, logs, processes or files", { timeout: 240_000 }, async () => {
     const said = `canary-${randomBytes(12).toString("hex")}`;
     assert.equal((await foreshift("stop", "--reason", said)).code, 0);
     assert.equal((await foreshift("resume")).code, 0);
