@@ -19,6 +19,7 @@ import { servingOf } from "../../models/static-identities.ts";
 import type { SwarmSpec } from "../../models/swarm-spec.ts";
 import type { WorkerSet } from "../../workers/control/worker-set.ts";
 import { testHome, testOpenBao } from "../support/services.ts";
+import { startMortalWorkers } from "./mortal-workers.ts";
 import { eventually, specFor, startServer, startWorkers, type TestServer } from "./support.ts";
 import { World } from "./world.ts";
 
@@ -312,6 +313,22 @@ test("a further transit version wraps every data key anew before the old one is 
 
 const STATIC = { batchClients: 2, graceMs: 1_000, retryEveryMs: 1_000, verifyTimeoutMs: 1_000 };
 
+const STATIC_STEPS = [
+  "keyPolicy",
+  "lookAtIdentities",
+  "issueStaticKey",
+  "stateIdentities",
+  "nextClients",
+  "bringIdentity",
+  "lookAtHandshakes",
+  "awaitByIdentity",
+  "useIdentity",
+  "probeByServing",
+  "dropIdentity",
+  "destroyStaticKey",
+  "writeAudit",
+] as const;
+
 async function withStaticPolicy(change: Partial<typeof STATIC> = {}): Promise<void> {
   spec = { ...spec, keys: { ...spec.keys, static: { ...spec.keys.static, ...STATIC, ...change } } };
   await world.store.saveSpec(spec);
@@ -359,6 +376,38 @@ test("the static key: answers that are lost change nothing", async () => {
   assert.ok(lost.size >= 7, [...lost].join(", "));
   assert.equal(world.identities?.length, 1);
   assert.deepEqual(world.cutOff, []);
+});
+
+test("the static key: with the worker dying at every step, others go on, and it ends as if nothing had been", async (t) => {
+  await workers.stop();
+  world = new World();
+  for (const name of ["ep-1", "ep-2"]) world.addMember(name, spec);
+  world.connect("ep-1", 1);
+  await withStaticPolicy();
+  const given = Number(process.env["FORESHIFT_SEED"] ?? Number.NaN);
+  const seed = Number.isSafeInteger(given) ? given : Math.floor(Math.random() * 1_000);
+  const mortal = await startMortalWorkers(server, world, ["vault", "store"], seed % 2 === 0 ? "before" : "after");
+  try {
+    const { done, idle, outcome, skipped, text } = await rotate("static");
+    t.diagnostic(`seed ${seed}, died at ${mortal.deaths.length} steps: ${mortal.deaths.join(", ")}`);
+    assert.deepEqual([outcome, done, skipped, idle], ["rotated", 1, 0, 0], text);
+  } finally {
+    await mortal.stop();
+  }
+  const { version } = servingOf(world.identities ?? []).secret;
+  settledOn(version, 1);
+  assert.deepEqual([world.cutOff, world.score().dropped], [[], []]);
+  const met = new Set(mortal.deaths.map((death) => death.split(" ").at(-1)));
+  for (const step of STATIC_STEPS) assert.ok(met.has(step), step);
+  const told = Map.groupBy(world.auditRows, ({ action }) => action);
+  const times = Object.entries({
+    "state static keys": 3,
+    "bring a static key to clients": 1,
+    "move clients to a static key": 1,
+  });
+  for (const [action, count] of times) assert.equal(told.get(action)?.length, count, action);
+  const issued = (told.get("issue a static key") ?? []).map(({ details }) => details.version);
+  assert.equal(issued.at(-1), `${spec.key.secret.path}@${version}`);
 });
 
 test("the static key: refused for good after it was written, it is undone, and the next rotation leaves one version", async () => {
