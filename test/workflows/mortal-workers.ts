@@ -15,6 +15,9 @@ export interface MortalWorkers {
   stop(): Promise<void>;
 }
 
+/** Of new workers, on a machine that does much else. */
+const START_MS = 60_000;
+
 type Step = (...input: unknown[]) => Promise<unknown>;
 
 /** Of these queues and the workflows'. `firstDies`: before the first step takes effect, or after. */
@@ -50,7 +53,7 @@ export async function startMortalWorkers(
       Object.fromEntries(Object.entries(all[queue]).map(([name, step]) => [name, mortal(name, step as Step)])),
     ]);
     const workers = await startWorkersWith(server, Object.fromEntries(taken));
-    await eventually("workers run", () => workers.status().state === "running");
+    await eventually("workers run", () => workers.status().state === "running", START_MS);
     return workers;
   };
   alive = await start();
