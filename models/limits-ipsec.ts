@@ -57,7 +57,7 @@ export const IPSEC_BENCH = {
   detectionMs: 300,
   /** Under traffic after a takeover and its new IKE SA. */
   afterMs: 3_000,
-  /** What a word takes at most, beyond what was seen of lag. */
+  /** What a word takes at most, unless a longer lag was seen. */
   lagAllowedMs: 60,
   /** Until packets pass again, else a takeover counts as failed. */
   recoverMsMax: 30_000,

@@ -111,15 +111,20 @@ export class Gateway {
   }
 
   /**
-   * Goes on with a pair of `from`, by what was heard of it until it was fenced, and by what the balancer let through to it. Resolves when
-   * both SAs are in the kernel, or at once with why not.
+   * Goes on with a pair of `from`, by what was heard of it until it was fenced, and by what the balancer let through to it. `lagMs`: the
+   * longest that a word of it took. Resolves when both SAs are in the kernel, or at once with why not.
    */
-  async takeOver(from: Gateway, pair: SaPair, fencedAtMs: number, balancer: Steering): Promise<TakeoverPlan | TakeoverRefusal> {
+  async takeOver(
+    from: Gateway,
+    pair: SaPair,
+    { fencedAtMs, lagMs }: { readonly fencedAtMs: number; readonly lagMs: number },
+    balancer: Steering,
+  ): Promise<TakeoverPlan | TakeoverRefusal> {
     const { outbound, inbound } = pair;
     const [sent, received] = [from.#followed.get(outbound.spi), from.#followed.get(inbound.spi)];
     if (sent === undefined || received === undefined)
       return { kind: "new-handshake", reason: "rate-unknown", detail: "nothing was heard of the SAs" };
-    const ageMs = fencedAtMs - Math.min(sent.atMs, received.atMs) + IPSEC_BENCH.lagAllowedMs;
+    const ageMs = fencedAtMs - Math.min(sent.atMs, received.atMs) + lagMs;
     const passedAtMost = await balancer.passedAtMost(inbound.spi, received.sequence);
     const plan = takeOver(
       {

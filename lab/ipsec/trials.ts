@@ -97,7 +97,8 @@ async function playCrash({ steering, wire }: Bench, holder: Gateway, shadow: Gat
   const detectedAtMs = Date.now();
   await steering.steer({ to: shadow.mark, pair, fenced: holder.mark });
   const fencedAtMs = Date.now();
-  const outcome = await shadow.takeOver(holder, pair, fencedAtMs, steering);
+  const lagMs = Math.max(IPSEC_BENCH.lagAllowedMs, ...wire.lagsMs(holder.heard));
+  const outcome = await shadow.takeOver(holder, pair, { fencedAtMs, lagMs }, steering);
   await steering.wayBack(shadow.mark);
   if (outcome.kind === "new-handshake") progress(`a new handshake: ${outcome.reason}, ${outcome.detail}`);
   const backAtMs = await pings.answeredAfter(detectedAtMs, outcome.kind === "go-on" ? IPSEC_BENCH.oldSpiMs : 0);
