@@ -1,18 +1,21 @@
 /**
  * drain-and-replace on a real Temporal server: the whole way, each of its steps refused in turn, clients that do not come over, the old
- * endpoint dying on the way, and what happens when even putting back fails.
+ * endpoint dying on the way, and what happens when even putting back fails; and the same with machines of EC2.
  */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import type { DrainFinished } from "../../models/swarm-messages.ts";
 import { drainAndReplace } from "../../workflows/drain-and-replace.ts";
+import { startCloud } from "../support/aws/cloud.ts";
 import { assertServing } from "./assertions.ts";
 import { openStand, REFUSAL, type Stand } from "./refusals.ts";
+import { describeOnEc2 } from "./scenes-on-ec2.ts";
 import { specFor, startServer, type TestServer } from "./support.ts";
 import { World } from "./world.ts";
 
 const SESSIONS = 6;
 const spec = specFor({ move: { verifyTimeoutMs: 600 } });
+const cloud = await startCloud();
 let server: TestServer;
 let stand: Stand;
 
@@ -162,3 +165,5 @@ test("pages a person when it can neither go on nor back, and leaves sessions ali
   assert.deepEqual(world.score().dropped, []);
   assert.ok(world.clients.every((client) => client.endpoint === "ep-1"));
 });
+
+describeOnEc2(cloud, () => ({ server, stand }));
