@@ -21,6 +21,7 @@ export interface BenchLabOptions {
   readonly tcpBytesPerSecond?: number;
   readonly spareSessions?: number;
   readonly packetAllowancePerSecond?: number;
+  readonly image?: string | undefined;
   readonly spec: SpecOverrides;
   readonly vaultFaults?: VaultFaults;
   readonly onProgress: (text: string) => void;

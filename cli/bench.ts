@@ -1,7 +1,8 @@
 /** `foreshift bench`: measures what Foreshift promises, on a lab of its own, and prints JSON. */
-import { type Command, InvalidArgumentError } from "commander";
+import { type Command, InvalidArgumentError, Option } from "commander";
 import { ROTATION_FAULTS, type RotationFault } from "../bench/rotation-faults.ts";
 import { TRIAL_KINDS, type TrialKind } from "../bench/trial-kinds.ts";
+import { LAB_HYPERVISORS, type LabHypervisor } from "../lab/machine-image.ts";
 import { KEY_KINDS, type KeyKind } from "../models/keys.ts";
 import { LIMITS } from "../models/limits.ts";
 import { kindOf } from "./key-kind.ts";
@@ -49,6 +50,7 @@ export function register(program: Command): void {
     );
   registerRotate(bench);
   registerIpsec(bench);
+  registerGhosts(bench);
   bench
     .command("chaos")
     .description("kill anything at any point of a move, and count what was done twice or lost")
@@ -109,6 +111,22 @@ function registerRotate(bench: Command): void {
       const kinds = kind === undefined ? KEY_KINDS : [kind];
       const ways = faults === true ? ROTATION_FAULTS : faults;
       show(await benchRotate({ ...options, kinds, sessions, faults: ways, onProgress }));
+    });
+}
+
+function registerGhosts(bench: Command): void {
+  bench
+    .command("ghosts")
+    .description(
+      "how fast an endpoint serves that is claimed: one that runs, one that was suspended, and one that has to be launched",
+    )
+    .addOption(new Option("--hypervisor <kind>", "what endpoints are").choices(LAB_HYPERVISORS).default("netns"))
+    .option("--trials <n>", "claims of a machine that runs, and of one that is suspended", within(1, LIMITS.bench.countMax), 20)
+    .option("--cold-trials <n>", "launches", within(1, LIMITS.bench.countMax), 2)
+    .option("--json", "JSON is what it prints anyway")
+    .action(async (options: { hypervisor: LabHypervisor; trials: number; coldTrials: number }) => {
+      const { benchGhosts } = await import("../bench/ghosts.ts");
+      show(await benchGhosts({ ...options, onProgress }));
     });
 }
 

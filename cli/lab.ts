@@ -2,8 +2,9 @@
  * `foreshift lab`: a swarm with real WireGuard in network namespaces, to watch and to break.
  */
 import type { Command } from "commander";
-import { InvalidArgumentError } from "commander";
+import { InvalidArgumentError, Option } from "commander";
 import { BUILD_UP_KINDS, FAULT_KINDS, type FaultKind, LabClient } from "../lab/lab-client.ts";
+import { LAB_HYPERVISORS } from "../lab/machine-image.ts";
 import { type LabUpOptions, labDown, labStatus, labUp } from "../lab/run.ts";
 import { ForeshiftError } from "../models/errors.ts";
 import { LIMITS } from "../models/limits.ts";
@@ -12,7 +13,9 @@ import { paths } from "../setup/paths.ts";
 import { print, wantsJson } from "./output.ts";
 
 export function register(program: Command): void {
-  const lab = program.command("lab").description("run a swarm with real WireGuard in network namespaces");
+  const lab = program
+    .command("lab")
+    .description("run a swarm with real WireGuard in network namespaces, or in virtual machines");
   lab
     .command("up")
     .description("start the lab; it stays until `foreshift lab down`")
@@ -30,6 +33,7 @@ export function register(program: Command): void {
       count(1, LIMITS.lab.packetsPerSecondMax),
       100,
     )
+    .addOption(new Option("--hypervisor <kind>", "what endpoints are").choices(LAB_HYPERVISORS).default("netns"))
     .option("--foreground", "stay in the foreground until Ctrl-C")
     .option("--story", "tell the default story: a leak foreseen, brownout, crash, freeze")
     .option("--once", "end after the story; exit code 0 only if every promise held")

@@ -47,8 +47,8 @@ export interface Client {
 }
 
 interface Entry {
-  readonly client: Client;
-  readonly keys: readonly KeyPair[];
+  client: Client;
+  keys: readonly KeyPair[];
   /** Of each session, the way that it sends by first; a second one while its swarm's static key is rotated. */
   readonly ways: Way[][];
   /** Last part of its present outer address. */
@@ -107,6 +107,21 @@ export class Clients {
     return this.#spare?.client;
   }
 
+  /** Of all its hosts. */
+  get hosts(): readonly string[] {
+    return this.#all.map(({ client }) => client.name);
+  }
+
+  get #all(): readonly Entry[] {
+    return [...this.#entries, ...(this.#spare === undefined ? [] : [this.#spare])];
+  }
+
+  /** Takes on the hosts that a process before this one has built: who they are, and how they reach the swarm, is read from them. */
+  async adopt(): Promise<void> {
+    for (const entry of this.#all) await readBack(entry);
+    await this.lowerSpare();
+  }
+
   /** The spare host's tunnels come up. Until then, and after `lowerSpare`, they know of no session and send nothing, whoever asks. */
   async raiseSpare(): Promise<void> {
     if (this.#spare === undefined) return;
@@ -130,8 +145,7 @@ export class Clients {
   async build(): Promise<void> {
     const { sessions, spareSessions = 0 } = this.#options;
     checkInotify(sessions + spareSessions);
-    const entries = [...this.#entries, ...(this.#spare === undefined ? [] : [this.#spare])];
-    const hosts = entries.map((entry) => entry.client.name);
+    const [entries, { hosts }] = [this.#all, this];
     await addNamespaces(hosts);
     await ipBatch(hosts.map((host) => `link add ${host} netns edge type veth peer name eth0 netns ${host}`));
     await ipBatch(
@@ -256,7 +270,7 @@ export class Clients {
   }
 
   #sessionOf(publicKey: string): { readonly entry: Entry; readonly k: number } {
-    for (const entry of [...this.#entries, ...(this.#spare === undefined ? [] : [this.#spare])]) {
+    for (const entry of this.#all) {
       const k = entry.client.sessions.findIndex(({ peer }) => peer.publicKey === publicKey);
       if (k >= 0) return { entry, k };
     }
@@ -335,6 +349,31 @@ function makeEntry(number: number, firstIndex: number, count: number, family: 4 
   });
   const ways = sessions.map(({ device }) => [{ ...swarm, device }]);
   return { client: { name: `client-${number}`, number, family, sessions }, keys, ways, address: FIRST_ADDRESS };
+}
+
+/** Keys, ways and address of a host, as `wg` and `ip` there say. */
+async function readBack(entry: Entry): Promise<void> {
+  const { name, sessions } = entry.client;
+  const dump = (await runScript("wg show all dump", name)).split("\n").map((line) => line.split("\t"));
+  const tables = sessions.map((_, k) => `ip route show table ${SESSION_TABLE_BASE + k} 2> /dev/null || true; echo ,`);
+  const routes = (await runScript(tables.join("\n"), name)).split(",");
+  const address = /inet [\d.]+\.(\d+)\//.exec(await runScript("ip -o -4 addr show dev eth0", name))?.[1];
+  entry.address = Number(address ?? FIRST_ADDRESS);
+  const [keys, found]: [KeyPair[], ClientSession[]] = [[], []];
+  for (const [k, session] of sessions.entries()) {
+    const inUse = / dev (\S+)/.exec(routes[k] ?? "")?.[1] ?? session.device;
+    const [, privateKey = "", publicKey = ""] = dump.find((line) => line.length === 5 && line[0] === inUse) ?? [];
+    keys.push({ privateKey, publicKey });
+    found.push({ ...session, peer: { ...session.peer, publicKey } });
+    const devices = [inUse, ...[`wg${k}`, `wg${k}b`].filter((device) => device !== inUse)];
+    const ways = devices.flatMap((device): Way[] => {
+      const [, swarm, , endpoint = ""] = dump.find((line) => line.length > 5 && line[0] === device) ?? [];
+      return swarm === undefined ? [] : [{ device, publicKey: swarm, port: Number(endpoint.split(":").at(-1)) }];
+    });
+    entry.ways[k] = ways;
+  }
+  entry.keys = keys;
+  entry.client = { ...entry.client, sessions: found };
 }
 
 /** The tunnels, and the routes that go when they go down. */

@@ -2,7 +2,7 @@
  * The lab's process: builds the fleet's network in the namespaces that it was started in, is its hypervisor, and serves both as an
  * API. It is started by the command of enclosure.ts; with its end everything it made is gone.
  */
-import { mkdir } from "node:fs/promises";
+import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Logger } from "pino";
@@ -24,8 +24,8 @@ import { Faults } from "./faults.ts";
 import { Growth } from "./growth.ts";
 import { Journal } from "./journal.ts";
 import { KeptProcess } from "./kept-process.ts";
-import { Machines } from "./machines.ts";
-import { prepareRun } from "./namespace.ts";
+import { Machines, machinesDir } from "./machines.ts";
+import { endProcesses, letTakeOver, movesPackets, prepareRun, takeOver } from "./namespace.ts";
 import { OutsideFeedFile } from "./outside-feed-file.ts";
 import { labRoutes } from "./routes.ts";
 import { buildBackbone } from "./topology.ts";
@@ -41,10 +41,9 @@ await runWorker("lab", async (log) => {
   await Promise.all(
     [config.stateDir, config.logDir, config.agentSocketDir].map((dir) => mkdir(dir, { recursive: true, mode: 0o700 })),
   );
-  await removeCgroups(config.stateDir);
-  await prepareRun();
-  await buildBackbone(config.vip);
-  const clients = await buildClients(config);
+  const takesOver = takeOver();
+  if (!takesOver) await buildAnew(config);
+  const clients = await buildClients(config, takesOver);
   const reflex = startReflex(config);
   const feed = new OutsideFeedFile({ file: config.outsideEventsFile, region: REGION_DEFAULT });
   await feed.write();
@@ -63,7 +62,8 @@ await runWorker("lab", async (log) => {
     onRepaired: (name) => faults.repaired(name),
   });
   const faults = new Faults({ machines, feed, log });
-  await bootFirst(config, machines);
+  if (takesOver) await machines.adopt();
+  else await bootFirst(config, machines);
   const traffic = startTraffic(config, clients, log);
   const growth = new Growth({ clients, traffic, machines, swarm: config.swarm, log });
   const secrets = config.clientsVault === undefined ? undefined : openVault(config.clientsVault);
@@ -75,6 +75,7 @@ await runWorker("lab", async (log) => {
     identity,
     routes: (app) => labRoutes(app, { config, clients, machines, faults, growth, clientKeys, traffic, journal }),
   });
+  if (config.hypervisor === "qemu") letTakeOver();
   log.info({ event: "lab-up", tookMs: Math.round(performance.now() - startedAtMs), clients: clients.list.length });
   return async () => {
     await served.close();
@@ -94,7 +95,16 @@ async function ownIdentity(config: LabConfig, { pki }: Vault, log: Logger): Prom
   return await identify({ uri: processIdentity("hypervisor"), config: identity, pki, collector, log });
 }
 
-async function buildClients(config: LabConfig): Promise<Clients> {
+async function buildAnew(config: LabConfig): Promise<void> {
+  await removeCgroups(config.stateDir);
+  // Of machines that ended with the lab before.
+  await rm(machinesDir(config), { recursive: true, force: true });
+  await prepareRun();
+  await buildBackbone(config.vip);
+}
+
+/** Tunnels stay when hosts are taken over; programs that count and steer are begun anew. */
+async function buildClients(config: LabConfig, takesOver: boolean): Promise<Clients> {
   const clients = new Clients({
     vip: config.vip,
     swarmPublicKey: config.swarmPublicKey,
@@ -103,7 +113,12 @@ async function buildClients(config: LabConfig): Promise<Clients> {
     spareSessions: config.spareSessions,
     ipv6Share: config.ipv6ClientShare,
   });
-  await clients.build();
+  if (!takesOver) {
+    await clients.build();
+    return clients;
+  }
+  for (const host of ["lb", "server", ...clients.hosts]) await endProcesses(host, (found) => !movesPackets(found));
+  await clients.adopt();
   return clients;
 }
 

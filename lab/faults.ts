@@ -7,6 +7,7 @@ import { LIMITS } from "../models/limits.ts";
 import { Brownout } from "./build-up/brownout.ts";
 import type { BuildUpOptions, FaultAtWork } from "./build-up/course.ts";
 import { CpuSteal } from "./build-up/cpu-steal.ts";
+import { GuestMemoryLeak } from "./build-up/guest-memory-leak.ts";
 import { Incident } from "./build-up/incident.ts";
 import { MemoryLeak } from "./build-up/memory-leak.ts";
 import { risingLoss } from "./build-up/rising-loss.ts";
@@ -19,7 +20,7 @@ import {
   type SuddenKind,
 } from "./lab-client.ts";
 import type { Machines } from "./machines.ts";
-import { isWireguard, runScript, signalHost } from "./namespace.ts";
+import { movesPackets, runScript, signalHost } from "./namespace.ts";
 import type { OutsideFeedFile } from "./outside-feed-file.ts";
 import { setFarEnds, takeLinksDown } from "./topology.ts";
 
@@ -58,15 +59,15 @@ export class Faults {
     const { kind, endpoint, seconds } = request;
     const buildUpMs = buildUpMsOf(request);
     this.#checkFit(endpoint);
-    this.#checkPossible(kind, endpoint);
     const expiry =
       seconds === undefined ? undefined : setTimeout(() => void this.heal(endpoint).catch(this.#logFailure), seconds * 1_000);
     const atMs = Date.now();
     const fault: Fault = { kind, endpoint, atMs, ...(buildUpMs === undefined ? {} : { failsAtMs: atMs + buildUpMs }) };
     clearTimeout(this.#active.get(endpoint)?.expiry);
+    const runInside = (script: string) => this.#inside(endpoint, script);
     // Noted before it takes effect, so that whoever ends the machine meanwhile also ends the fault.
     const atWork = isBuildUp(kind)
-      ? this.#buildUps[kind]({ endpoint, buildUpMs: buildUpMs ?? 0, onFailure: this.#logFailure })
+      ? this.#buildUps[kind]({ endpoint, runInside, buildUpMs: buildUpMs ?? 0, onFailure: this.#logFailure })
       : this.#sudden[kind](endpoint);
     this.#active.set(endpoint, { ...fault, atWork, expiry });
     try {
@@ -115,17 +116,15 @@ export class Faults {
     if (detail !== undefined) throw new ForeshiftError("INVALID_FIELD", { field: "endpoint", value: endpoint, detail });
   }
 
-  /** What works on a machine's processes from outside does not reach into a virtual one. */
-  #checkPossible(kind: FaultKind, endpoint: string): void {
-    if (!GOES_ON_BY_ITSELF.includes(kind) || this.#options.machines.virtual(endpoint) === undefined) return;
-    const detail = `a ${kind} is played in namespaces; virtual machines take crash, freeze, partition, zombie and heartbeat-loss`;
-    throw new ForeshiftError("INVALID_FIELD", { field: "kind", value: kind, detail });
-  }
-
   readonly #buildUps: Readonly<Record<BuildUpKind, (options: BuildUpOptions) => FaultAtWork>> = {
     "rising-loss": risingLoss,
     "cpu-steal": (options) => new CpuSteal(options),
-    "memory-leak": (options) => new MemoryLeak(options, this.#options.machines.memoryBytes),
+    "memory-leak": (options) => {
+      const { machines } = this.#options;
+      return machines.virtual(options.endpoint) === undefined
+        ? new MemoryLeak(options, machines.memoryBytes)
+        : new GuestMemoryLeak(options);
+    },
     incident: (options) => {
       const zone = this.#options.machines.zoneOf(options.endpoint);
       return new Incident(options, { zone, feed: this.#options.feed });
@@ -133,7 +132,7 @@ export class Faults {
   };
 
   readonly #sudden: Readonly<Record<SuddenKind, (endpoint: string) => FaultAtWork>> = {
-    brownout: (endpoint) => new Brownout(endpoint, this.#logFailure),
+    brownout: (endpoint) => new Brownout(endpoint, (script) => this.#inside(endpoint, script), this.#logFailure),
     crash: (endpoint) => ({
       begun: this.#endWireguard(endpoint),
       stop: () => this.#askToRecover(endpoint),
@@ -158,7 +157,7 @@ export class Faults {
 
   async #endWireguard(endpoint: string): Promise<void> {
     const virtual = this.#options.machines.virtual(endpoint);
-    if (virtual === undefined) signalHost(endpoint, "SIGKILL", isWireguard);
+    if (virtual === undefined) signalHost(endpoint, "SIGKILL", movesPackets);
     else await virtual.script("ip link del wg0");
   }
 

@@ -30,18 +30,40 @@ export interface JournalEntry {
 }
 
 export class Journal {
+  readonly #path: string;
   readonly #file: number;
   readonly #entries = new Map<string, JournalEntry>();
   readonly #underWay = new Map<string, Promise<string>>();
   #highestMachine = 0;
 
-  /** Continues the numbering of an earlier file; its operations are of machines that are gone with their lab. */
+  /** Continues the numbering of an earlier file; unless restored, its operations are of machines that are gone with their lab. */
   constructor(path: string) {
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
     if (existsSync(path)) {
       for (const text of readFileSync(path, "utf8").split("\n")) this.#noteMachine(parseLine(text));
     }
+    this.#path = path;
     this.#file = openSync(path, "a", 0o600);
+  }
+
+  /**
+   * What a process before this one has done to machines that are still there, by their names with the operation of their launch: asked for
+   * again, it is answered from here.
+   */
+  restore(machines: ReadonlyMap<string, string>): void {
+    for (const text of readFileSync(this.#path, "utf8").split("\n")) {
+      const line = parseLine(text);
+      if (line?.outcome !== "done" || !machines.has(line.machine)) continue;
+      const { operation, action, machine, atMs } = line;
+      const executions = (this.#entries.get(operation)?.executions ?? 0) + 1;
+      this.#entries.set(operation, { operation, action, machine, executions, failures: 0, atMs });
+    }
+    for (const [machine, operation] of machines) {
+      if (this.#entries.has(operation)) continue;
+      const launch = { operation, action: "launch", machine, atMs: Date.now() } as const;
+      this.#entries.set(operation, { ...launch, executions: 1, failures: 0 });
+      this.#write({ ...launch, outcome: "done" });
+    }
   }
 
   get entries(): readonly JournalEntry[] {

@@ -2,6 +2,7 @@
  * What a machine of the lab is made of: namespaces and processes of this machine, or a virtual machine. Both hang on the same three
  * links and are reached by the same agent's socket.
  */
+import type { Adoption } from "../drivers/qemu/virtual-machine.ts";
 import type { LabConfig } from "./config.ts";
 
 export interface BodyRequest {
@@ -21,6 +22,8 @@ export interface BodyRequest {
 
 /** A body that fails to boot leaves nothing. */
 export interface MachineBody {
+  /** By which another process can adopt it after this one; undefined of a body that ends with this process. */
+  readonly adoption?: Adoption;
   /** Stands still, memory kept. */
   suspend(): Promise<void>;
   /** Goes on where it stood, with the right time. */

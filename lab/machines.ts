@@ -21,11 +21,19 @@ import { Cgroups } from "./cgroups.ts";
 import type { LabConfig } from "./config.ts";
 import type { Action, Journal } from "./journal.ts";
 import type { BodyRequest, MachineBody } from "./machine-body.ts";
+import { type MachineRecord, readRecords, writeRecord } from "./machine-records.ts";
+import { endProcesses } from "./namespace.ts";
 import { NamespaceBody } from "./namespace-body.ts";
+import { removeMachine } from "./topology.ts";
 import { VmBody } from "./vm-body.ts";
 
 /** As many as the largest of providers' regions have. */
 const ZONES = ["zone-a", "zone-b", "zone-c", "zone-d", "zone-e", "zone-f"] as const;
+
+/** Each has a folder in it. */
+export function machinesDir({ stateDir }: Pick<LabConfig, "stateDir">): string {
+  return join(stateDir, "machines");
+}
 
 interface Entry {
   readonly name: string;
@@ -125,6 +133,26 @@ export class Machines {
     );
   }
 
+  /** Takes on the machines that went on while nobody was here, and ends what is left of those that were half made or have ended. */
+  async adopt(): Promise<void> {
+    const records = await readRecords(this.#machinesDir);
+    const adopted = new Map<string, string>();
+    for (const [name, record] of records) {
+      try {
+        if (record === undefined) throw new ForeshiftError("NOT_READY", { value: name, detail: "its launch was not done" });
+        await this.#adoptOne(record);
+        adopted.set(name, record.operation);
+      } catch (thrown) {
+        this.#options.log.warn({ event: "machine-not-adopted", machine: name, detail: messageOf(thrown) });
+        await endProcesses(name);
+        await removeMachine(name);
+        await this.#tearDown(name, undefined);
+      }
+    }
+    this.#options.journal.restore(adopted);
+    this.#options.log.info({ event: "machines-adopted", machines: [...adopted.keys()] });
+  }
+
   /** Kills the agent for good, or lets it live again. */
   async keepAgent(name: string, alive: boolean): Promise<void> {
     await this.#entry(name).body.keepAgent(alive);
@@ -161,7 +189,10 @@ export class Machines {
     return this.#options.config.memoryBytes;
   }
 
-  async #boot(name: string, { image, suspended }: { image?: string | undefined; suspended: boolean }): Promise<void> {
+  async #boot(
+    name: string,
+    { operation, image, suspended }: { operation: string; image?: string | undefined; suspended: boolean },
+  ): Promise<void> {
     if (this.#entries.size + this.#booting.length >= LIMITS.lab.endpointsMax) {
       const detail = `the lab holds at most ${LIMITS.lab.endpointsMax} machines at a time`;
       throw new ForeshiftError("INVALID_FIELD", { field: "machines", value: this.#entries.size, detail });
@@ -186,6 +217,7 @@ export class Machines {
         await body.suspend();
         entry.state = "suspended";
       }
+      await this.#record(entry, operation);
       this.#entries.set(name, entry);
       this.#options.log.info({ event: "machine-launched", machine: name, suspended });
     } catch (thrown) {
@@ -196,14 +228,34 @@ export class Machines {
     }
   }
 
+  async #adoptOne({ process, operation: _, ...of }: MachineRecord): Promise<void> {
+    const body = await VmBody.adopt(this.#bodyRequest(of.name, of.number, of.zone, undefined), process);
+    const state = (await body.isRunning()) ? "running" : "suspended";
+    this.#entries.set(of.name, { ...of, state, body });
+  }
+
+  async #record({ body, name, number, zone, image, createdAtMs }: Entry, operation: string): Promise<void> {
+    if (body.adoption === undefined) return;
+    const record = { name, number, zone, image, createdAtMs, operation, process: body.adoption };
+    await writeRecord(join(this.#machinesDir, name), record);
+  }
+
+  get #machinesDir(): string {
+    return machinesDir(this.#options.config);
+  }
+
+  #bodyRequest(name: string, number: number, zone: string, image: string | undefined): BodyRequest {
+    const stateDir = join(this.#machinesDir, name);
+    const credentialsFile = join(stateDir, "approle.json");
+    const { config } = this.#options;
+    return { name, number, zone, image, config, agentSocket: this.agentSocket(name), stateDir, credentialsFile };
+  }
+
   async #startBody(name: string, number: number, zone: string, image: string | undefined): Promise<MachineBody> {
     const { config, appRoles } = this.#options;
-    const stateDir = join(config.stateDir, "machines", name);
-    await mkdir(stateDir, { recursive: true, mode: 0o700 });
-    const credentialsFile = join(stateDir, "approle.json");
-    await writeCredentials(credentialsFile, await appRoles.enrolAgent({ swarm: config.swarm, endpoint: name }));
-    const agentSocket = this.agentSocket(name);
-    const request: BodyRequest = { name, number, zone, image, config, agentSocket, stateDir, credentialsFile };
+    const request = this.#bodyRequest(name, number, zone, image);
+    await mkdir(request.stateDir, { recursive: true, mode: 0o700 });
+    await writeCredentials(request.credentialsFile, await appRoles.enrolAgent({ swarm: config.swarm, endpoint: name }));
     return config.hypervisor === "qemu" ? await VmBody.boot(request) : await NamespaceBody.boot(request, this.#cgroups);
   }
 
@@ -232,7 +284,7 @@ export class Machines {
     await body?.end();
     await this.#dismiss(name);
     await rm(this.agentSocket(name), { force: true });
-    await rm(join(this.#options.config.stateDir, "machines", name), { recursive: true, force: true });
+    await rm(join(this.#machinesDir, name), { recursive: true, force: true });
   }
 
   /** An AppRole that stays is of no use without its secret-id, which goes with the machine's files. */

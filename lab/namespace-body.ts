@@ -1,15 +1,12 @@
 /** A machine in namespaces of this machine: an agent, and the WireGuard that it starts. Standing still is SIGSTOP. */
 import { join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { ForeshiftError } from "../models/errors.ts";
-import { LIMITS } from "../models/limits.ts";
 import { agentConfig } from "./agent-config.ts";
 import { type Cgroups, ENTER_CGROUP } from "./cgroups.ts";
 import { writePrivateFile } from "./files.ts";
 import { KeptProcess } from "./kept-process.ts";
 import type { BodyRequest, MachineBody } from "./machine-body.ts";
-import { processesOf, signalHost } from "./namespace.ts";
+import { endProcesses, signalHost } from "./namespace.ts";
 import { setPacketAllowance } from "./packet-allowance.ts";
 import { addMachine, bringLinksUp, removeMachine } from "./topology.ts";
 
@@ -61,11 +58,7 @@ export class NamespaceBody implements MachineBody {
   async end(): Promise<void> {
     const { name } = this.#request;
     this.#agent?.kill();
-    const deadlineMs = performance.now() + LIMITS.lab.stopTimeoutMs;
-    // Repeated, for what a process started while it was being killed.
-    while (signalHost(name, "SIGKILL") > 0 && performance.now() < deadlineMs) await delay(10);
-    if (processesOf(name).length > 0)
-      throw new ForeshiftError("COMMAND_FAILED", { field: `ending ${name}`, detail: "a process stays" });
+    await endProcesses(name);
     await removeMachine(name);
     this.#cgroups.remove(name);
   }

@@ -3,8 +3,9 @@
  * A host's processes are found by their network namespace, so that nobody has to keep track of who started what.
  */
 import { type ChildProcess, type SpawnOptions, spawn } from "node:child_process";
-import { readdirSync, readFileSync, readlinkSync, statSync, symlinkSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { ForeshiftError } from "../models/errors.ts";
 import { LIMITS } from "../models/limits.ts";
 
@@ -12,8 +13,8 @@ const NETNS_DIR = "/run/netns";
 const MNT_DIR = "/run/lab/mnt";
 const ERROR_CHARS_MAX = 600;
 
-/** What keeps each host's mount namespace. */
-const holders = new Map<string, ChildProcess>();
+/** There while the lab's process serves, and once it has ended without being told to. */
+export const LAB_UP = "/run/lab/up";
 
 /** A process of a host. */
 export interface HostProcess {
@@ -54,9 +55,28 @@ export async function addNamespaces(names: readonly string[]): Promise<void> {
 }
 
 export async function removeNamespace(name: string): Promise<void> {
-  holders.get(name)?.kill("SIGKILL");
-  holders.delete(name);
+  endHolder(name);
   await runScript(`rm -f ${MNT_DIR}/${name}; if [ -e ${NETNS_DIR}/${name} ]; then ip netns del ${name}; fi`);
+}
+
+/** Whether a lab's process before this one has built its hosts here, and has ended since. Told once. */
+export function takeOver(): boolean {
+  if (!existsSync(LAB_UP)) return false;
+  rmSync(LAB_UP);
+  return true;
+}
+
+/** From here on another may take over. */
+export function letTakeOver(): void {
+  writeFileSync(LAB_UP, "");
+}
+
+function endHolder(name: string): void {
+  try {
+    process.kill(Number(/^\/proc\/(\d+)\//.exec(readlinkSync(`${MNT_DIR}/${name}`))?.[1]), "SIGKILL");
+  } catch {
+    // There is none.
+  }
 }
 
 /**
@@ -69,7 +89,6 @@ async function holdMountNamespace(name: string): Promise<void> {
     stdio: ["ignore", "pipe", "inherit"],
     cwd: "/",
   });
-  holders.set(name, child);
   await new Promise<void>((resolve, reject) => {
     child.stdout.once("data", () => resolve());
     child.once("error", reject);
@@ -158,8 +177,20 @@ export function signalHost(
   return count;
 }
 
-export function isWireguard(found: HostProcess): boolean {
-  return found.name === "wireguard-go";
+/** Ends the host's processes (those that `which` names). COMMAND_FAILED when one stays. */
+export async function endProcesses(host: string, which?: (process: HostProcess) => boolean): Promise<void> {
+  const deadlineMs = performance.now() + LIMITS.lab.stopTimeoutMs;
+  // Repeated, for what a process started while it was being killed.
+  while (signalHost(host, "SIGKILL", which) > 0) {
+    if (performance.now() > deadlineMs)
+      throw new ForeshiftError("COMMAND_FAILED", { field: `ending ${host}`, detail: "a process stays" });
+    await delay(10);
+  }
+}
+
+/** WireGuard, or the whole virtual machine that it runs in. */
+export function movesPackets(found: HostProcess): boolean {
+  return found.name === "wireguard-go" || found.name.startsWith("qemu-system");
 }
 
 function entering(host: string): string[] {

@@ -10,10 +10,12 @@ import { NO_RETRY, UnixHttpClient } from "../drivers/http-unix.ts";
 import { ForeshiftError } from "../models/errors.ts";
 import { LIMITS } from "../models/limits.ts";
 import { type Connection, localSockets } from "../setup/connection.ts";
+import { buildImage } from "../setup/image/build.ts";
 import { makePaths, paths } from "../setup/paths.ts";
-import { setUp } from "../setup/set-up.ts";
+import { setUp, setUpMachines } from "../setup/set-up.ts";
 import { serve } from "../workers/http-server.ts";
 import { until } from "./await.ts";
+import { imageFor, type LabHypervisor } from "./machine-image.ts";
 import { narrate } from "./narrator.ts";
 import { bringUpSwarm, type OpenLab, openLab } from "./open-lab.ts";
 import { LAB_SWARM } from "./spec.ts";
@@ -28,6 +30,7 @@ export interface LabUpOptions {
   readonly endpoints: number;
   readonly ghosts: number;
   readonly pps: number;
+  readonly hypervisor: LabHypervisor;
   readonly foreground?: boolean;
   readonly story?: boolean;
   readonly once?: boolean;
@@ -49,8 +52,10 @@ const EXIT_CODE_BROKEN_PROMISE = 1;
 export async function labUp(options: LabUpOptions): Promise<number> {
   await refuseSecond();
   await setUp({ json: options.json, quiet: false });
+  // Built ahead of all else, because it may take minutes.
+  const image = await imageFor(options.hypervisor, sayer(options));
   return options.foreground === true || options.story === true || options.once === true
-    ? await inForeground(options)
+    ? await inForeground(options, image)
     : await inBackground(options);
 }
 
@@ -81,11 +86,11 @@ export async function labStatus(): Promise<LabStatus> {
   }
 }
 
-async function inForeground(options: LabUpOptions): Promise<number> {
+async function inForeground(options: LabUpOptions, image: string | undefined): Promise<number> {
   const ending = new AbortController();
   const end = () => ending.abort();
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, end);
-  const say = (text: string) => console.error(options.json ? JSON.stringify({ progress: text }) : `  ${text}`);
+  const say = sayer(options);
   let phase: LabStatus["phase"] = "starting";
   let lab: RunningLab | undefined;
   await makePaths(paths());
@@ -104,6 +109,7 @@ async function inForeground(options: LabUpOptions): Promise<number> {
   try {
     lab = await startLab({
       ...options,
+      image,
       sessions: options.sessions ?? options.clients,
       packetsPerSecond: options.pps,
       paths: paths(),
@@ -168,8 +174,8 @@ async function inBackground(options: LabUpOptions): Promise<number> {
   await makePaths(paths());
   const logFile = join(paths().log, "lab.log");
   const log = openSync(logFile, "a", 0o600);
-  const { clients, endpoints, ghosts, pps, sessions = clients } = options;
-  const sizes = Object.entries({ clients, endpoints, ghosts, pps, sessions }).flatMap(([name, value]) => [
+  const { clients, endpoints, ghosts, pps, hypervisor, sessions = clients } = options;
+  const sizes = Object.entries({ clients, endpoints, ghosts, pps, sessions, hypervisor }).flatMap(([name, value]) => [
     `--${name}`,
     String(value),
   ]);
@@ -195,6 +201,10 @@ async function inBackground(options: LabUpOptions): Promise<number> {
   child.unref();
   console.log(options.json ? JSON.stringify(ready, null, 2) : ready.lines.join("\n"));
   return 0;
+}
+
+function sayer({ json }: LabUpOptions): (text: string) => void {
+  return (text) => console.error(json ? JSON.stringify({ progress: text }) : `  ${text}`);
 }
 
 async function refuseSecond(): Promise<void> {

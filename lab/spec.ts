@@ -26,6 +26,22 @@ export interface SpecOverrides {
 }
 
 /**
+ * What virtual machines whose processors are emulated need otherwise: each packet takes milliseconds, and a machine that boots beside them
+ * takes their turn for tens of milliseconds.
+ */
+const EMULATED: SpecOverrides = {
+  thresholds: { rttExcessMsMin: 25 },
+  outlier: { probeTimeoutMs: 150, missesToEject: 4 },
+};
+
+/** The overrides that suit the lab's machines, below those that somebody asks for. */
+export function overridesFor(machines: "netns" | "qemu", asked: SpecOverrides = {}): SpecOverrides {
+  if (machines === "netns") return asked;
+  const { thresholds, outlier } = EMULATED;
+  return { ...asked, thresholds: { ...thresholds, ...asked.thresholds }, outlier: { ...outlier, ...asked.outlier } };
+}
+
+/**
  * With three endpoints one is a third of the swarm, so the shares that suit a fleet would forbid every move: the lab states that one
  * endpoint may be disrupted at a time and as many in the window as its story needs, that two may be ejected, and that fewer than a
  * quarter healthy is panic. A few milliseconds more are chance where one machine is the whole fleet. Its faults build up within a minute, so that is how far it looks ahead; and waking a ghost in it takes a

@@ -31,7 +31,7 @@ import { startAfresh } from "./fresh-start.ts";
 import { KeptService } from "./kept-service.ts";
 import { LabClient } from "./lab-client.ts";
 import { type Provisioned, provisionSwarm } from "./provision.ts";
-import { LAB_SWARM, LAB_VIP, labSpec, type SpecOverrides } from "./spec.ts";
+import { LAB_SWARM, LAB_VIP, labSpec, overridesFor, type SpecOverrides } from "./spec.ts";
 import { type ProcessStatus, Supervised } from "./supervised.ts";
 import type { VaultFaults } from "./vault-faults.ts";
 import { relayVault } from "./vault-relay.ts";
@@ -50,6 +50,8 @@ export interface LabOptions {
   readonly spareSessions?: number;
   /** Packets a second and direction that a machine takes; as many as it can unless stated. */
   readonly packetAllowancePerSecond?: number;
+  /** Folder of the image that the machines boot from, which are virtual then; absent: they are namespaces. */
+  readonly image?: string | undefined;
   readonly paths: Paths;
   readonly spec?: SpecOverrides;
   /** Between the lab's processes and their Vault, where it is to fail. */
@@ -142,7 +144,11 @@ class Lab implements RunningLab {
       this.#keep(() => startOpenBao(where)),
     ]);
     const key = await this.#provision(openBao);
-    this.#spec = labSpec(this.#options, key, this.#options.spec);
+    this.#spec = labSpec(
+      this.#options,
+      key,
+      overridesFor(this.#options.image === undefined ? "netns" : "qemu", this.#options.spec),
+    );
     const { vaultFaults } = this.#options;
     vaultFaults?.leadTo(openBao.address);
     const relay = await relayVault(join(paths.run, "vault.sock"), vaultFaults?.address ?? openBao.address);
@@ -259,7 +265,7 @@ class Lab implements RunningLab {
 
   /** The process that holds the fleet's namespaces; it starts the reflex, and machines when it is asked to. */
   async #runFleet(key: Provisioned): Promise<void> {
-    const { paths, clients, sessions, packetsPerSecond, spareSessions, packetAllowancePerSecond } = this.#options;
+    const { paths, clients, sessions, packetsPerSecond, spareSessions, packetAllowancePerSecond, image } = this.#options;
     const tcpBytesPerSecond =
       this.#options.tcpBytesPerSecond ?? Math.min(TCP_BYTES_PER_SECOND, Math.ceil(TCP_BYTES_PER_SECOND_IN_ALL / sessions));
     const { sockets } = this.connection;
@@ -284,6 +290,7 @@ class Lab implements RunningLab {
       tcpBytesPerSecond,
       ...(spareSessions === undefined ? {} : { spareSessions }),
       ...(packetAllowancePerSecond === undefined ? {} : { packetAllowancePerSecond }),
+      ...(image === undefined ? {} : { hypervisor: "qemu", image }),
       reflexConfigFile,
       socketPath: sockets.hypervisor,
       agentSocketDir: join(paths.run, "agents"),
@@ -295,7 +302,12 @@ class Lab implements RunningLab {
       stateDir: this.#fleetDir,
       logDir: paths.log,
     });
-    const [command, ...args] = labCommand({ node: process.execPath, configFile, uid: process.getuid?.() ?? 0 });
+    const [command, ...args] = labCommand({
+      node: process.execPath,
+      configFile,
+      uid: process.getuid?.() ?? 0,
+      goesOn: image !== undefined,
+    });
     await this.#run("hypervisor", command, args, "SIGKILL", { path: sockets.hypervisor });
   }
 

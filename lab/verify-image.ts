@@ -1,13 +1,13 @@
 /**
  * Boots an image and lets it test itself: modules, programs, the agent, a root that cannot be written, no secrets inside.
  */
-import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { VirtualMachine } from "../drivers/qemu/virtual-machine.ts";
 import { ForeshiftError } from "../models/errors.ts";
 import type { Image } from "../setup/image/build.ts";
 import { TESTED_MODULES, TESTED_PROGRAMS } from "../setup/image/recipe.ts";
-import { paths } from "../setup/paths.ts";
+import { makePaths, paths } from "../setup/paths.ts";
 
 export interface ImageCheck {
   readonly what: string;
@@ -26,11 +26,17 @@ export interface ImageVerdict {
 
 /** VERIFY_FAILED, naming what failed; errors of the machine when it does not even boot. */
 export async function verifyImage(image: Image): Promise<ImageVerdict> {
-  await mkdir(paths().home, { recursive: true, mode: 0o700 });
-  const folder = await mkdtemp(join(paths().home, "verify-"));
+  await makePaths(paths());
+  const folder = await mkdtemp(join(paths().run, "verify-"));
   const startedAtMs = performance.now();
   try {
-    const machine = await VirtualMachine.launch({ name: "verify", image: image.folder, folder, files: [] });
+    const machine = await VirtualMachine.launch({
+      name: "verify",
+      image: image.folder,
+      folder,
+      sockets: join(folder, "qemu"),
+      files: [],
+    });
     try {
       await machine.ready();
       const bootSeconds = Math.round((performance.now() - startedAtMs) / 100) / 10;

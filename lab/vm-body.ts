@@ -8,7 +8,7 @@ import { connect, createServer, type Server } from "node:net";
 import { dirname, join } from "node:path";
 import { GUEST_CONFIG_DIR, GUEST_PROGRAM, GUEST_SERVICES, GUEST_STATE_DIR, guestSocket } from "../drivers/qemu/guest-layout.ts";
 import { SerialStreams } from "../drivers/qemu/serial-streams.ts";
-import { VirtualMachine } from "../drivers/qemu/virtual-machine.ts";
+import { type Adoption, VirtualMachine } from "../drivers/qemu/virtual-machine.ts";
 import { ForeshiftError } from "../models/errors.ts";
 import { endpointLinks } from "./addresses.ts";
 import { agentConfig } from "./agent-config.ts";
@@ -23,6 +23,8 @@ const CARDS = [
   { guest: "in0", tap: "tap-in", host: "router" },
 ] as const;
 
+/** The machine's memory is all that its kernel has. */
+const GUEST_AGENT = { implementation: "kernel", ownMachine: true, memoryBytes: undefined };
 const GUEST_SHELL = ["/usr/bin/sh", "-euc"] as const;
 const PAUSED_AGENT = `${GUEST_STATE_DIR}/agent-paused`;
 
@@ -45,6 +47,28 @@ export class VmBody implements MachineBody {
       await body.end();
       throw thrown;
     }
+  }
+
+  /** One that was booted by a process before this one. It goes on if it was frozen; `isRunning` tells whether it is suspended. */
+  static async adopt(request: BodyRequest, process: Adoption): Promise<VmBody> {
+    const body = new VmBody(request);
+    signalHost(request.name, "SIGCONT");
+    body.#machine = await VirtualMachine.adopt(process);
+    await body.#joinSockets(body.#machine, true);
+    return body;
+  }
+
+  get adoption(): Adoption {
+    return this.#running.adoption;
+  }
+
+  async isRunning(): Promise<boolean> {
+    return (await this.#running.describe()).running;
+  }
+
+  /** The newest of what it said on its console. */
+  async consoleLog(): Promise<string> {
+    return await this.#running.consoleLog();
   }
 
   /** Runs a shell script inside. COMMAND_FAILED with the end of what it complained of. */
@@ -105,6 +129,8 @@ export class VmBody implements MachineBody {
       name,
       image: await folderOf(config.image, this.#request.image),
       folder: stateDir,
+      sockets: join(config.agentSocketDir, name),
+      goesOn: true,
       files: await this.#files(),
       memoryBytes: config.memoryBytes,
       taps: CARDS.map(({ guest, tap }) => ({ device: tap, mac: macs[guest] })),
@@ -112,7 +138,7 @@ export class VmBody implements MachineBody {
     });
     this.#machine = machine;
     await attachFarEnds(name, number, CARDS);
-    await this.#joinSockets(machine);
+    await this.#joinSockets(machine, false);
     await machine.ready();
     // It begins with the hardware's clock, which is a second off or almost.
     await machine.correctClock();
@@ -143,19 +169,20 @@ export class VmBody implements MachineBody {
     return [
       { path: "hostname", content: name },
       { path: "start", content: `${start.join("\n")}\n` },
-      { path: "agent.json", content: agentConfig(this.#request, places, { implementation: "kernel", ownMachine: true }) },
+      { path: "agent.json", content: agentConfig(this.#request, places, GUEST_AGENT) },
       { path: "approle.json", content: await readFile(credentialsFile) },
     ];
   }
 
   /** The guest's agent under its socket here, and what the guest may reach of ours. */
-  async #joinSockets(machine: VirtualMachine): Promise<void> {
+  async #joinSockets(machine: VirtualMachine, rejoins: boolean): Promise<void> {
     const { agentSocket, config } = this.#request;
     const { reflexSocket: reflex, collectorSocket: collector } = config;
     const paths = { reflex, collector, vault: config.vault.socketPath };
     const streams = new SerialStreams({
       line: machine.line,
       side: "host",
+      rejoins,
       accept: (name) => {
         const service = GUEST_SERVICES.find((known) => known === name);
         const path = service === undefined ? undefined : paths[service];

@@ -19,6 +19,8 @@ export const MACHINE_LIMITS = {
   guestPingTimeoutMs: 1_000,
   guestPollMs: 50,
   pollMs: 20,
+  /** A guest whose host has come anew is called this often until it answers. */
+  rejoinCallMs: 250,
   lineBytesMax: 4 * 1024 * 1024,
   endGraceMs: 2_000,
   memoryBytesDefault: 320 * 1024 * 1024,

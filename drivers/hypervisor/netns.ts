@@ -1,8 +1,9 @@
 /**
- * Machines in network namespaces: the lab's hypervisor, asked over its unix socket.
+ * Machines in network namespaces, or virtual machines: the lab's hypervisor, asked over its unix socket.
  */
 import { z } from "zod";
 import { LIMITS } from "../../models/limits.ts";
+import { MACHINE_LIMITS } from "../../models/limits-machines.ts";
 import { MemberLink } from "../../models/steering.ts";
 import { RETRY_IDEMPOTENT, UnixHttpClient } from "../http-unix.ts";
 import type { Hypervisor, Machine } from "../ports.ts";
@@ -22,7 +23,7 @@ export function netnsHypervisor(options: { socketPath: string }): Hypervisor & {
   const read = { timeoutMs: LIMITS.http.requestTimeoutMs, retry: RETRY_IDEMPOTENT };
   const change = { timeoutMs: LIMITS.lab.commandTimeoutMs, retry: RETRY_IDEMPOTENT };
   // A machine takes its time to boot; the answer comes when it has.
-  const boot = { ...change, timeoutMs: LIMITS.lab.commandTimeoutMs + LIMITS.lab.bootTimeoutMs, schema: MachineAnswer };
+  const boot = { ...change, timeoutMs: LIMITS.lab.commandTimeoutMs + MACHINE_LIMITS.bootTimeoutMs, schema: MachineAnswer };
   const path = (name: string) => `/v1/machines/${encodeURIComponent(name)}`;
   return {
     capabilities: { suspend: true },

@@ -2,6 +2,7 @@
  * QEMU's agent inside a guest (its reference: QEMU Guest Agent Protocol): one question at a time over a serial line, with commands
  * run in the guest and its clock set.
  */
+import { randomInt } from "node:crypto";
 import type { Duplex } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
 import { z } from "zod";
@@ -33,7 +34,8 @@ export class GuestAgent {
   readonly #line: JsonLine;
   #queue: Promise<unknown> = Promise.resolve();
   #waiting: ((answer: z.infer<typeof Answer> | ForeshiftError) => void) | undefined;
-  #syncId = 1;
+  /** Of nobody who asked here before. */
+  #syncId = randomInt(2 ** 31);
   /** An answer that came too late may still come: the next question begins with a mark to wait for. */
   #inStep = false;
   #ended: ForeshiftError | undefined;

@@ -1,9 +1,12 @@
 /**
- * One virtual machine and the process that it is: launched from an image, suspended, woken, described, ended. Its lines are inherited
- * sockets, so it leaves nothing in a file system, and it ends with the process that launched it.
+ * One virtual machine and the process that it is: launched from an image, suspended, woken, described, ended. Its lines are unix sockets,
+ * so that another process can adopt it once the one that launched it has ended; unless it is to, it ends with that one.
  */
-import { type ChildProcess, spawn } from "node:child_process";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { closeSync, openSync, readFileSync } from "node:fs";
 import { readFile, rm, writeFile } from "node:fs/promises";
+import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import type { Duplex } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
@@ -21,6 +24,10 @@ export interface MachineSpec {
   readonly image: string;
   /** Of the machine alone, private: its console log and its configuration drive. */
   readonly folder: string;
+  /** Path of its sockets without their ending, in a private folder; short, because a socket's path may have 107 bytes at most. */
+  readonly sockets: string;
+  /** It goes on when this process ends. Whoever holds the namespaces that it is in ends it then, or another process adopts it. */
+  readonly goesOn?: boolean;
   /** What it finds in /run/config; `start`, a shell script, is run. */
   readonly files: readonly DriveFile[];
   readonly memoryBytes?: number;
@@ -31,6 +38,9 @@ export interface MachineSpec {
   readonly accelerator?: Accelerator;
 }
 
+/** What another process needs to know to adopt a machine that goes on. */
+export type Adoption = Pick<MachineSpec, "name" | "folder" | "sockets"> & Pick<MachineDescription, "pid" | "accelerator">;
+
 export interface MachineDescription {
   readonly status: string;
   readonly running: boolean;
@@ -40,8 +50,9 @@ export interface MachineDescription {
 
 const Status = z.object({ status: z.string(), running: z.boolean() });
 
-/** Inherited file descriptors: monitor, guest agent, and the line of whoever runs the machine. */
-const FDS = { monitor: 3, agent: 4, line: 5 } as const;
+/** Endings of its sockets: monitor, guest agent, and the line of whoever runs the machine. */
+const LINES = ["monitor", "agent", "line"] as const;
+type Line = (typeof LINES)[number];
 const LINE_PORT = "foreshift.line";
 const BYTES_PER_MIB = 1024 ** 2;
 
@@ -54,42 +65,65 @@ export class VirtualMachine {
   readonly agent: GuestAgent;
   /** To the guest's /dev/virtio-ports/foreshift.line. */
   readonly line: Duplex;
-  readonly #child: ChildProcess;
+  readonly #process: Adoption;
   readonly #qmp: Qmp;
-  readonly #folder: string;
-  readonly #accelerator: Accelerator;
 
-  private constructor(spec: MachineSpec, child: ChildProcess, chosen: Accelerator) {
-    this.name = spec.name;
-    this.#child = child;
-    this.#folder = spec.folder;
-    this.#accelerator = chosen;
-    this.#qmp = new Qmp(stream(child, FDS.monitor), `${spec.name} monitor`);
-    this.agent = new GuestAgent(stream(child, FDS.agent), `${spec.name} agent`);
-    this.line = stream(child, FDS.line);
+  private constructor(process: Adoption, lines: Readonly<Record<Line, Duplex>>) {
+    this.name = process.name;
+    this.#process = process;
+    this.#qmp = new Qmp(lines.monitor, `${process.name} monitor`);
+    this.agent = new GuestAgent(lines.agent, `${process.name} agent`);
+    this.line = lines.line;
     // What was under way when the machine ended is lost with it; whoever uses the line sees it closed.
     this.line.on("error", () => undefined);
   }
 
   /** A machine whose QEMU runs; `ready()` tells when the guest has booted. MISSING_TOOL, or COMMAND_FAILED with QEMU's words. */
   static async launch(spec: MachineSpec): Promise<VirtualMachine> {
+    const { name, folder, sockets } = spec;
     const chosen = spec.accelerator ?? (await accelerator(spec.image));
-    await writeFile(join(spec.folder, "config-drive"), configDrive(spec.files), { mode: 0o600 });
-    const command = [...(spec.within ?? []), "setpriv", "--pdeathsig", "KILL", "--", QEMU, ...qemuArguments(spec, chosen)];
-    const child = spawn(command[0] ?? QEMU, command.slice(1), { stdio: ["ignore", "ignore", "pipe", "pipe", "pipe", "pipe"] });
-    let words = "";
-    child.stderr?.setEncoding("utf8").on("data", (text: string) => (words = (words + text).slice(-BYTES_PER_MIB)));
-    child.on("error", (error) => (words += error.message));
-    const machine = new VirtualMachine(spec, child, chosen);
+    await writeFile(join(folder, "config-drive"), configDrive(spec.files), { mode: 0o600 });
+    const bound = spec.goesOn === true ? [] : ["setpriv", "--pdeathsig", "KILL", "--"];
+    const command = [...(spec.within ?? []), ...bound, QEMU, ...qemuArguments(spec, chosen)];
+    const words = openSync(join(folder, "qemu.log"), "w", 0o600);
+    const child = spawn(command[0] ?? QEMU, command.slice(1), { stdio: ["ignore", "ignore", words] });
+    closeSync(words);
+    let failed: string | undefined;
+    child.once("error", ({ message }) => (failed = message));
+    child.once("exit", (code, signal) => (failed ??= `it ended with ${code ?? signal}`));
+    const process = { name, folder, sockets, accelerator: chosen, pid: child.pid ?? 0 };
     try {
+      return await VirtualMachine.#connect(process, () => failed);
+    } catch (thrown) {
+      await end(process);
+      const said = (await readFile(join(folder, "qemu.log"), "utf8").catch(() => "")).trim().split("\n").at(-1) ?? "";
+      const detail = said === "" ? (failed ?? messageOf(thrown)) : said;
+      const code = detail.includes("ENOENT") || detail.includes("No such file") ? "MISSING_TOOL" : "COMMAND_FAILED";
+      throw new ForeshiftError(code, { field: `starting ${name}`, value: QEMU, detail }, { cause: thrown });
+    }
+  }
+
+  /** One that goes on though the process that launched it has ended. COMMAND_FAILED when it has ended too. */
+  static async adopt(process: Adoption): Promise<VirtualMachine> {
+    return await VirtualMachine.#connect(process, () => (lives(process) ? undefined : "it has ended"));
+  }
+
+  static async #connect(process: Adoption, failed: () => string | undefined): Promise<VirtualMachine> {
+    const lines = new Map<Line, Socket>();
+    try {
+      for (const line of LINES) lines.set(line, await connectLine(`${process.sockets}.${line}`, failed));
+      const machine = new VirtualMachine(process, Object.fromEntries(lines) as Record<Line, Socket>);
       await machine.#qmp.open();
       return machine;
     } catch (thrown) {
-      await machine.terminate();
-      const detail = words.trim().split("\n").at(-1) ?? "";
-      const code = detail.includes("ENOENT") || detail.includes("No such file") ? "MISSING_TOOL" : "COMMAND_FAILED";
-      throw new ForeshiftError(code, { field: `starting ${spec.name}`, value: QEMU, detail }, { cause: thrown });
+      for (const line of lines.values()) line.destroy();
+      throw thrown;
     }
+  }
+
+  /** By which another process can adopt it. */
+  get adoption(): Adoption {
+    return this.#process;
   }
 
   /** Stops its processors and its clock; what it holds in memory stays. */
@@ -120,7 +154,8 @@ export class VirtualMachine {
 
   async describe(): Promise<MachineDescription> {
     const { status, running } = Status.parse(await this.#qmp.execute("query-status"));
-    return { status, running, accelerator: this.#accelerator, pid: this.#child.pid ?? 0 };
+    const { accelerator, pid } = this.#process;
+    return { status, running, accelerator, pid };
   }
 
   /** Runs a command in the guest. */
@@ -129,42 +164,71 @@ export class VirtualMachine {
   }
 
   async consoleLog(): Promise<string> {
-    return await readFile(join(this.#folder, "console.log"), "utf8");
+    return await readFile(join(this.#process.folder, "console.log"), "utf8");
   }
 
   /** Ends it at once, as a power cut would, and removes its configuration; ended already is a success. */
   async terminate(): Promise<void> {
-    this.#child.kill("SIGKILL");
-    const deadline = performance.now() + MACHINE_LIMITS.endGraceMs;
-    while (this.#lives() && performance.now() < deadline) await delay(MACHINE_LIMITS.pollMs);
+    await end(this.#process);
     this.#qmp.close();
     this.agent.close();
     this.line.destroy();
-    this.#child.stderr?.destroy();
-    await rm(join(this.#folder, "config-drive"), { force: true });
-    if (this.#lives()) throw new ForeshiftError("COMMAND_FAILED", { field: `ending ${this.name}`, detail: "QEMU stays" });
-  }
-
-  #lives(): boolean {
-    return this.#child.pid !== undefined && this.#child.exitCode === null && this.#child.signalCode === null;
   }
 }
 
-function stream(child: ChildProcess, fd: number): Duplex {
-  const found = child.stdio[fd];
-  if (found !== null && found !== undefined && "write" in found && "read" in found) return found as Duplex;
-  throw new ForeshiftError("INTERNAL", { detail: `QEMU has no line ${fd}` });
+/** Waits until QEMU has made the socket. */
+async function connectLine(path: string, failed: () => string | undefined): Promise<Socket> {
+  const deadline = performance.now() + MACHINE_LIMITS.processStartTimeoutMs;
+  for (;;) {
+    const socket = connect({ path });
+    try {
+      await once(socket, "connect");
+      // What breaks later is told to whoever uses the line.
+      socket.on("error", () => undefined);
+      return socket;
+    } catch (thrown) {
+      socket.destroy();
+      const why = failed() ?? (performance.now() > deadline ? messageOf(thrown) : undefined);
+      if (why !== undefined)
+        throw new ForeshiftError("COMMAND_FAILED", { field: "QEMU's line", detail: why }, { cause: thrown });
+      await delay(MACHINE_LIMITS.pollMs);
+    }
+  }
 }
 
-function qemuArguments({ image, folder, memoryBytes, taps, name }: MachineSpec, chosen: Accelerator): string[] {
+async function end(machine: Adoption): Promise<void> {
+  const deadline = performance.now() + MACHINE_LIMITS.endGraceMs;
+  while (lives(machine) && performance.now() < deadline) {
+    try {
+      process.kill(machine.pid, "SIGKILL");
+    } catch {
+      // It has ended since.
+    }
+    await delay(MACHINE_LIMITS.pollMs);
+  }
+  await rm(join(machine.folder, "config-drive"), { force: true });
+  for (const line of LINES) await rm(`${machine.sockets}.${line}`, { force: true });
+  if (lives(machine)) throw new ForeshiftError("COMMAND_FAILED", { field: `ending ${machine.name}`, detail: "QEMU stays" });
+}
+
+/** Numbers of processes are used again: it is the one whose command names the machine's folder. */
+function lives({ pid, folder }: Adoption): boolean {
+  if (pid <= 0) return false;
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, "utf8").includes(`${folder}/`);
+  } catch {
+    return false;
+  }
+}
+
+function qemuArguments({ image, folder, sockets, memoryBytes, taps, name }: MachineSpec, chosen: Accelerator): string[] {
   const memory = Math.ceil((memoryBytes ?? MACHINE_LIMITS.memoryBytesDefault) / BYTES_PER_MIB);
   const disk = (file: string) => ["-drive", `if=virtio,format=raw,readonly=on,file=${file.replaceAll(",", ",,")}`];
-  const port = (id: string, fd: number, portName: string) => [
+  const socket = (id: Line) => [
     "-chardev",
-    `socket,id=${id},fd=${fd}`,
-    "-device",
-    `virtserialport,chardev=${id},name=${portName}`,
+    `socket,id=${id},path=${`${sockets}.${id}`.replaceAll(",", ",,")},server=on,wait=off`,
   ];
+  const port = (id: Line, portName: string) => [...socket(id), "-device", `virtserialport,chardev=${id},name=${portName}`];
   const lines = [
     ["-name", name, "-M", "pc", "-m", `${memory}M`, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
     ["-accel", chosen, "-cpu", chosen === "kvm" ? "host" : "max,la57=off"],
@@ -172,10 +236,10 @@ function qemuArguments({ image, folder, memoryBytes, taps, name }: MachineSpec, 
     ["-chardev", `file,id=console,path=${join(folder, "console.log").replaceAll(",", ",,")}`, "-serial", "chardev:console"],
     disk(join(image, "root")),
     disk(join(folder, "config-drive")),
-    ["-chardev", `socket,id=monitor,fd=${FDS.monitor}`, "-mon", "chardev=monitor,mode=control"],
+    [...socket("monitor"), "-mon", "chardev=monitor,mode=control"],
     ["-device", "virtio-rng-pci", "-device", "virtio-serial"],
-    port("agent", FDS.agent, "org.qemu.guest_agent.0"),
-    port("line", FDS.line, LINE_PORT),
+    port("agent", "org.qemu.guest_agent.0"),
+    port("line", LINE_PORT),
     ...(taps ?? []).map(({ device, mac }, at) => [
       "-netdev",
       `tap,id=net${at},ifname=${device},script=no,downscript=no`,

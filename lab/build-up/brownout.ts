@@ -1,9 +1,9 @@
 /** A machine that is squeezed: delay that rises from the start, and loss that begins later and rises too. */
-import { isWireguard, signalHost } from "../namespace.ts";
-import type { FaultAtWork } from "./course.ts";
+import { movesPackets, signalHost } from "../namespace.ts";
+import type { FaultAtWork, RunInside } from "./course.ts";
 import { ChangingLoss } from "./ingress-loss.ts";
 
-/** WireGuard stands still for a growing part of each period. */
+/** What moves its packets stands still for a growing part of each period. */
 const BROWNOUT = {
   /** As the kernel's CPU quota has it by default. */
   periodMs: 100,
@@ -26,25 +26,25 @@ export class Brownout implements FaultAtWork {
   readonly #loss: ChangingLoss;
   #timer: NodeJS.Timeout;
 
-  constructor(endpoint: string, onFailure: (thrown: unknown) => void) {
+  constructor(endpoint: string, runInside: RunInside, onFailure: (thrown: unknown) => void) {
     this.#endpoint = endpoint;
     this.#timer = setTimeout(() => this.#squeeze(), 0);
-    this.#loss = new ChangingLoss(endpoint, { stepMs: BROWNOUT.lossStepMs, shareAt: () => this.#lossShare(), onFailure });
+    this.#loss = new ChangingLoss(runInside, { stepMs: BROWNOUT.lossStepMs, shareAt: () => this.#lossShare(), onFailure });
   }
 
   async stop(): Promise<void> {
     clearTimeout(this.#timer);
-    signalHost(this.#endpoint, "SIGCONT", isWireguard);
+    signalHost(this.#endpoint, "SIGCONT", movesPackets);
     await this.#loss.stop();
   }
 
-  /** Stops WireGuard for its share of the period, then lets it run for the rest. */
+  /** Stops them for their share of the period, then lets it run for the rest. */
   #squeeze(): void {
     const progress = Math.min(1, (performance.now() - this.#startedAtMs) / BROWNOUT.riseMs);
     const share = BROWNOUT.stoppedShareFirst + (BROWNOUT.stoppedShareMax - BROWNOUT.stoppedShareFirst) * progress;
-    signalHost(this.#endpoint, "SIGSTOP", isWireguard);
+    signalHost(this.#endpoint, "SIGSTOP", movesPackets);
     this.#timer = setTimeout(() => {
-      signalHost(this.#endpoint, "SIGCONT", isWireguard);
+      signalHost(this.#endpoint, "SIGCONT", movesPackets);
       this.#timer = setTimeout(() => this.#squeeze(), BROWNOUT.periodMs * (1 - share));
     }, BROWNOUT.periodMs * share);
   }

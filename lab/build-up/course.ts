@@ -11,8 +11,12 @@ export interface FaultAtWork {
   repaired?(): void;
 }
 
+/** Runs a shell script in the machine, whatever it is made of. */
+export type RunInside = (script: string) => Promise<void>;
+
 export interface BuildUpOptions {
   readonly endpoint: string;
+  readonly runInside: RunInside;
   /** From the injection to the failure. */
   readonly buildUpMs: number;
   readonly onFailure: (thrown: unknown) => void;

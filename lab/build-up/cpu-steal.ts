@@ -1,8 +1,8 @@
 /**
- * A host that gives a machine's CPU to others: WireGuard stands still for a growing share of short periods, so that at first only round
+ * A host that gives a machine's CPU to others: what moves packets stands still for a growing share of short periods, so that at first only round
  * trips are a little longer, and in the end it does not run at all.
  */
-import { isWireguard, processesOf } from "../namespace.ts";
+import { movesPackets, processesOf } from "../namespace.ts";
 import { type BuildUpOptions, Course, type FaultAtWork } from "./course.ts";
 
 /** A slice of a scheduler of virtual machines: Xen's credit scheduler gives 30 ms, KVM's hosts a few. */
@@ -53,7 +53,7 @@ export class CpuSteal implements FaultAtWork {
     if (performance.now() - this.#lookedAtMs > LOOK_AGAIN_MS) {
       this.#lookedAtMs = performance.now();
       this.#pids = processesOf(this.#endpoint)
-        .filter(isWireguard)
+        .filter(movesPackets)
         .map(({ pid }) => pid);
     }
     for (const pid of this.#pids) {

@@ -12,10 +12,10 @@ const STEP_MS = 1_000;
 const STEPS_MIN = 20;
 
 /** 0.1 % at first, 1 % at about a third of the build-up, 10 % at three quarters, 60 % at its end and from then on. */
-export function risingLoss({ endpoint, buildUpMs, onFailure }: BuildUpOptions): FaultAtWork {
+export function risingLoss({ runInside, buildUpMs, onFailure }: BuildUpOptions): FaultAtWork {
   const course = new Course(buildUpMs);
   const stepMs = Math.min(STEP_MS, buildUpMs / STEPS_MIN);
   const shareAt = () => LOSS_FIRST * (LOSS_MAX / LOSS_FIRST) ** course.linear;
-  const loss = new ChangingLoss(endpoint, { stepMs, shareAt, onFailure });
+  const loss = new ChangingLoss(runInside, { stepMs, shareAt, onFailure });
   return { begun: Promise.resolve(), stop: () => loss.stop() };
 }

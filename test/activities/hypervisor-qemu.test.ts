@@ -2,11 +2,16 @@
 // reached over its serial line.
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
+import { NO_RETRY } from "../../drivers/http-unix.ts";
 import { netnsHypervisor } from "../../drivers/hypervisor/netns.ts";
+import type { Machine } from "../../drivers/ports.ts";
 import { agentClient } from "../../drivers/tunnel/agent-client.ts";
+import type { LabDescription } from "../../lab/lab-client.ts";
 import { LAB_SWARM } from "../../lab/spec.ts";
+import type { Peer } from "../../models/session.ts";
 import { buildImage } from "../../setup/image/build.ts";
 import { hypervisorContract } from "../support/contracts/hypervisor.ts";
 import { eventually } from "../support/eventually.ts";
@@ -54,6 +59,42 @@ describe("virtual machines", { skip }, () => {
     }
   });
 
+  test("a lab's process that comes anew finds its machines, makes none twice, and leaves none that is half made", async () => {
+    const running = await hypervisor.launch({ operation: "adoption/running", swarm: LAB_SWARM, suspended: false });
+    const ghost = await hypervisor.launch({ operation: "adoption/ghost", swarm: LAB_SWARM, suspended: true });
+    const [before, peers] = [await hypervisor.list(LAB_SWARM), await peersOf(lab)];
+    const half = () => hypervisor.launch({ operation: "adoption/half", swarm: LAB_SWARM, suspended: false });
+    const cutOff = half().catch(() => undefined);
+    await eventually("a launch under way", () => guests(lab.home) > before.length, 20_000);
+    const [pid] = daemons(lab.home);
+    assert.ok(pid !== undefined);
+    process.kill(pid, "SIGKILL");
+    await cutOff;
+    await eventually("another process of the lab", () => hypervisor.list(LAB_SWARM).catch(() => undefined), 20_000);
+    const launched = await half();
+    assert.notEqual(daemons(lab.home)[0], pid);
+    assert.deepEqual(byName(await hypervisor.list(LAB_SWARM)), byName([...before, launched]));
+    assert.equal(guests(lab.home), before.length + 1);
+    assert.deepEqual(await hypervisor.launch({ operation: "adoption/running", swarm: LAB_SWARM, suspended: false }), running);
+    assert.deepEqual(await peersOf(lab), peers);
+    await hypervisor.resume({ operation: "adoption/wake", name: ghost.name });
+    for (const { name } of [running, ghost]) {
+      const { tunnelUp, clockMs } = await eventually(`${name} answers`, () => statusOf(name), 20_000);
+      assert.ok(tunnelUp && Math.abs(clockMs - Date.now()) < SLEEP_MS / 2);
+    }
+    for (const { name } of [running, ghost, launched]) await hypervisor.terminate({ operation: `adoption/end/${name}`, name });
+    assert.equal(guests(lab.home), before.length - 2);
+  });
+
+  async function statusOf(name: string) {
+    const agent = agentClient({ socketPath: lab.agentSocket(name), timeoutMs: 5_000 });
+    try {
+      return await agent.status().catch(() => undefined);
+    } finally {
+      await agent.close();
+    }
+  }
+
   test("no virtual machine outlives the hypervisor that launched it", async () => {
     assert.ok(guests(lab.home) > 0);
     lab.child.kill("SIGKILL");
@@ -61,15 +102,31 @@ describe("virtual machines", { skip }, () => {
   });
 });
 
+const byName = (machines: readonly Machine[]) => machines.toSorted((a, b) => (a.name < b.name ? -1 : 1));
+
+async function peersOf({ http }: LabDaemon): Promise<readonly Peer[]> {
+  return (await http.get<LabDescription>("/v1/lab", { timeoutMs: 5_000, retry: NO_RETRY })).peers;
+}
+
 /** Processes of QEMU whose disks lie in a folder. */
 function guests(folder: string): number {
-  return readdirSync("/proc").filter((pid) => {
-    if (!/^\d+$/.test(pid)) return false;
-    try {
-      const command = readFileSync(`/proc/${pid}/cmdline`, "utf8");
-      return command.startsWith("qemu-system") && command.includes(folder);
-    } catch {
-      return false;
-    }
-  }).length;
+  return processes((command) => command.startsWith("qemu-system") && command.includes(folder)).length;
+}
+
+/** The lab's own, whose configuration lies in a folder. */
+function daemons(folder: string): readonly number[] {
+  return processes((command) => command.startsWith(process.execPath) && command.includes(join(folder, "lab.json")));
+}
+
+function processes(are: (command: string) => boolean): readonly number[] {
+  return readdirSync("/proc")
+    .filter((pid) => {
+      if (!/^\d+$/.test(pid)) return false;
+      try {
+        return are(readFileSync(`/proc/${pid}/cmdline`, "utf8"));
+      } catch {
+        return false;
+      }
+    })
+    .map(Number);
 }

@@ -74,7 +74,8 @@ async function start(where: TestHome, bao: OpenBaoService, options: Readonly<Rec
   await writeFile(configFile, JSON.stringify(config), { mode: 0o600 });
   const logFile = join(where.home, "lab.log");
   const http = new UnixHttpClient({ socketPath, name: "lab" });
-  let child = await launch(configFile, logFile, http);
+  const goesOn = options["hypervisor"] === "qemu";
+  let child = await launch(configFile, logFile, http, goesOn);
   return {
     get child() {
       return child;
@@ -85,7 +86,7 @@ async function start(where: TestHome, bao: OpenBaoService, options: Readonly<Rec
     agentSocket: (name) => join(where.run, "agents", `${name}.sock`),
     restart: async () => {
       await end(child);
-      child = await launch(configFile, logFile, http);
+      child = await launch(configFile, logFile, http, goesOn);
     },
     stop: async () => {
       await end(child);
@@ -97,8 +98,8 @@ async function start(where: TestHome, bao: OpenBaoService, options: Readonly<Rec
   };
 }
 
-async function launch(configFile: string, logFile: string, http: UnixHttpClient): Promise<ChildProcess> {
-  const [command, ...args] = labCommand({ node: process.execPath, configFile, uid: process.getuid?.() ?? 0 });
+async function launch(configFile: string, logFile: string, http: UnixHttpClient, goesOn: boolean): Promise<ChildProcess> {
+  const [command, ...args] = labCommand({ node: process.execPath, configFile, uid: process.getuid?.() ?? 0, goesOn });
   const log = openSync(logFile, "a", 0o600);
   const child = spawn(command, args, { stdio: ["ignore", log, log] });
   closeSync(log);

@@ -59,3 +59,24 @@ test("a guest's program that begins anew is in step, whatever the one before it 
   ours.end("in step");
   assert.equal(await text(ours), "in step");
 });
+
+test("a host that comes anew is in step, whatever either end of the one before it had half said", async () => {
+  const halves = fc.record({ toGuest: fc.uint8Array({ maxLength: 40 }), toHost: fc.uint8Array({ maxLength: 40 }) });
+  await fc.assert(
+    fc.asyncProperty(halves, async ({ toGuest, toHost }) => {
+      const { guest, hostLine, guestLine } = pair(echo);
+      await guest().begun;
+      hostLine.removeAllListeners("data");
+      // A frame that promises more than ever comes, or none at all.
+      hostLine.write(Buffer.from([1, 0, 0, 0, 1, 44, 1, 0, 0, ...toGuest]));
+      guestLine.write(Buffer.from(toHost));
+      const host = new SerialStreams({ line: hostLine, side: "host", accept: () => undefined, rejoins: true });
+      await host.begun;
+      const [ours, theirs] = duplexPair();
+      host.connect("echo", theirs);
+      ours.end("in step");
+      assert.equal(await text(ours), "in step");
+    }),
+    { numRuns: 6 },
+  );
+});
