@@ -3,6 +3,7 @@
  */
 import type { Command } from "commander";
 import { InvalidArgumentError, Option } from "commander";
+import { netnsHypervisor } from "../drivers/hypervisor/netns.ts";
 import { BUILD_UP_KINDS, FAULT_KINDS, type FaultKind, LabClient } from "../lab/lab-client.ts";
 import { LAB_HYPERVISORS } from "../lab/machine-image.ts";
 import { type LabUpOptions, labDown, labStatus, labUp } from "../lab/run.ts";
@@ -11,6 +12,10 @@ import { LIMITS } from "../models/limits.ts";
 import { localSockets } from "../setup/connection.ts";
 import { paths } from "../setup/paths.ts";
 import { print, wantsJson } from "./output.ts";
+
+type LabHypervisorClient = ReturnType<typeof netnsHypervisor>;
+
+const BYTES_PER_MB = 1e6;
 
 export function register(program: Command): void {
   const lab = program
@@ -69,6 +74,22 @@ function registerFaults(lab: Command): void {
       print(command, fault, () => `${kind} of ${endpoint} has begun${fails}.`);
     });
   lab
+    .command("console")
+    .description("what an endpoint said while it booted and ran")
+    .argument("<endpoint>")
+    .action(async (endpoint: string, _: object, command: Command) => {
+      const text = await withHypervisor((hypervisor) => hypervisor.consoleLog(endpoint));
+      print(command, { endpoint, text }, () => text.trimEnd());
+    });
+  lab
+    .command("snapshot")
+    .description("keep all that a virtual machine holds in memory, keys included, until it ends")
+    .argument("<endpoint>")
+    .action(async (endpoint: string, _: object, command: Command) => {
+      const kept = await withHypervisor((hypervisor) => hypervisor.snapshot(endpoint));
+      print(command, { endpoint, ...kept }, ({ file, bytes }) => `${Math.round(bytes / BYTES_PER_MB)} MB in ${file}`);
+    });
+  lab
     .command("heal")
     .description("take an endpoint's fault away")
     .argument("<endpoint>")
@@ -98,6 +119,15 @@ function registerFaults(lab: Command): void {
           .join("\n"),
       );
     });
+}
+
+async function withHypervisor<T>(work: (hypervisor: LabHypervisorClient) => Promise<T>): Promise<T> {
+  const hypervisor = netnsHypervisor({ socketPath: localSockets(paths().run).hypervisor });
+  try {
+    return await work(hypervisor);
+  } finally {
+    await hypervisor.close();
+  }
 }
 
 async function withLab<T>(work: (client: LabClient) => Promise<T>): Promise<T> {

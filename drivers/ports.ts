@@ -33,6 +33,12 @@ export interface Machine {
   readonly link: MemberLink;
 }
 
+export interface MachineSnapshot {
+  /** On the machine's host; only its owner may read it, and it ends with the machine. */
+  readonly file: string;
+  readonly bytes: number;
+}
+
 /** Launches, suspends, wakes and ends the machines that endpoints run on. */
 export interface Hypervisor {
   readonly capabilities: { readonly suspend: boolean };
@@ -48,6 +54,13 @@ export interface Hypervisor {
   terminate(request: Operation & { name: string }): Promise<void>;
   /** Repairs what can be repaired from outside without losing the machine: unfreeze its processes, bring its links up. */
   repair(request: Operation & { name: string }): Promise<void>;
+  /** The newest of what the machine said while it booted and ran; absent where nobody keeps it. */
+  consoleLog?(name: string): Promise<string>;
+  /**
+   * Keeps all that the machine holds in memory, keys included, until it ends, in the place of what was kept before; it goes on as it did.
+   * Absent where that is not possible.
+   */
+  snapshot?(name: string): Promise<MachineSnapshot>;
   /** What the provider says of the swarm's machines beforehand; absent where nobody says anything. */
   notices?(swarm: string): Promise<readonly MachineNotice[]>;
 }

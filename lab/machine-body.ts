@@ -2,6 +2,7 @@
  * What a machine of the lab is made of: namespaces and processes of this machine, or a virtual machine. Both hang on the same three
  * links and are reached by the same agent's socket.
  */
+import type { MachineSnapshot } from "../drivers/ports.ts";
 import type { Adoption } from "../drivers/qemu/virtual-machine.ts";
 import type { LabConfig } from "./config.ts";
 
@@ -31,6 +32,10 @@ export interface MachineBody {
   repairLinks(): Promise<void>;
   /** Lets a machine that was frozen from outside go on; one that runs is left as it is. */
   unfreeze(): Promise<void>;
+  /** The newest of what it said. */
+  consoleLog(): Promise<string>;
+  /** Keeps what it holds in memory in its folder; absent of a body that cannot. */
+  snapshot?(): Promise<MachineSnapshot>;
   /** Ends the agent for good, or lets it live again. */
   keepAgent(alive: boolean): Promise<void>;
   end(): Promise<void>;

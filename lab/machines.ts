@@ -7,7 +7,7 @@ import { basename, join } from "node:path";
 import type { Logger } from "pino";
 import { dialAgent } from "../drivers/identity/dial.ts";
 import type { ProcessIdentity } from "../drivers/identity/process-identity.ts";
-import type { Machine } from "../drivers/ports.ts";
+import type { Machine, MachineSnapshot } from "../drivers/ports.ts";
 import { agentClient } from "../drivers/tunnel/agent-client.ts";
 import type { AppRoles } from "../drivers/vault/approles.ts";
 import { writeCredentials } from "../drivers/vault/credentials.ts";
@@ -117,6 +117,20 @@ export class Machines {
       await entry.body.repairLinks();
       if (entry.state === "running") await entry.body.unfreeze();
       await this.#options.onRepaired(entry.name);
+    });
+  }
+
+  async consoleLog(name: string): Promise<string> {
+    return await this.#entry(name).body.consoleLog();
+  }
+
+  /** The one before it is replaced. INVALID_FIELD of a machine that cannot be kept so. */
+  async snapshot(name: string): Promise<MachineSnapshot> {
+    return await this.#inTurn(name, async () => {
+      const { body } = this.#entry(name);
+      if (body.snapshot !== undefined) return await body.snapshot();
+      const detail = "a machine in namespaces holds nothing that could be kept; one that is virtual does";
+      throw new ForeshiftError("INVALID_FIELD", { field: "snapshot", value: name, detail });
     });
   }
 
@@ -311,13 +325,16 @@ export class Machines {
   }
 
   async #once(operation: string, action: Action, machine: () => string, run: (name: string) => Promise<void>): Promise<string> {
-    return await this.#options.journal.once({ operation, action, machine }, async (name) => {
-      const turn = (this.#queues.get(name) ?? Promise.resolve()).then(() => run(name));
-      const settled = turn.catch(() => undefined);
-      this.#queues.set(name, settled);
-      await turn.finally(() => {
-        if (this.#queues.get(name) === settled) this.#queues.delete(name);
-      });
+    const { journal } = this.#options;
+    return await journal.once({ operation, action, machine }, async (name) => await this.#inTurn(name, () => run(name)));
+  }
+
+  async #inTurn<T>(name: string, run: () => Promise<T>): Promise<T> {
+    const turn = (this.#queues.get(name) ?? Promise.resolve()).then(run);
+    const settled = turn.catch(() => undefined);
+    this.#queues.set(name, settled);
+    return await turn.finally(() => {
+      if (this.#queues.get(name) === settled) this.#queues.delete(name);
     });
   }
 

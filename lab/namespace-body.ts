@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { agentConfig } from "./agent-config.ts";
 import { type Cgroups, ENTER_CGROUP } from "./cgroups.ts";
-import { writePrivateFile } from "./files.ts";
+import { readTail, writePrivateFile } from "./files.ts";
 import { KeptProcess } from "./kept-process.ts";
 import type { BodyRequest, MachineBody } from "./machine-body.ts";
 import { endProcesses, signalHost } from "./namespace.ts";
@@ -50,6 +50,15 @@ export class NamespaceBody implements MachineBody {
     signalHost(this.#request.name, "SIGCONT");
   }
 
+  /** What its agent logged. */
+  async consoleLog(): Promise<string> {
+    return await readTail(this.#logFile);
+  }
+
+  get #logFile(): string {
+    return join(this.#request.config.logDir, `agent-${this.#request.name}.log`);
+  }
+
   async keepAgent(alive: boolean): Promise<void> {
     if (alive) this.#agent?.revive();
     else this.#agent?.kill();
@@ -76,7 +85,7 @@ export class NamespaceBody implements MachineBody {
     this.#agent = new KeptProcess({
       host: name,
       program: [...(cgroup === undefined ? [] : [...ENTER_CGROUP, cgroup]), process.execPath, AGENT, configFile],
-      logFile: join(config.logDir, `agent-${name}.log`),
+      logFile: this.#logFile,
     });
   }
 }

@@ -64,6 +64,11 @@ function hypervisorRoutes(app: FastifyInstance, machines: Machines): void {
   change("resume");
   change("suspend");
   change("repair");
+  app.get("/v1/machines/:name/console", async (request) => {
+    const { name } = parseInput(MachineName, request.params, "path");
+    return { text: await machines.consoleLog(name) };
+  });
+  app.post("/v1/machines/:name/snapshot", (request) => machines.snapshot(parseInput(MachineName, request.params, "path").name));
   app.delete("/v1/machines/:name", async (request, reply) => {
     const { name } = parseInput(MachineName, request.params, "path");
     const { operation } = parseInput(Change, request.query, "query");

@@ -3,15 +3,17 @@
  * then moved to where the link's other end is. The agent inside is reached over the machine's serial line.
  */
 
-import { access, chmod, readFile, rm } from "node:fs/promises";
+import { access, chmod, readFile, rm, stat } from "node:fs/promises";
 import { connect, createServer, type Server } from "node:net";
 import { dirname, join } from "node:path";
+import type { MachineSnapshot } from "../drivers/ports.ts";
 import { GUEST_CONFIG_DIR, GUEST_PROGRAM, GUEST_SERVICES, GUEST_STATE_DIR, guestSocket } from "../drivers/qemu/guest-layout.ts";
 import { SerialStreams } from "../drivers/qemu/serial-streams.ts";
 import { type Adoption, VirtualMachine } from "../drivers/qemu/virtual-machine.ts";
 import { ForeshiftError } from "../models/errors.ts";
 import { endpointLinks } from "./addresses.ts";
 import { agentConfig } from "./agent-config.ts";
+import { readTail } from "./files.ts";
 import type { BodyRequest, MachineBody } from "./machine-body.ts";
 import { addNamespaces, signalHost } from "./namespace.ts";
 import { attachFarEnds, machineScript, removeMachine, setFarEnds } from "./topology.ts";
@@ -68,7 +70,14 @@ export class VmBody implements MachineBody {
 
   /** The newest of what it said on its console. */
   async consoleLog(): Promise<string> {
-    return await this.#running.consoleLog();
+    return await readTail(join(this.#request.stateDir, "console.log"));
+  }
+
+  /** In its folder, which ends with it. */
+  async snapshot(): Promise<MachineSnapshot> {
+    const file = join(this.#request.stateDir, "snapshot");
+    await this.#running.snapshot(file);
+    return { file, bytes: (await stat(file)).size };
   }
 
   /** Runs a shell script inside. COMMAND_FAILED with the end of what it complained of. */

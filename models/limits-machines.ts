@@ -13,6 +13,8 @@ export const MACHINE_LIMITS = {
   /** QEMU's own start, up to its greeting. */
   processStartTimeoutMs: 15_000,
   qmpTimeoutMs: 10_000,
+  /** Of as much memory as a machine has, to a busy disk. */
+  snapshotTimeoutMs: 60_000,
   /** Until a guest's agent answers: emulated processors on a busy machine are slow. */
   bootTimeoutMs: 90_000,
   guestCommandTimeoutMs: 60_000,
@@ -21,6 +23,8 @@ export const MACHINE_LIMITS = {
   pollMs: 20,
   /** A guest whose host has come anew is called this often until it answers. */
   rejoinCallMs: 250,
+  /** Of a console log, from its end. */
+  consoleBytesMax: 64 * 1024,
   lineBytesMax: 4 * 1024 * 1024,
   endGraceMs: 2_000,
   memoryBytesDefault: 320 * 1024 * 1024,

@@ -32,23 +32,27 @@ async function probeKvm(image: string): Promise<Accelerator> {
     "console=ttyS0 quiet panic=-1",
   ];
   const bare = ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-m", "128M", "-serial", "stdio"];
-  const child = spawn(QEMU, ["-M", "pc", "-accel", "kvm", "-cpu", "host", ...bare, ...kernel], {
-    stdio: ["ignore", "pipe", "ignore"],
-  });
+  const command = [QEMU, "-M", "pc", "-accel", "kvm", "-cpu", "host", ...bare, ...kernel];
+  return (await saysInTime(command, FIRST_WORD, MACHINE_LIMITS.kvmProbeTimeoutMs)) ? "kvm" : "tcg";
+}
+
+/** Whether the command says the word in time; it is ended either way. */
+export async function saysInTime([file = "", ...args]: readonly string[], word: string, timeoutMs: number): Promise<boolean> {
+  const child = spawn(file, args, { stdio: ["ignore", "pipe", "ignore"] });
   try {
-    return await new Promise<Accelerator>((resolve) => {
-      const late = setTimeout(() => resolve("tcg"), MACHINE_LIMITS.kvmProbeTimeoutMs);
-      const decide = (which: Accelerator) => {
+    return await new Promise<boolean>((resolve) => {
+      const late = setTimeout(() => resolve(false), timeoutMs);
+      const decide = (works: boolean) => {
         clearTimeout(late);
-        resolve(which);
+        resolve(works);
       };
       let said = "";
       child.stdout.setEncoding("latin1").on("data", (text: string) => {
         said += text;
-        if (said.includes(FIRST_WORD)) decide("kvm");
+        if (said.includes(word)) decide(true);
       });
-      child.once("error", () => decide("tcg"));
-      child.once("exit", () => decide("tcg"));
+      child.once("error", () => decide(false));
+      child.once("close", () => decide(false));
     });
   } finally {
     // One that hangs in the kernel may never end, and is not waited for.

@@ -36,6 +36,8 @@ export interface MachineSpec {
   /** Command that starts QEMU elsewhere, e.g. in a namespace; it must become QEMU, not stay beside it. */
   readonly within?: readonly string[];
   readonly accelerator?: Accelerator;
+  /** Snapshot that it goes on from, of a machine of the same image, memory and cards which has ended. */
+  readonly snapshot?: string;
 }
 
 /** What another process needs to know to adopt a machine that goes on. */
@@ -54,6 +56,7 @@ const Status = z.object({ status: z.string(), running: z.boolean() });
 const LINES = ["monitor", "agent", "line"] as const;
 type Line = (typeof LINES)[number];
 const LINE_PORT = "foreshift.line";
+const Migration = z.object({ status: z.string().default("starting") });
 const BYTES_PER_MIB = 1024 ** 2;
 
 /** The kernel's check of its timer gives up too early when an emulated processor gets little time. */
@@ -163,6 +166,34 @@ export class VirtualMachine {
     return await this.agent.run(command, options);
   }
 
+  /**
+   * Writes all that it holds in memory to a file that only its owner may read: keys are in it. It stands still meanwhile, and goes on if it
+   * ran.
+   */
+  async snapshot(file: string): Promise<void> {
+    const { running } = await this.describe();
+    await rm(file, { force: true });
+    closeSync(openSync(file, "wx", 0o600));
+    await this.suspend();
+    try {
+      await this.#qmp.execute("migrate", { uri: `exec:cat > '${file.replaceAll("'", "'\\''")}'` });
+      await this.#untilSaved();
+    } finally {
+      if (running) await this.resume();
+    }
+  }
+
+  async #untilSaved(): Promise<void> {
+    const deadline = performance.now() + MACHINE_LIMITS.snapshotTimeoutMs;
+    for (;;) {
+      const { status } = Migration.parse(await this.#qmp.execute("query-migrate"));
+      if (status === "completed") return;
+      if (status === "failed" || performance.now() > deadline)
+        throw new ForeshiftError("COMMAND_FAILED", { field: `a snapshot of ${this.name}`, detail: `it is ${status}` });
+      await delay(MACHINE_LIMITS.pollMs);
+    }
+  }
+
   async consoleLog(): Promise<string> {
     return await readFile(join(this.#process.folder, "console.log"), "utf8");
   }
@@ -221,7 +252,10 @@ function lives({ pid, folder }: Adoption): boolean {
   }
 }
 
-function qemuArguments({ image, folder, sockets, memoryBytes, taps, name }: MachineSpec, chosen: Accelerator): string[] {
+function qemuArguments(
+  { image, folder, sockets, memoryBytes, taps, name, snapshot }: MachineSpec,
+  chosen: Accelerator,
+): string[] {
   const memory = Math.ceil((memoryBytes ?? MACHINE_LIMITS.memoryBytesDefault) / BYTES_PER_MIB);
   const disk = (file: string) => ["-drive", `if=virtio,format=raw,readonly=on,file=${file.replaceAll(",", ",,")}`];
   const socket = (id: Line) => [
@@ -240,6 +274,7 @@ function qemuArguments({ image, folder, sockets, memoryBytes, taps, name }: Mach
     ["-device", "virtio-rng-pci", "-device", "virtio-serial"],
     port("agent", "org.qemu.guest_agent.0"),
     port("line", LINE_PORT),
+    ...(snapshot === undefined ? [] : [["-incoming", `exec:cat '${snapshot.replaceAll("'", "'\\''")}'`]]),
     ...(taps ?? []).map(({ device, mac }, at) => [
       "-netdev",
       `tap,id=net${at},ifname=${device},script=no,downscript=no`,

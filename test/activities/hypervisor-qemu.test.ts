@@ -1,13 +1,15 @@
 // The hypervisor port against virtual machines: real guests on the lab's links, each with its own kernel's WireGuard and its agent,
 // reached over its serial line.
 import assert from "node:assert/strict";
-import { readdirSync, readFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { NO_RETRY } from "../../drivers/http-unix.ts";
 import { netnsHypervisor } from "../../drivers/hypervisor/netns.ts";
 import type { Machine } from "../../drivers/ports.ts";
+import { VirtualMachine } from "../../drivers/qemu/virtual-machine.ts";
 import { agentClient } from "../../drivers/tunnel/agent-client.ts";
 import type { LabDescription } from "../../lab/lab-client.ts";
 import { LAB_SWARM } from "../../lab/spec.ts";
@@ -24,12 +26,13 @@ const SLEEP_MS = 3_000;
 const skip = await whyNoMachines();
 
 describe("virtual machines", { skip }, () => {
+  let image: string;
   let lab: LabDaemon;
   let hypervisor: ReturnType<typeof netnsHypervisor>;
 
   before(async () => {
-    const { image } = await buildImage();
-    lab = await startLabDaemon({ clients: 1, hypervisor: "qemu", image: image.folder });
+    image = (await buildImage()).image.folder;
+    lab = await startLabDaemon({ clients: 1, hypervisor: "qemu", image });
     hypervisor = netnsHypervisor({ socketPath: lab.socketPath });
   });
 
@@ -56,6 +59,36 @@ describe("virtual machines", { skip }, () => {
       assert.ok(Math.abs(status.clockMs - Date.now()) < SLEEP_MS / 2, `the clock is ${status.clockMs - Date.now()} ms off`);
     } finally {
       await agent.close();
+    }
+  });
+
+  test("a machine's console is kept, and what it holds in memory goes on in another process", async () => {
+    const [running] = await hypervisor.list(LAB_SWARM);
+    assert.ok(running !== undefined);
+    assert.match(await hypervisor.consoleLog(running.name), /foreshift: up/);
+    const kept = await hypervisor.snapshot(running.name);
+    assert.equal(statSync(kept.file).size, kept.bytes);
+    assert.equal(statSync(kept.file).mode & 0o077, 0);
+    assert.ok((await eventually("its agent", () => statusOf(running.name), 20_000)).tunnelUp);
+
+    const folder = mkdtempSync(join(tmpdir(), "foreshift-vm-"));
+    const spec = { name: "kept", image, folder, sockets: join(folder, "qemu"), files: [] };
+    const first = await VirtualMachine.launch(spec);
+    try {
+      await first.ready();
+      await first.run(["/usr/bin/sh", "-c", "echo so > /run/mark"]);
+      await first.snapshot(join(folder, "memory"));
+      await first.terminate();
+      const second = await VirtualMachine.launch({ ...spec, snapshot: join(folder, "memory") });
+      try {
+        await second.ready();
+        assert.equal((await second.run(["/usr/bin/cat", "/run/mark"])).stdout, "so\n");
+      } finally {
+        await second.terminate();
+      }
+    } finally {
+      await first.terminate();
+      rmSync(folder, { recursive: true, force: true });
     }
   });
 

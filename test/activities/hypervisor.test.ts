@@ -58,6 +58,8 @@ test("a launched machine runs WireGuard with the swarm's key, and is launched on
   assert.deepEqual(await launch("launch/a"), one);
   assert.equal(one.state, "running");
   assert.equal(await executions("launch/a"), 1);
+  assert.match(await hypervisor.consoleLog(one.name), /"event":"started"/);
+  await assert.rejects(hypervisor.snapshot(one.name), codeIs("INVALID_FIELD"));
   assert.equal(await answers(one.name), true);
   assert.deepEqual(await hypervisor.list(LAB_SWARM), [one]);
 });
