@@ -32,7 +32,7 @@ done`;
 export function labCommand(options: LabCommandOptions): readonly [string, ...string[]] {
   const { node, configFile, uid, goesOn = false } = options;
   // A session of its own, because kernels share the CPU out among sessions.
-  return inNamespaces(["setsid", node, DAEMON, configFile], uid, goesOn ? KEEPING_INIT : INIT);
+  return enclosed(["setsid", node, DAEMON, configFile], uid, goesOn ? KEEPING_INIT : INIT);
 }
 
 export interface LabCommandOptions {
@@ -44,11 +44,7 @@ export interface LabCommandOptions {
 }
 
 /** Any program in namespaces like the lab's. */
-export function enclosed(program: readonly string[], uid: number): readonly [string, ...string[]] {
-  return inNamespaces(program, uid, INIT);
-}
-
-function inNamespaces(program: readonly string[], uid: number, init: string): readonly [string, ...string[]] {
+export function enclosed(program: readonly string[], uid: number, init = INIT): readonly [string, ...string[]] {
   const become = uid === 0 ? [] : ["unshare", "--user", "--map-root-user", "--"];
   const dieWithParent = ["setpriv", "--pdeathsig", "KILL", "--"];
   const isolate = [

@@ -10,10 +10,13 @@ export async function whyNoImage(): Promise<string | false> {
 }
 
 /** `false`, or why tests of virtual machines are skipped. Emulated guests take minutes, so that they run when they are asked for. */
-export async function whyNoMachines(): Promise<string | false> {
+export async function whyNoMachines(
+  env: NodeJS.ProcessEnv = process.env,
+  find: typeof findQemu = findQemu,
+): Promise<string | false> {
   const noImage = await whyNoImage();
   if (noImage !== false) return noImage;
-  if (process.env["FORESHIFT_TEST_VMS"] !== "1") return "virtual machines take minutes: FORESHIFT_TEST_VMS=1 runs them";
-  const qemu = await findQemu();
+  if (env["FORESHIFT_TEST_VMS"] !== "1") return "virtual machines take minutes: FORESHIFT_TEST_VMS=1 runs them";
+  const qemu = await find();
   return qemu.source === "missing" ? `QEMU is not here: install ${qemu.debianPackage}` : false;
 }
