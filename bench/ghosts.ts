@@ -104,7 +104,11 @@ class Claims {
     );
     const dial = identity === undefined ? undefined : dialAgent(identity, name);
     const agent = agentClient({ socketPath: link.agent, dial });
-    await agent.prepare({ operation: this.#operation(), peers: await store.peers(swarm) }).finally(() => agent.close());
+    try {
+      await agent.prepare({ operation: this.#operation(), peers: await store.peers(swarm) });
+    } finally {
+      await agent.close();
+    }
     await this.#change((members) => members.map((one) => (one.endpoint === name ? { ...one, weight: 100 } : one)));
     return performance.now() - startedAtMs;
   }
