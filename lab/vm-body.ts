@@ -143,7 +143,8 @@ export class VmBody implements MachineBody {
       files: await this.#files(),
       memoryBytes: config.memoryBytes,
       taps: CARDS.map(({ guest, tap }) => ({ device: tap, mac: macs[guest] })),
-      within: ["nsenter", `--net=/run/netns/${name}`, "--"],
+      // In a session of its own: this process's goes before all others, which an emulated processor would take the turn of.
+      within: ["nsenter", `--net=/run/netns/${name}`, "--", "setsid", "--"],
     });
     this.#machine = machine;
     await attachFarEnds(name, number, CARDS);
