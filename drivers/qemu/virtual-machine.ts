@@ -24,8 +24,11 @@ export interface MachineSpec {
   readonly image: string;
   /** Of the machine alone, private: its console log and its configuration drive. */
   readonly folder: string;
-  /** Path of its sockets without their ending, in a private folder; short, because a socket's path may have 107 bytes at most. */
-  readonly sockets: string;
+  /**
+   * Path of its sockets without their ending, in a private folder; short, because a socket's path may have 107 bytes at most. In its own
+   * folder unless stated.
+   */
+  readonly sockets?: string;
   /** It goes on when this process ends. Whoever holds the namespaces that it is in ends it then, or another process adopts it. */
   readonly goesOn?: boolean;
   /** What it finds in /run/config; `start`, a shell script, is run. */
@@ -41,7 +44,8 @@ export interface MachineSpec {
 }
 
 /** What another process needs to know to adopt a machine that goes on. */
-export type Adoption = Pick<MachineSpec, "name" | "folder" | "sockets"> & Pick<MachineDescription, "pid" | "accelerator">;
+export type Adoption = Required<Pick<MachineSpec, "name" | "folder" | "sockets">> &
+  Pick<MachineDescription, "pid" | "accelerator">;
 
 export interface MachineDescription {
   readonly status: string;
@@ -83,11 +87,11 @@ export class VirtualMachine {
 
   /** A machine whose QEMU runs; `ready()` tells when the guest has booted. MISSING_TOOL, or COMMAND_FAILED with QEMU's words. */
   static async launch(spec: MachineSpec): Promise<VirtualMachine> {
-    const { name, folder, sockets } = spec;
+    const { name, folder, sockets = join(spec.folder, "qemu") } = spec;
     const chosen = spec.accelerator ?? (await accelerator(spec.image));
     await writeFile(join(folder, "config-drive"), configDrive(spec.files), { mode: 0o600 });
     const bound = spec.goesOn === true ? [] : ["setpriv", "--pdeathsig", "KILL", "--"];
-    const command = [...(spec.within ?? []), ...bound, QEMU, ...qemuArguments(spec, chosen)];
+    const command = [...(spec.within ?? []), ...bound, QEMU, ...qemuArguments({ ...spec, sockets }, chosen)];
     const words = openSync(join(folder, "qemu.log"), "w", 0o600);
     const child = spawn(command[0] ?? QEMU, command.slice(1), { stdio: ["ignore", "ignore", words] });
     closeSync(words);
@@ -253,7 +257,7 @@ function lives({ pid, folder }: Adoption): boolean {
 }
 
 function qemuArguments(
-  { image, folder, sockets, memoryBytes, taps, name, snapshot }: MachineSpec,
+  { image, folder, sockets, memoryBytes, taps, name, snapshot }: MachineSpec & Pick<Adoption, "sockets">,
   chosen: Accelerator,
 ): string[] {
   const memory = Math.ceil((memoryBytes ?? MACHINE_LIMITS.memoryBytesDefault) / BYTES_PER_MIB);
