@@ -236,6 +236,7 @@ function assemble(sources: Sources, machines: readonly Machine[], atMs: number):
     endpoints: [...names].sort(byNumber).map((name) => observe(name, byName.get(name), sources, atMs)),
     ghosts: ghosts.map((machine) => machine.name).sort(byNumber),
     ...(images.length === 0 ? {} : { ghostImages: Object.fromEntries(images) }),
+    ...(ghosts.length === 0 ? {} : { ghostsSinceMs: Object.fromEntries(ghosts.map((one) => [one.name, one.createdAtMs])) }),
     reflexSeq: sources.reflexSeq,
     reflexAnswers: sources.reflexAnswers,
   };

@@ -4,7 +4,7 @@
  */
 import { type Belief, isUnhealthyFor } from "./belief.ts";
 import { Draft } from "./draft.ts";
-import { staleGhosts } from "./ghosts.ts";
+import { agedGhosts, staleGhosts } from "./ghosts.ts";
 import { imageInForce, shortImage } from "./image.ts";
 import { LIMITS } from "./limits.ts";
 import type { EndpointObservation, Observation } from "./observation.ts";
@@ -191,11 +191,18 @@ function chooseLaunches(draft: Draft, state: SwarmState, observation: Observatio
   const why = `${there} of ${counted(scale.wanted, "endpoint")} ${are(scale.wanted)} there${isGrowth ? `: ${scale.reason}` : ""}.`;
   draft.launch("endpoint", Math.max(scale.floor - there, draft.foreseen(scale, there)), why);
   const wanted = ghosts + draft.ghostsMissed();
-  const stale = staleGhosts(observation, imageInForce(state));
+  const { stale, why: replaced } = ghostsToReplace(state, observation, now);
   const suspended = observation.ghosts.length - stale.length;
-  const others = stale.length === 0 ? "" : ` Of another image, and to be replaced: ${stale.join(", ")}.`;
-  const ready = `${suspended} of ${counted(wanted, "ghost")} ${are(wanted)} suspended and ready.${others}`;
+  const ready = `${suspended} of ${counted(wanted, "ghost")} ${are(wanted)} suspended and ready.${replaced}`;
   draft.launch("ghost", wanted - suspended, ready, stale);
+}
+
+function ghostsToReplace(state: SwarmState, observation: Observation, now: number): { stale: readonly string[]; why: string } {
+  const others = staleGhosts(observation, imageInForce(state));
+  const aged = agedGhosts(observation, state.spec.endpoints.ghostAgeMaxMs, now).filter((ghost) => !others.includes(ghost));
+  const sentence = (what: string, names: readonly string[]) =>
+    names.length === 0 ? "" : ` ${what}, and to be replaced: ${names.join(", ")}.`;
+  return { stale: [...others, ...aged], why: `${sentence("Of another image", others)}${sentence("Too old", aged)}` };
 }
 
 /** One at a time, the one with the fewest sessions, once there have been too many for long. */

@@ -80,6 +80,8 @@ export interface Observation {
   readonly ghosts: readonly string[];
   /** By their names, what they boot from, where the hypervisor tells. */
   readonly ghostImages?: Readonly<Record<string, string>> | undefined;
+  /** By their names, when they were made, Unix milliseconds; absent from older observations. */
+  readonly ghostsSinceMs?: Readonly<Record<string, number>> | undefined;
   /** Sequence number of the last reflex event that is in here. */
   readonly reflexSeq: number;
   /** False when the reflex could not be asked; then only the past is known of the data path. */

@@ -196,6 +196,8 @@ export const SwarmSpec = z.strictObject({
     /** More endpoints than are wanted are drained, one after the other, once there have been too many for so long. */
     scaleInAfterMs: z.number().int().min(60_000).default(1_800_000),
     ghosts: z.number().int().min(0).max(64).default(1),
+    /** A ghost that has been there for so long is replaced by a fresh one; absent: however long. */
+    ghostAgeMaxMs: z.number().int().min(60_000).optional(),
     /** Sessions one endpoint carries at weight 100. */
     capacitySessions: z.number().int().min(1).default(500),
     weight: z.number().int().min(1).max(100).default(100),

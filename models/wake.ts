@@ -16,6 +16,9 @@ export function nextDecisionAtMs(state: SwarmState, observation: Observation, no
   if (hasWaiting(state)) {
     moments.push(...state.disruptions.flatMap((one) => later(one.endedAtMs, state.spec.budget.windowMs)));
   }
+  const { ghostAgeMaxMs } = state.spec.endpoints;
+  if (ghostAgeMaxMs !== undefined)
+    moments.push(...Object.values(observation.ghostsSinceMs ?? {}).map((sinceMs) => sinceMs + ghostAgeMaxMs));
   moments.push(...later(state.reflexSilentSinceMs, LIMITS.plan.reflexSilentPageMs));
   const coming = moments.filter((moment) => moment > now);
   return coming.length === 0 ? undefined : Math.min(...coming);
