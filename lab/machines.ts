@@ -190,7 +190,8 @@ export class Machines {
   /** A client of the machine's agent, to be closed. */
   agent(name: string, timeoutMs?: number): ReturnType<typeof agentClient> {
     const { identity } = this.#options;
-    const dial = identity === undefined ? undefined : dialAgent(identity, name);
+    const patienceMs = this.#isVirtual ? MACHINE_LIMITS.agentAnswerTimeoutMs : undefined;
+    const dial = identity === undefined ? undefined : dialAgent(identity, name, patienceMs);
     return agentClient({ socketPath: this.agentSocket(name), dial, ...(timeoutMs === undefined ? {} : { timeoutMs }) });
   }
 
@@ -254,6 +255,10 @@ export class Machines {
     await writeRecord(join(this.#machinesDir, name), record);
   }
 
+  get #isVirtual(): boolean {
+    return this.#options.config.hypervisor === "qemu";
+  }
+
   get #machinesDir(): string {
     return machinesDir(this.#options.config);
   }
@@ -274,11 +279,14 @@ export class Machines {
   }
 
   async #untilTunnelUp(name: string): Promise<void> {
-    const agent = this.agent(name, LIMITS.http.connectTimeoutMs);
+    const agent = this.agent(
+      name,
+      this.#isVirtual ? MACHINE_LIMITS.agentAnswerTimeoutMs : LIMITS.http.connectTimeoutMs,
+    );
     try {
       await until(async () => ((await agent.status()).tunnelUp ? true : undefined), {
         what: name,
-        timeoutMs: this.#options.config.hypervisor === "qemu" ? MACHINE_LIMITS.bootTimeoutMs : LIMITS.lab.bootTimeoutMs,
+        timeoutMs: this.#isVirtual ? MACHINE_LIMITS.bootTimeoutMs : LIMITS.lab.bootTimeoutMs,
       });
     } finally {
       await agent.close();

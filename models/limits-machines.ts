@@ -17,6 +17,8 @@ export const MACHINE_LIMITS = {
   snapshotTimeoutMs: 60_000,
   /** Until a guest's agent answers: emulated processors on a busy machine are slow. */
   bootTimeoutMs: 90_000,
+  /** Of an agent in a guest whose processor is emulated, and of its answers, while the machine boots. */
+  agentAnswerTimeoutMs: 10_000,
   guestCommandTimeoutMs: 60_000,
   guestPingTimeoutMs: 1_000,
   guestPollMs: 50,

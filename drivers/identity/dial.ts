@@ -14,10 +14,12 @@ export interface DialOptions {
   readonly expects: (uri: string, peer: Identity) => boolean;
   /** False for fetching the revocation list itself, which is signed. */
   readonly checked?: boolean;
+  /** From the connection's begin to the handshake's end; `LIMITS.http.connectTimeoutMs` unless stated. */
+  readonly handshakeTimeoutMs?: number | undefined;
 }
 
 /** UNREACHABLE when nobody answers as they should; UNAUTHORISED when somebody else answers, or one whose certificate is revoked. */
-export function dialer(identity: ProcessIdentity, { expects, checked = true }: DialOptions): Dial {
+export function dialer(identity: ProcessIdentity, { expects, checked = true, handshakeTimeoutMs = LIMITS.http.connectTimeoutMs }: DialOptions): Dial {
   const dial = (where: string): Promise<TLSSocket> =>
     new Promise((resolve, reject) => {
       const socket = connect({
@@ -30,7 +32,7 @@ export function dialer(identity: ProcessIdentity, { expects, checked = true }: D
         socket.destroy();
         reject(error);
       };
-      socket.setTimeout(LIMITS.http.connectTimeoutMs, () => fail(unanswered(where)));
+      socket.setTimeout(handshakeTimeoutMs, () => fail(unanswered(where, handshakeTimeoutMs)));
       socket.once("error", fail);
       socket.once("secureConnect", () => {
         const admission = identity.admit(socket, expects, checked);
@@ -53,8 +55,9 @@ export function dialProcess(identity: ProcessIdentity, process: VaultProcess): D
 }
 
 /** To an endpoint's agent; whichever it is, unless it is said. */
-export function dialAgent(identity: ProcessIdentity, endpoint?: string): Dial {
+export function dialAgent(identity: ProcessIdentity, endpoint?: string, handshakeTimeoutMs?: number): Dial {
   return dialer(identity, {
+    handshakeTimeoutMs,
     expects: (_, peer) => peer.kind === "agent" && (endpoint === undefined || peer.endpoint === endpoint),
   });
 }
@@ -65,7 +68,7 @@ export function addressOf(where: string): { readonly path: string } | { readonly
   return tcp?.[1] === undefined ? { path: where } : { host: tcp[1], port: Number(tcp[2]) };
 }
 
-function unanswered(where: string): ForeshiftError {
-  const detail = `no handshake within ${LIMITS.http.connectTimeoutMs} ms`;
+function unanswered(where: string, timeoutMs: number): ForeshiftError {
+  const detail = `no handshake within ${timeoutMs} ms`;
   return new ForeshiftError("UNREACHABLE", { field: "a process", value: where, detail });
 }
