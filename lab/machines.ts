@@ -279,10 +279,7 @@ export class Machines {
   }
 
   async #untilTunnelUp(name: string): Promise<void> {
-    const agent = this.agent(
-      name,
-      this.#isVirtual ? MACHINE_LIMITS.agentAnswerTimeoutMs : LIMITS.http.connectTimeoutMs,
-    );
+    const agent = this.agent(name, this.#isVirtual ? MACHINE_LIMITS.agentAnswerTimeoutMs : LIMITS.http.connectTimeoutMs);
     try {
       await until(async () => ((await agent.status()).tunnelUp ? true : undefined), {
         what: name,

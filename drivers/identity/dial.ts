@@ -19,7 +19,10 @@ export interface DialOptions {
 }
 
 /** UNREACHABLE when nobody answers as they should; UNAUTHORISED when somebody else answers, or one whose certificate is revoked. */
-export function dialer(identity: ProcessIdentity, { expects, checked = true, handshakeTimeoutMs = LIMITS.http.connectTimeoutMs }: DialOptions): Dial {
+export function dialer(
+  identity: ProcessIdentity,
+  { expects, checked = true, handshakeTimeoutMs = LIMITS.http.connectTimeoutMs }: DialOptions,
+): Dial {
   const dial = (where: string): Promise<TLSSocket> =>
     new Promise((resolve, reject) => {
       const socket = connect({
