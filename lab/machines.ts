@@ -243,10 +243,10 @@ export class Machines {
     }
   }
 
-  async #adoptOne({ process, operation: _, ...of }: MachineRecord): Promise<void> {
-    const body = await VmBody.adopt(this.#bodyRequest(of.name, of.number, of.zone, undefined), process);
+  async #adoptOne({ process, name, number, zone, image, createdAtMs }: MachineRecord): Promise<void> {
+    const body = await VmBody.adopt(this.#bodyRequest(name, number, zone, image), process);
     const state = (await body.isRunning()) ? "running" : "suspended";
-    this.#entries.set(of.name, { ...of, state, body });
+    this.#entries.set(name, { name, number, zone, image, createdAtMs, state, body });
   }
 
   async #record({ body, name, number, zone, image, createdAtMs }: Entry, operation: string): Promise<void> {
