@@ -190,10 +190,11 @@ async function assemble({ work, packages, cache, project, agent, report }: Assem
 
 /** What no package brings: the first process, users, mount points, and names for what busybox can do. */
 async function furnish(root: string): Promise<void> {
-  for (const path of ["dev", "proc", "sys", "run", "tmp", "var", "root", "etc"])
+  for (const path of ["dev", "proc", "sys", "run", "tmp", "var", "root", "etc", "usr/lib/foreshift"])
     await mkdir(join(root, path), { recursive: true });
   await rm(join(root, "usr/sbin/init"), { force: true });
-  for (const [name, to] of Object.entries({ init: "usr/sbin/init", "self-test": "usr/bin/foreshift-self-test" })) {
+  const programs = { init: "usr/sbin/init", "self-test": "usr/bin/foreshift-self-test", dhcp: "usr/lib/foreshift/dhcp" };
+  for (const [name, to] of Object.entries(programs)) {
     await copyFile(join(GUEST, name), join(root, to));
     await chmod(join(root, to), 0o755);
   }
@@ -202,6 +203,8 @@ async function furnish(root: string): Promise<void> {
   await writeFile(join(root, "usr/sbin/hwclock"), "#!/bin/sh\nexit 0\n", { mode: 0o755 });
   await writeFile(join(root, "etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n");
   await writeFile(join(root, "etc/group"), "root:x:0:\n");
+  // Written by DHCP, where there is any.
+  await symlink("/run/resolv.conf", join(root, "etc/resolv.conf"));
   // Busybox's own shell prefers its own poorer tools to those of the packages.
   await rm(join(root, "usr/bin/sh"), { force: true });
   await symlink("dash", join(root, "usr/bin/sh"));
