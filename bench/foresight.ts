@@ -170,8 +170,8 @@ async function attempted<T>(
     try {
       return await work(await labs.present(options));
     } catch (thrown) {
-      tellRepeat(messageOf(thrown));
       await labs.end();
+      tellRepeat(messageOf(thrown));
     }
   }
   return undefined;

@@ -34,7 +34,7 @@ export interface BenchLab {
   readonly servesSinceMs: number;
 }
 
-/** At most one lab at a time. A person's interruption ends it, and the process. */
+/** At most one lab at a time. Once all is over the process is about to exit: who asks for anything then gets no answer. */
 export class BenchLabs {
   #begun: { readonly options: BenchLabOptions; readonly lab: Promise<KeptLab> } | undefined;
   #count = 0;
@@ -47,9 +47,7 @@ export class BenchLabs {
 
   /** The lab that was begun with these very options, or else a fresh one, after the end of any other. */
   async present(options: BenchLabOptions): Promise<BenchLab> {
-    if (this.#begun?.options !== options) await this.end();
-    // The process is about to exit: whoever asks now gets no answer.
-    if (this.#isOver) return await forever();
+    if (this.#isOver || this.#begun?.options !== options) await this.end();
     if (this.#begun === undefined) {
       this.#count += 1;
       this.#begun = { options, lab: KeptLab.begin(options) };
@@ -59,16 +57,21 @@ export class BenchLabs {
 
   /** Ends the present lab, if there is one; the next that is asked for is a fresh one. */
   async end(): Promise<void> {
-    const begun = this.#begun;
-    const lab = await begun?.lab.catch(() => undefined);
-    await lab?.end();
-    if (this.#begun === begun) this.#begun = undefined;
+    if (this.#isOver) await forever();
+    await this.#endPresent();
   }
 
   /** Ends everything for good. */
   async close(): Promise<void> {
     this.#isOver = true;
-    await this.end();
+    await this.#endPresent();
+  }
+
+  async #endPresent(): Promise<void> {
+    const begun = this.#begun;
+    const lab = await begun?.lab.catch(() => undefined);
+    await lab?.end();
+    if (this.#begun === begun) this.#begun = undefined;
   }
 }
 
