@@ -161,6 +161,19 @@ function suite(cloud: Cloud): void {
     await refused(/not in 'running' state/, instance);
   });
 
+  test("its tokens are worthless once control ends them; while it runs it can log in anew", async () => {
+    const instance = await launch();
+    const vault = await vaultOf(instance);
+    await vault.kv.read(keyOf("eu"));
+    const credentialsFile = join(where.home, "control.json");
+    await bao.deliver("control", credentialsFile);
+    const control = openVault({ address: bao.address, auth: { method: "approle", credentialsFile } });
+    opened.push(control);
+    await control.appRoles.disownAgent({ swarm: "eu", endpoint: instance });
+    await vault.kv.read(keyOf("eu"));
+    assert.equal(vault.logins, 2);
+  });
+
   test("the instance's program becomes the agent, and shows a certificate of the instance's name", async () => {
     const instance = await launch();
     await become(instance, "foreshift-eu", "eu");
