@@ -6,8 +6,8 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join, relative } from "node:path";
 import { after, before, describe, it } from "node:test";
-import { Client, Connection as TemporalConnection } from "@temporalio/client";
 import { reflexClient } from "../../drivers/balancer/reflex-client.ts";
+import { NO_RETRY, UnixHttpClient } from "../../drivers/http-unix.ts";
 import { netnsHypervisor } from "../../drivers/hypervisor/netns.ts";
 import { dialProcess } from "../../drivers/identity/dial.ts";
 import { openDataKeyRegistry } from "../../drivers/store/data-keys.ts";
@@ -16,13 +16,17 @@ import { openVault, type Vault } from "../../drivers/vault/vault.ts";
 import { LabClient } from "../../lab/lab-client.ts";
 import { felt } from "../../lab/measure.ts";
 import { operatorIdentity } from "../../lab/operator.ts";
-import { busiestEndpoint, sessionsOf, settledTraffic } from "../../lab/trial.ts";
-import type { ClientsRevoked, KeysRotated } from "../../models/keys.ts";
+import { awaitGone, awaitWhole, busiestEndpoint, sessionsOf, settledTraffic } from "../../lab/trial.ts";
+import type { ClientsRevoked, EndpointRevoked, KeysRotated } from "../../models/keys.ts";
 import type { RollStatus } from "../../models/roll.ts";
 import type { DrainFinished, SwarmStatus } from "../../models/swarm-messages.ts";
 import { Connection, connectionFile, localSockets } from "../../setup/connection.ts";
+import type { Check } from "../../setup/examine.ts";
 import { paths } from "../../setup/paths.ts";
-import { LeakScan, openFiles, type Secret } from "../support/leak-scan.ts";
+import { eventually } from "../support/eventually.ts";
+import { historiesOf } from "../support/lab-histories.ts";
+import { identitiesOf, loggedFromNow } from "../support/lab-identities.ts";
+import { coreWriters, crash, crashFiles, LeakScan, openFiles, type Secret } from "../support/leak-scan.ts";
 
 const MAIN = join(import.meta.dirname, "..", "..", "cli", "main.ts");
 const CLIENTS = 6;
@@ -37,6 +41,8 @@ interface Ran {
 describe("the commands against a running lab", () => {
   let home: string;
   let env: NodeJS.ProcessEnv;
+  /** Public key of the client that is put out. */
+  let clientOut: string | undefined;
 
   const foreshift = (...args: string[]): Promise<Ran> =>
     new Promise((resolve) => {
@@ -67,13 +73,7 @@ describe("the commands against a running lab", () => {
   });
 
   it("drains an endpoint onto the others; their clients notice nothing", async () => {
-    const sockets = localSockets(paths(env).run);
-    const written = Connection.parse(JSON.parse(await readFile(connectionFile(home), "utf8")));
-    const identity = await operatorIdentity(written);
-    assert.ok(identity !== undefined);
-    const dial = dialProcess(identity, "reflex");
-    const balancer = reflexClient({ socketPath: sockets.reflex, dial });
-    const lab = new LabClient(sockets.hypervisor);
+    const { balancer, lab, close } = await instruments();
     try {
       const endpoint = await busiestEndpoint(balancer);
       const others = (await balancer.health()).map((member) => member.endpoint).filter((name) => name !== endpoint);
@@ -96,7 +96,7 @@ describe("the commands against a running lab", () => {
       for (const action of ["drain", "pin sessions", "retire sessions", "terminate the machine"])
         assert.ok(actions.includes(action), `${action} is not in ${actions.join()}`);
     } finally {
-      await Promise.all([balancer.close(), lab.close(), identity.close()]);
+      await close();
     }
   });
 
@@ -192,10 +192,52 @@ describe("the commands against a running lab", () => {
     }
   });
 
+  it("replaces every certificate under traffic: no connection is cut, and everybody has the old ones on their list", async () => {
+    const { around, balancer, collector, lab, close } = await instruments();
+    try {
+      await awaitWhole(around, { count: 3, ghosts: 1 });
+      const members = (await balancer.health()).map(({ endpoint }) => endpoint);
+      const owners = [...members, "collector", "control", "hypervisor", "reflex"];
+      const before = await identitiesOf(home);
+      const old = owners.map((name) => before.get(name)?.serial ?? `${name} has none`);
+      const streams = await metricOf(collector, "foreshift_session_streams");
+      const logged = await loggedFromNow(home);
+      await lab.resetTraffic();
+      const { code, stdout, stderr } = await foreshift("keys", "rotate", "-s", "lab", "-k", "certificates", "--wait", "--json");
+      assert.equal(code, 0, `${stdout}${stderr}`);
+      const rotated = JSON.parse(stdout) as KeysRotated;
+      assert.deepEqual([rotated.outcome, rotated.done, rotated.skipped], ["rotated", owners.length, 0], rotated.text);
+      assert.doesNotMatch(rotated.text, /were ended/);
+      const after = await identitiesOf(home);
+      const replaced = [...before.keys()].filter((name) => after.get(name)?.serial !== before.get(name)?.serial);
+      assert.deepEqual(replaced.toSorted(), owners.toSorted());
+      await eventually(
+        "the list is everywhere",
+        async () => {
+          const now = await identitiesOf(home);
+          return owners.every((name) => old.every((serial) => now.get(name)?.revoked.has(serial)));
+        },
+        20_000,
+      );
+      const list = (await identitiesOf(home)).get("collector")?.revoked;
+      for (const name of owners) assert.ok(list?.has(after.get(name)?.serial ?? "") === false, name);
+      // A ghost stands still: it comes anew when it wakes.
+      const streaming = async () => (await metricOf(collector, "foreshift_session_streams")) >= streams - 1;
+      await eventually("every stream stands", streaming, 20_000);
+      assert.doesNotMatch(await logged(), /"event":"connection-ended"/);
+      const cost = felt(await settledTraffic(lab));
+      assert.ok(cost.packetsSent > 0);
+      assert.deepEqual([cost.packetsLost, cost.tcpBroken], [0, 0]);
+    } finally {
+      await close();
+    }
+  });
+
   it("puts a client out: off every endpoint within two seconds, and nothing of it comes through", async () => {
     const lab = new LabClient(localSockets(paths(env).run).hypervisor);
     try {
       const [client] = (await lab.describe()).peers;
+      clientOut = client?.publicKey;
       const address = client?.innerAddresses[0] ?? "";
       const args = ["-s", "lab", "-c", address, "-r", "a lost laptop", "--json"];
       const { code, stdout, stderr } = await foreshift("keys", "revoke", ...args);
@@ -217,6 +259,53 @@ describe("the commands against a running lab", () => {
     }
   });
 
+  it("puts an endpoint out, and a ghost that somebody wakes all the same; their machines end and others come", async () => {
+    const { around, balancer, collector, hypervisor, lab, close } = await instruments();
+    try {
+      await awaitWhole(around, { count: 3, ghosts: 1 });
+      const ghost = (await hypervisor.list("lab")).find(({ state }) => state === "suspended")?.name ?? "";
+      const endpoint = await busiestEndpoint(balancer);
+      const held = await identitiesOf(home);
+      // Stopped, nobody ends their machines, so that it is seen what they can do.
+      assert.equal((await foreshift("stop", "--reason", "the test looks at who is out")).code, 0);
+      await lab.resetTraffic();
+      for (const name of [ghost, endpoint]) {
+        const args = ["-s", "lab", "-e", name, "-r", "a copied disk", "--json"];
+        const { code, stdout, stderr } = await foreshift("keys", "revoke", ...args);
+        assert.equal(code, 0, `${stdout}${stderr}`);
+        const { outAfterMs, serials } = JSON.parse(stdout) as EndpointRevoked;
+        assert.ok(outAfterMs !== undefined && outAfterMs < 2_000, `${name}: out after ${outAfterMs} ms`);
+        assert.ok(serials.includes(held.get(name)?.serial ?? "none"), `${name}: ${serials.join()}`);
+        if (name === ghost) {
+          const before = await refusals(collector);
+          await hypervisor.resume({ operation: "test/resume/revoked", name: ghost });
+          await eventually("the ghost is turned away", async () => (await refusals(collector)) > before, 20_000);
+          assert.ok((await balancer.health()).every((member) => member.endpoint !== ghost));
+        }
+      }
+      await eventually("nothing lives on it", async () => (await sessionsOf(balancer, endpoint)).length === 0, 20_000);
+      const left = (await balancer.health()).find((member) => member.endpoint === endpoint);
+      assert.ok(left === undefined || left.ejected);
+      const { clients } = await settledTraffic(lab);
+      const broken = clients.filter(({ publicKey, tcp }) => publicKey !== clientOut && tcp.broken > 0);
+      assert.deepEqual(broken, []);
+      assert.equal((await foreshift("resume")).code, 0);
+      for (const name of [ghost, endpoint]) await awaitGone(around, name);
+      await awaitWhole(around, { count: 3, ghosts: 1 });
+    } finally {
+      await close();
+    }
+  });
+
+  it("says that every process's identity lasts, that this person may log in, and that the clocks agree", async () => {
+    const { stdout } = await foreshift("doctor", "--json");
+    const { checks } = JSON.parse(stdout) as { checks: readonly Check[] };
+    const found = new Map(checks.flatMap(({ name, source, state }) => (source === "identity" ? [[name, state]] : [])));
+    const processes = ["collector", "control", "hypervisor", "operator", "reflex"];
+    const expected = processes.flatMap((name) => [`${name} certificate`, `${name} revocations`]);
+    for (const name of [...expected, "login at Vault", "clock"]) assert.equal(found.get(name), "ok", name);
+  });
+
   it("has let no secret out: not to Temporal, the database, logs, processes or files", { timeout: 240_000 }, async () => {
     const said = `canary-${randomBytes(12).toString("hex")}`;
     assert.equal((await foreshift("stop", "--reason", said)).code, 0);
@@ -224,21 +313,24 @@ describe("the commands against a running lab", () => {
     const wayIn = await foreshift("ui");
     assert.match(wayIn.stdout, /^http:\/\/127\.0\.0\.1:\d+\/enter\?ticket=/, wayIn.stderr);
     const { scan, kept } = await secretsOf(home);
-    const ids = await workflowIds();
+    const histories = await historiesOf(home);
+    const ids = [...histories.keys()];
     assert.ok(ids.includes("swarm/lab") && ids.some((id) => id.startsWith("drain/lab/")), ids.join());
-    const histories: string[] = [];
-    for (const id of ids) {
-      const history = await foreshift("history", id, "--json");
-      assert.equal(history.code, 0, history.stderr);
-      assert.doesNotMatch(history.stdout, /"refused": ?"(A sealed payload|Unknown encoding)/, `${id} is readable throughout`);
-      histories.push(history.stdout);
-    }
+    const shown = await foreshift("history", "swarm/lab", "--json");
+    assert.equal(shown.code, 0, shown.stderr);
+    const texts = [shown.stdout, ...histories.values()];
+    for (const [at, text] of texts.entries())
+      assert.doesNotMatch(
+        text,
+        /"refused": ?"(A sealed payload|Unknown encoding)/,
+        `${ids[at - 1] ?? "swarm/lab"} is readable throughout`,
+      );
     assert.ok(
-      histories.some((text) => text.includes(said)),
+      texts.some((text) => text.includes(said)),
       "what was said is read with the key",
     );
     const leaks = [
-      ...scan.within("decoded histories", histories.join("\n")),
+      ...scan.within("decoded histories", texts.join("\n")),
       ...(await scan.database(await databaseUrl(home))),
       ...(await scan.processes()),
       ...(await scan.files(home)),
@@ -252,21 +344,45 @@ describe("the commands against a running lab", () => {
     await assertScanFinds(scan, home);
   });
 
-  /** Of every run that Temporal knows, open or not. */
-  async function workflowIds(): Promise<readonly string[]> {
-    const { temporalAddress: address } = JSON.parse(await readFile(connectionFile(home), "utf8")) as {
-      temporalAddress: string;
+  it("writes no core and no report when a process crashes", async () => {
+    await eventually("nobody would", async () => (await coreWriters(home)).length === 0);
+    const folders = [await crash(home, /workers\/control\.ts/, "SIGSEGV"), await crash(home, /workers\/codec\.ts/, "SIGABRT")];
+    for (const folder of folders) assert.deepEqual(await crashFiles(folder), []);
+  });
+
+  /** What one looks at the lab with. */
+  async function instruments() {
+    const sockets = localSockets(paths(env).run);
+    const identity = await operatorIdentity(Connection.parse(JSON.parse(await readFile(connectionFile(home), "utf8"))));
+    assert.ok(identity !== undefined);
+    const balancer = reflexClient({ socketPath: sockets.reflex, dial: dialProcess(identity, "reflex") });
+    const dial = dialProcess(identity, "collector");
+    const collector = new UnixHttpClient({ socketPath: sockets.collector, name: "collector", dial });
+    const hypervisor = netnsHypervisor({ socketPath: sockets.hypervisor });
+    const lab = new LabClient(sockets.hypervisor);
+    const all = [balancer, collector, hypervisor, lab];
+    const close = async () => {
+      await Promise.all(all.map((one) => one.close()));
+      await identity.close();
     };
-    const connection = await TemporalConnection.connect({ address });
-    try {
-      const ids = new Set<string>();
-      for await (const { workflowId } of new Client({ connection }).workflow.list()) ids.add(workflowId);
-      return [...ids];
-    } finally {
-      await connection.close();
-    }
+    const around = { lab, balancer, hypervisor, swarm: "lab" };
+    return { around, balancer, collector, hypervisor, lab, close };
   }
 });
+
+/** The sum of a metric's values, whatever their labels. */
+async function metricOf(collector: UnixHttpClient, name: string): Promise<number> {
+  const { text } = await collector.exchange("GET", "/metrics", { timeoutMs: 10_000, retry: NO_RETRY });
+  const lines = text.split("\n").filter((line) => line.startsWith(name));
+  assert.ok(lines.length > 0, name);
+  return lines.reduce((sum, line) => sum + Number(line.split(" ").at(-1)), 0);
+}
+
+/** Heartbeats and connections of those who are out. */
+async function refusals(collector: UnixHttpClient): Promise<number> {
+  const heartbeats = await metricOf(collector, 'foreshift_heartbeats_refused_total{why="revoked"}');
+  return heartbeats + (await metricOf(collector, 'foreshift_connections_refused_total{why="identity"}'));
+}
 
 async function databaseUrl(home: string): Promise<string> {
   return (JSON.parse(await readFile(connectionFile(home), "utf8")) as { databaseUrl: string }).databaseUrl;
@@ -349,10 +465,11 @@ async function presharedKeys({ kv }: Vault): Promise<readonly Secret[]> {
 /** A scan that finds nothing must be one that would: leaks are planted, and found. */
 async function assertScanFinds(scan: LeakScan, home: string): Promise<void> {
   const secret = (await readFile(join(home, "config", "operator-token"), "utf8")).trim();
-  const planted = join(home, "log", "planted.log");
+  const planted = join(home, "log", "core.4711");
   await writeFile(planted, `{"event":"oops","token":"${Buffer.from(`x${secret}`).toString("base64")}"}\n`, { mode: 0o644 });
   const child = spawn("sleep", ["60"], { env: { OOPS: secret }, stdio: "ignore" });
   try {
+    assert.deepEqual(await crashFiles(join(home, "log")), [planted]);
     const found = [...(await scan.files(join(home, "log"))), ...(await scan.processes())].map(({ place }) => place);
     assert.ok(found.includes(planted) && found.includes(`environ of process ${child.pid}`), found.join());
   } finally {

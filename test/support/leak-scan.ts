@@ -2,9 +2,10 @@
  * Looks for secrets wherever one could have leaked to: files, the database, command lines and environments, texts. In every form in which
  * they are written down somewhere.
  */
-import { lstat, readdir, readFile } from "node:fs/promises";
+import { lstat, readdir, readFile, readlink } from "node:fs/promises";
 import { join } from "node:path";
 import pg from "pg";
+import { eventually } from "./eventually.ts";
 
 export interface Secret {
   /** For the report; the secret itself is never printed. */
@@ -83,6 +84,54 @@ export class LeakScan {
       await client.end();
     }
   }
+}
+
+/**
+ * Processes that work for this home and would write a core when they crash: those that name it in their arguments, and all that they have
+ * started.
+ */
+export async function coreWriters(home: string): Promise<readonly string[]> {
+  const parents = new Map<string, string>();
+  const named = new Set<string>();
+  for (const pid of (await readdir("/proc")).filter((name) => /^\d+$/.test(name) && name !== String(process.pid))) {
+    const status = await readFile(`/proc/${pid}/status`, "utf8").catch(() => "");
+    parents.set(pid, /^PPid:\s+(\d+)/m.exec(status)?.[1] ?? "");
+    if ((await commandOf(pid)).includes(home)) named.add(pid);
+  }
+  if (named.size === 0) throw new Error(`no process works for ${home}`);
+  const belongs = (pid: string): boolean => named.has(pid) || (parents.has(pid) && belongs(parents.get(pid) ?? ""));
+  const found: string[] = [];
+  for (const pid of [...parents.keys()].filter(belongs)) {
+    const limits = await readFile(`/proc/${pid}/limits`, "utf8").catch(() => "");
+    if (limits !== "" && !/^Max core file size\s+0\s+0\s/m.test(limits)) found.push(await commandOf(pid));
+  }
+  return found;
+}
+
+/** Kills the one process of this home whose command line matches. Answers its folder, where a core would lie, once it is dead. */
+export async function crash(home: string, command: RegExp, signal: "SIGABRT" | "SIGSEGV"): Promise<string> {
+  const pids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name));
+  const commands = await Promise.all(pids.map(async (pid) => ({ pid, line: await commandOf(pid) })));
+  const found = commands.filter(({ line }) => line.includes(home) && command.test(line));
+  const [victim] = found;
+  if (victim === undefined || found.length > 1) throw new Error(`${found.length} processes are ${command}`);
+  const folder = await readlink(`/proc/${victim.pid}/cwd`);
+  process.kill(Number(victim.pid), signal);
+  await eventually("it is dead", async () => (await commandOf(victim.pid)) !== victim.line, 30_000);
+  return folder;
+}
+
+/** Cores, and reports of crashes, in the folder itself. */
+export async function crashFiles(folder: string): Promise<readonly string[]> {
+  const names = await readdir(folder);
+  return names
+    .filter((name) => /^(core(\.\d+)?|report\..+\.json|.+\.heapsnapshot)$/.test(name))
+    .map((name) => join(folder, name));
+}
+
+/** Empty of one that has ended. */
+async function commandOf(pid: string): Promise<string> {
+  return (await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "")).replaceAll("\0", " ").trim();
 }
 
 /** Files below the folder that somebody else than their owner may read or write, where no folder on the way keeps others out. */
