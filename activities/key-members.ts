@@ -47,15 +47,25 @@ export async function sessionsOnMembers(
   deps: ActivityDeps,
   publicKeys: readonly string[],
 ): Promise<ReadonlyMap<string, SessionState>> {
+  return newestOf(await everySession(deps, publicKeys));
+}
+
+/** Every session of these clients, several of one that was called elsewhere among them. */
+export async function everySession(deps: ActivityDeps, publicKeys: readonly string[]): Promise<readonly SessionState[]> {
   const wanted = new Set(publicKeys);
-  const newest = new Map<string, SessionState>();
+  const found: SessionState[] = [];
   await onEveryMember(await memberAgents(deps), async ({ agent }) => {
-    for (const session of await agent.sessions()) {
-      const known = newest.get(session.publicKey);
-      const isNewer = known === undefined || session.lastHandshakeMs > known.lastHandshakeMs;
-      if (wanted.has(session.publicKey) && isNewer) newest.set(session.publicKey, session);
-    }
+    for (const session of await agent.sessions()) if (wanted.has(session.publicKey)) found.push(session);
   });
+  return found;
+}
+
+export function newestOf(sessions: readonly SessionState[]): ReadonlyMap<string, SessionState> {
+  const newest = new Map<string, SessionState>();
+  for (const session of sessions) {
+    const known = newest.get(session.publicKey);
+    if (known === undefined || session.lastHandshakeMs > known.lastHandshakeMs) newest.set(session.publicKey, session);
+  }
   return newest;
 }
 

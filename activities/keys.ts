@@ -7,11 +7,11 @@ import type { PeerKey } from "../drivers/ports.ts";
 import { ForeshiftError } from "../models/errors.ts";
 import { type KeyChange, presharedPath, refName } from "../models/keys.ts";
 import { KEY_LIMITS } from "../models/limits-keys.ts";
-import type { Peer } from "../models/session.ts";
+import type { Peer, SessionState } from "../models/session.ts";
 import type { KeyPolicy } from "../models/swarm-spec.ts";
 import { counted } from "../models/words.ts";
 import { type ActivityDeps, asActivity, asFinish, asStep, pause, type StepInput } from "./deps.ts";
-import { type MemberAgent, memberAgents, onEveryMember, sessionsOnMembers } from "./key-members.ts";
+import { everySession, type MemberAgent, memberAgents, newestOf, onEveryMember, sessionsOnMembers } from "./key-members.ts";
 
 export interface KeyStep extends StepInput {
   readonly keys: readonly KeyChange[];
@@ -147,14 +147,19 @@ function switchActivities(deps: ActivityDeps) {
     /** Two looks, a moment apart, at the clients' sessions. */
     lookAtHandshakes(input: { swarm: string; publicKeys: readonly string[] }): Promise<readonly HandshakeLook[]> {
       return asActivity(async () => {
-        const first = await sessionsOnMembers(deps, input.publicKeys);
+        const first = await everySession(deps, input.publicKeys);
         await pause(KEY_LIMITS.trafficSampleMs);
-        const second = await sessionsOnMembers(deps, input.publicKeys);
-        return [...second.values()].map(({ publicKey, lastHandshakeMs, rxBytes, endpoint }) => {
-          const before = first.get(publicKey);
-          const grew = before !== undefined && before.endpoint === endpoint && rxBytes > before.rxBytes;
-          return { publicKey, handshakeMs: lastHandshakeMs, active: grew };
-        });
+        const second = await everySession(deps, input.publicKeys);
+        const before = new Map(first.map(({ endpoint, publicKey, rxBytes }) => [`${endpoint} ${publicKey}`, rxBytes]));
+        // Its newest handshake may be elsewhere than its traffic: by another static key that it does not send by yet.
+        const grew = ({ endpoint, publicKey, rxBytes }: SessionState) =>
+          rxBytes > (before.get(`${endpoint} ${publicKey}`) ?? Number.POSITIVE_INFINITY);
+        const sending = new Set(second.filter(grew).map(({ publicKey }) => publicKey));
+        return [...newestOf(second).values()].map(({ publicKey, lastHandshakeMs: handshakeMs }) => ({
+          publicKey,
+          handshakeMs,
+          active: sending.has(publicKey),
+        }));
       });
     },
 

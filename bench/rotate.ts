@@ -3,7 +3,7 @@
  * each, in every way that it can; a rotation then ends right or is undone, and the next one finds everything in order.
  */
 import { felt, quantile } from "../lab/measure.ts";
-import { settledTraffic } from "../lab/trial.ts";
+import { lastEventSeq, settledTraffic } from "../lab/trial.ts";
 import { type VaultFaults, vaultFaults } from "../lab/vault-faults.ts";
 import { KEY_KINDS, type KeyKind, type KeysRotated } from "../models/keys.ts";
 import { LIMITS } from "../models/limits.ts";
@@ -36,6 +36,7 @@ export interface KindFigures {
   readonly idle: number;
   readonly tookMsP50: number | undefined;
   readonly tookMsMax: number | undefined;
+  readonly ejections: number;
   /** Longest silence of any client in either direction. */
   readonly longestGapMs: number;
   /** Milliseconds in each phase, the middle one of all rotations. */
@@ -55,6 +56,8 @@ export interface FaultFigures {
   readonly packetsSent: number;
   readonly packetsLost: number;
   readonly tcpBroken: number;
+  readonly ejections: number;
+  readonly longestGapMs: number;
   readonly tookMs: number;
 }
 
@@ -118,12 +121,15 @@ export async function benchRotate(options: RotateOptions): Promise<RotateFigures
 
 interface Trial {
   readonly rotated: KeysRotated;
+  /** Endpoints that the balancer put out meanwhile: on a machine that is too busy a loss of its own, and no rotation's. */
+  readonly ejections: number;
   readonly tookMs: number;
   readonly cost: ReturnType<typeof felt>;
 }
 
 async function rotateOnce({ open }: BenchLab, kind: KeyKind, meanwhile: () => Promise<void>): Promise<Trial> {
   await open.lab.resetTraffic();
+  const after = await lastEventSeq(open.balancer);
   const startedAtMs = performance.now();
   const { runId, workflowId } = await open.temporal.rotateKeys({
     swarm: open.swarm,
@@ -134,7 +140,9 @@ async function rotateOnce({ open }: BenchLab, kind: KeyKind, meanwhile: () => Pr
   const [result] = await Promise.all([open.temporal.result(workflowId, runId), meanwhile()]);
   const tookMs = performance.now() - startedAtMs;
   const cost = felt(await settledTraffic(open.lab));
-  return { rotated: result as KeysRotated, tookMs, cost };
+  const events = await open.balancer.events({ after, waitMs: 0 });
+  const ejections = events.filter(({ kind: what }) => what === "ejected").length;
+  return { rotated: result as KeysRotated, tookMs, cost, ejections };
 }
 
 async function rotations(lab: BenchLab, kind: KeyKind, options: RotateOptions): Promise<KindFigures> {
@@ -163,6 +171,7 @@ async function rotations(lab: BenchLab, kind: KeyKind, options: RotateOptions): 
     idle: sum(({ rotated }) => rotated.idle),
     tookMsP50: quantile(took, 0.5),
     tookMsMax: quantile(took, 1),
+    ejections: sum(({ ejections }) => ejections),
     longestGapMs: Math.max(0, ...trials.map(({ cost }) => cost.longestGapMs)),
     phaseMsP50: Object.fromEntries([...phases].map((phase) => [phase, middle(phase)])),
   };
@@ -206,6 +215,8 @@ async function underFaults(
       packetsSent: sum((cost) => cost.packetsSent),
       packetsLost,
       tcpBroken: sum((cost) => cost.tcpBroken),
+      ejections: trial.ejections + after.ejections,
+      longestGapMs: Math.max(...both.map((cost) => cost.longestGapMs)),
       tookMs: trial.tookMs,
     });
     const when = `from ${faultAfterMs} ms on for ${faultMs} ms`;
