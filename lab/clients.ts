@@ -244,10 +244,18 @@ export class Clients {
     if (at === 0 || former === undefined || way === undefined) return;
     // A host that sleeps has one interface for each session, which takes its key from here when it is raised.
     const devices = this.#isAsleep(entry) ? [former.device, way.device] : [way.device, former.device];
-    ways.splice(0, ways.length, { ...way, device: devices[0] ?? "" }, { ...former, device: devices[1] ?? "" });
-    if (this.#isAsleep(entry)) return;
+    const use = () =>
+      ways.splice(0, ways.length, { ...way, device: devices[0] ?? "" }, { ...former, device: devices[1] ?? "" });
+    if (this.#isAsleep(entry)) return void use();
+    // One that does not shake hands in time stays on its former way, and says so again when it is asked again.
     await runScript(renewing(way, entry.keys[k]).join("\n"), entry.client.name);
-    await ipBatch(routesOf(entry, k), entry.client.name);
+    const before = use();
+    try {
+      await ipBatch(routesOf(entry, k), entry.client.name);
+    } catch (thrown) {
+      ways.splice(0, ways.length, ...before);
+      throw thrown;
+    }
   }
 
   /** Takes down the way to this end; one that is not there is a success. */
