@@ -100,7 +100,9 @@ export class VirtualMachine {
     child.once("exit", (code, signal) => (failed ??= `it ended with ${code ?? signal}`));
     const process = { name, folder, sockets, accelerator: chosen, pid: child.pid ?? 0 };
     try {
-      return await VirtualMachine.#connect(process, () => failed);
+      const machine = await VirtualMachine.#connect(process, () => failed);
+      if (spec.snapshot !== undefined) await machine.#goOn();
+      return machine;
     } catch (thrown) {
       await end(process);
       const said = (await readFile(join(folder, "qemu.log"), "utf8").catch(() => "")).trim().split("\n").at(-1) ?? "";
@@ -185,6 +187,17 @@ export class VirtualMachine {
     } finally {
       if (running) await this.resume();
     }
+  }
+
+  /** Once all of the snapshot is read; it was stopped when that was written. */
+  async #goOn(): Promise<void> {
+    const deadline = performance.now() + MACHINE_LIMITS.snapshotTimeoutMs;
+    while ((await this.describe()).status === "inmigrate") {
+      if (performance.now() > deadline)
+        throw new ForeshiftError("COMMAND_FAILED", { field: `the snapshot of ${this.name}`, detail: "it is not read yet" });
+      await delay(MACHINE_LIMITS.pollMs);
+    }
+    await this.resume();
   }
 
   async #untilSaved(): Promise<void> {
