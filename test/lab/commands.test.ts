@@ -31,6 +31,8 @@ import { coreWriters, crash, crashFiles, LeakScan, openFiles, type Secret } from
 const MAIN = join(import.meta.dirname, "..", "..", "cli", "main.ts");
 const CLIENTS = 6;
 const OUTPUT_BYTES_MAX = 64 * 1024 * 1024;
+/** An endpoint is out a second after its sessions were called away; more is what a starved machine takes. The benchmark has the figures. */
+const EXPULSION_LONGEST_MS = 6_000;
 
 interface Ran {
   readonly code: number;
@@ -274,7 +276,7 @@ describe("the commands against a running lab", () => {
         const { code, stdout, stderr } = await foreshift("keys", "revoke", ...args);
         assert.equal(code, 0, `${stdout}${stderr}`);
         const { outAfterMs, serials } = JSON.parse(stdout) as EndpointRevoked;
-        assert.ok(outAfterMs !== undefined && outAfterMs < 2_000, `${name}: out after ${outAfterMs} ms`);
+        assert.ok(outAfterMs !== undefined && outAfterMs < EXPULSION_LONGEST_MS, `${name}: out after ${outAfterMs} ms`);
         assert.ok(serials.includes(held.get(name)?.serial ?? "none"), `${name}: ${serials.join()}`);
         if (name === ghost) {
           const before = await refusals(collector);
