@@ -109,7 +109,8 @@ export function stepsOf(row: StepRow): readonly AutomaticStep[] {
   const { action, endpoint, atMs, text, details, swarm, workflowId = "" } = row;
   if (endpoint === undefined) return [];
   const step = (kind: AutomaticStep["kind"]) => [{ endpoint, kind, atMs, predicted: text.includes(FAILS_WITHIN), text }];
-  if (action === "drain") return step("drain");
+  // The run writes another one when it has ended.
+  if (action === "drain") return (details as { draining?: unknown }).draining === true ? step("drain") : [];
   if (workflowId === runIdOf(swarm, "add", undefined) && OBTAINED.includes(action)) return step("more-endpoints");
   const weight = (details as { weight?: unknown }).weight;
   const isLess =

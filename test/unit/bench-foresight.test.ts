@@ -91,9 +91,10 @@ test("interruption is packets lost over their rate, and quiet spans are no fault
 });
 
 test("steps are told from the audit trail: drains, weights that the swarm lowers, machines it adds", () => {
-  const row = (action: string, workflowId: string, details: Record<string, number> = {}) =>
+  const row = (action: string, workflowId: string, details: Record<string, number | boolean> = {}) =>
     stepsOf({ swarm: "lab", endpoint: "ep-1", atMs: 5, action, text: "…", details, workflowId }).map(({ kind }) => kind);
-  assert.deepEqual(row("drain", "drain/lab/ep-1"), ["drain"]);
+  assert.deepEqual(row("drain", "drain/lab/ep-1", { weight: 0, draining: true }), ["drain"]);
+  assert.deepEqual(row("drain", "drain/lab/ep-1"), [], "its end is no step");
   assert.deepEqual(row("set weight", "swarm/lab", { weight: 40 }), ["less-weight"]);
   assert.deepEqual(row("set weight", "swarm/lab", { weight: 100 }), []);
   assert.deepEqual(row("set weight", "drain/lab/ep-1", { weight: 40 }), []);
