@@ -226,7 +226,7 @@ export const LIMITS = {
     trafficWindowPackets: 65_536,
     trafficAnswerTimeoutMs: 5_000,
     /** From the swarm file to every endpoint serving. */
-    swarmReadyTimeoutMs: 240_000,
+    swarmReadyTimeoutMs: 120_000,
     pollMs: 100,
   },
   /** The decision, models/plan.ts. */
@@ -401,7 +401,7 @@ export const LIMITS = {
   },
   story: {
     steadyMs: 5_000,
-    phaseTimeoutMs: 180_000,
+    phaseTimeoutMs: 60_000,
     newsRowsMax: 500,
   },
   bench: {

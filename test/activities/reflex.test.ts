@@ -13,7 +13,6 @@ import { balancerContract } from "../support/contracts/balancer.ts";
 import { eventually } from "../support/eventually.ts";
 import { insideNamespace } from "../support/namespace.ts";
 import { awaitApi, startWorker } from "../support/process.ts";
-import { cpuTicks, stolenShare } from "../support/stolen-cpu.ts";
 import { startTestAgent, type TestAgent } from "../support/test-agent.ts";
 
 const DIR = "/run/reflex";
@@ -21,8 +20,6 @@ const SOCKET = `${DIR}/reflex.sock`;
 const CALL = { timeoutMs: 2_000, retry: NO_RETRY };
 /** A returning endpoint is wanted soon in a test, and seconds of a noisy machine must not look like a fault. */
 const OUTLIER = { missesToEject: 5, answersToReturn: 3, ejectionBaseMs: 1_000, slowStartMs: 1_000 };
-/** Of the CPU, while something is measured that a machine without stolen time does always. */
-const STOLEN_SHARE_MAX = 0.1;
 
 if (insideNamespace(import.meta.url)) {
   mkdirSync(DIR);
@@ -224,15 +221,15 @@ if (insideNamespace(import.meta.url)) {
     assert.equal((await stream(client, 20, 10)).answered, 20);
   });
 
-  test("an endpoint that loses probes and carries on is overloaded where nobody has room, and a dead one is dead all the same", async (context) => {
+  test("an endpoint that loses probes and carries on is overloaded where nobody has room, and a dead one is dead all the same", async () => {
     await apply({ capacitySessions: 1 });
     await answersAll();
     const [client] = lab.clients.list;
     assert.ok(client);
     const holder = (await holderOf(lab, client)) ?? "";
     const seq = await lastSeq();
-    const before = await cpuTicks();
-    const streaming = stream(client, 1_500, 2);
+    // For longer than its probes are dropped, however slowly a busy machine goes about that: silent and without traffic, it would be dead.
+    const streaming = stream(client, 3_000, 2);
     await new Promise((resolve) => setTimeout(resolve, 300));
     // Its probes alone: what an overloaded machine drops of its clients' packets as well is not what this is about.
     const drop = `ip daddr ${lab.link(holder).probeAddress} udp dport ${steering(lab, { epoch: 1 }).vip.port} drop`;
@@ -248,26 +245,20 @@ if (insideNamespace(import.meta.url)) {
     );
     await runScript("nft delete table inet test_probes", holder);
     const result = await streaming;
-    const keeper = (await holderOf(lab, client)) ?? "";
-    // A WireGuard that got no CPU for 0.2 s has carried on nothing: whoever was robbed of the machine meanwhile cannot tell.
-    if (stolenShare(before, await cpuTicks()) > STOLEN_SHARE_MAX) {
-      context.diagnostic("too much CPU was stolen to tell who carried on");
-    } else {
-      assert.equal(keeper, holder, "nothing was taken from it");
-      assert.ok(result.answered > result.sent * 0.9, `${result.answered} of ${result.sent}`);
-    }
+    assert.equal(await holderOf(lab, client), holder, "nothing was taken from it");
+    assert.ok(result.answered > result.sent * 0.9, `${result.answered} of ${result.sent}`);
 
     const later = await lastSeq();
     const more = stream(client, 1_000, 2);
     await new Promise((resolve) => setTimeout(resolve, 300));
-    signalHost(keeper, "SIGSTOP", isWireGuard);
-    const ejection = await awaitEvent("the ejection", ({ kind, endpoint }) => kind === "ejected" && endpoint === keeper, later);
+    signalHost(holder, "SIGSTOP", isWireGuard);
+    const ejection = await awaitEvent("the ejection", ({ kind, endpoint }) => kind === "ejected" && endpoint === holder, later);
     // Twice as many where a busy machine has others miss a probe as well, and one for a count that took long.
     const missesMax = OUTLIER.missesToEject * LIMITS.reflex.commonSilenceFactor + 1;
     assert.ok(Number(ejection.details.misses) <= missesMax, `${Number(ejection.details.misses)} misses`);
-    signalHost(keeper, "SIGCONT", isWireGuard);
+    signalHost(holder, "SIGCONT", isWireGuard);
     await more;
-    await awaitEvent("the return", ({ kind, endpoint }) => kind === "returned" && endpoint === keeper, later);
+    await awaitEvent("the return", ({ kind, endpoint }) => kind === "returned" && endpoint === holder, later);
     await apply();
     await answersAll();
   });

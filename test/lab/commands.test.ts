@@ -31,8 +31,6 @@ import { coreWriters, crash, crashFiles, LeakScan, openFiles, type Secret } from
 const MAIN = join(import.meta.dirname, "..", "..", "cli", "main.ts");
 const CLIENTS = 6;
 const OUTPUT_BYTES_MAX = 64 * 1024 * 1024;
-/** An endpoint is out a second after its sessions were called away; more is what a starved machine takes. The benchmark has the figures. */
-const EXPULSION_LONGEST_MS = 6_000;
 
 interface Ran {
   readonly code: number;
@@ -276,7 +274,7 @@ describe("the commands against a running lab", () => {
         const { code, stdout, stderr } = await foreshift("keys", "revoke", ...args);
         assert.equal(code, 0, `${stdout}${stderr}`);
         const { outAfterMs, serials } = JSON.parse(stdout) as EndpointRevoked;
-        assert.ok(outAfterMs !== undefined && outAfterMs < EXPULSION_LONGEST_MS, `${name}: out after ${outAfterMs} ms`);
+        assert.ok(outAfterMs !== undefined && outAfterMs < 2_000, `${name}: out after ${outAfterMs} ms`);
         assert.ok(serials.includes(held.get(name)?.serial ?? "none"), `${name}: ${serials.join()}`);
         if (name === ghost) {
           const before = await refusals(collector);
@@ -308,7 +306,7 @@ describe("the commands against a running lab", () => {
     for (const name of [...expected, "login at Vault", "clock"]) assert.equal(found.get(name), "ok", name);
   });
 
-  it("has let no secret out: not to Temporal, the database, logs, processes or files", { timeout: 240_000 }, async () => {
+  it("has let no secret out: not to Temporal, the database, logs, processes or files", { timeout: 120_000 }, async () => {
     const said = `canary-${randomBytes(12).toString("hex")}`;
     assert.equal((await foreshift("stop", "--reason", said)).code, 0);
     assert.equal((await foreshift("resume")).code, 0);
