@@ -5,11 +5,13 @@
 import { ForeshiftError } from "../models/errors.ts";
 import { LIMITS } from "../models/limits.ts";
 import { KEY_LIMITS } from "../models/limits-keys.ts";
+import type { SessionState } from "../models/session.ts";
 import { portOfSlot, type StaticIdentity, servingOf } from "../models/static-identities.ts";
 import { REVOKED_KEPT_MAX, type SteeringState } from "../models/steering.ts";
 import type { SwarmSpec } from "../models/swarm-spec.ts";
 import { counted } from "../models/words.ts";
 import { type ActivityDeps, asActivity, asFinish, asStep, pause, type StepInput } from "./deps.ts";
+import { withoutIpsecPins } from "./ipsec-pins.ts";
 import { askMover, linkOf } from "./links.ts";
 
 export interface MemberStatus {
@@ -102,7 +104,7 @@ function leavingActivities(deps: ActivityDeps) {
     removeMember(input: OnEndpoint): Promise<void> {
       return asStep(deps, input, "leave the balancer", async () => {
         const changed = await changeSteering(deps, input.operation, (state) => ({
-          ...state,
+          ...withoutIpsecPins(state, ({ endpoint, from }) => endpoint === input.endpoint || from === input.endpoint),
           members: state.members.filter((member) => member.endpoint !== input.endpoint),
           pins: state.pins.filter((pin) => pin.endpoint !== input.endpoint),
           returnRoutes: state.returnRoutes.filter((route) => route.endpoint !== input.endpoint),
@@ -160,12 +162,16 @@ function moveActivities(deps: ActivityDeps) {
 
     /**
      * The move is over: what the balancer and the router have learned by now carries on without pins and explicit routes. Those of a
-     * client that another endpoint than these two holds belong to another move, and stay.
+     * client that another endpoint than these two holds belong to another move, and stay; unless it is one of `publicKeys`, which this
+     * move has pinned, and whose sessions may have been taken over elsewhere on the way.
      */
-    unpinSessions(input: StepInput & { from: string; to: string }): Promise<void> {
+    unpinSessions(input: StepInput & { from: string; to: string; publicKeys?: readonly string[] }): Promise<void> {
       return asStep(deps, input, "unpin sessions", async () => {
-        const { from, to } = input;
-        const others = (await deps.balancer.sessions()).filter(({ endpoint }) => endpoint !== from && endpoint !== to);
+        const { from, to, publicKeys } = input;
+        const own = new Set(publicKeys);
+        const isAnothers = ({ endpoint, publicKey }: SessionState) =>
+          endpoint !== from && endpoint !== to && !own.has(publicKey);
+        const others = (await deps.balancer.sessions()).filter(isAnothers);
         const clients = new Set(others.map((session) => session.outerAddress));
         const addresses = new Set(others.flatMap((session) => session.innerAddresses));
         const changed = await changeSteering(deps, input.operation, (state) => ({

@@ -5,6 +5,7 @@ import { balancerActivities } from "./balancer.ts";
 import { certificateActivities } from "./certificates.ts";
 import type { ActivityDeps } from "./deps.ts";
 import { hypervisorActivities } from "./hypervisor.ts";
+import { ipsecMoveActivities, ipsecPinActivities } from "./ipsec.ts";
 import { keyActivities } from "./keys.ts";
 import { staticKeyActivities } from "./keys-static.ts";
 import { payloadKeyActivities } from "./payload-keys.ts";
@@ -17,9 +18,9 @@ import { watchActivities } from "./watch.ts";
 
 export function createActivities(deps: ActivityDeps) {
   return {
-    balancer: balancerActivities(deps),
+    balancer: { ...balancerActivities(deps), ...ipsecPinActivities(deps) },
     hypervisor: hypervisorActivities(deps),
-    agents: sessionActivities(deps),
+    agents: { ...sessionActivities(deps), ...ipsecMoveActivities(deps) },
     store: storeActivities(deps),
     vault: {
       ...keyActivities(deps),

@@ -16,6 +16,16 @@ export interface MemberAgent {
   readonly serves: boolean;
 }
 
+/** Bytes that came from a client at one endpoint by one static key. */
+export interface Received {
+  readonly publicKey: string;
+  readonly endpoint: string;
+  /** Name of the static key's version. */
+  readonly identity: string;
+  readonly lastHandshakeMs: number;
+  readonly rxBytes: number;
+}
+
 export async function memberAgents(deps: ActivityDeps): Promise<readonly MemberAgent[]> {
   const [desired, health] = await Promise.all([deps.balancer.desired(), deps.balancer.health()]);
   const ejected = new Set(health.filter((member) => member.ejected).map(({ endpoint }) => endpoint));
@@ -47,26 +57,38 @@ export async function sessionsOnMembers(
   deps: ActivityDeps,
   publicKeys: readonly string[],
 ): Promise<ReadonlyMap<string, SessionState>> {
-  return newestOf(await everySession(deps, publicKeys));
+  const wanted = new Set(publicKeys);
+  const newest = new Map<string, SessionState>();
+  await onEveryMember(await memberAgents(deps), async ({ agent }) => {
+    for (const session of await agent.sessions()) {
+      const known = newest.get(session.publicKey);
+      if (!wanted.has(session.publicKey) || session.lastHandshakeMs <= (known?.lastHandshakeMs ?? 0)) continue;
+      newest.set(session.publicKey, session);
+    }
+  });
+  return newest;
 }
 
-/** Every session of these clients, several of one that was called elsewhere among them. */
-export async function everySession(deps: ActivityDeps, publicKeys: readonly string[]): Promise<readonly SessionState[]> {
+/**
+ * What came from each of these clients, by endpoint and static key. An endpoint that knows of a newer handshake elsewhere does not show
+ * the client's session any more, though its packets may still come in there. NOT_READY like the sessions.
+ */
+export async function receivedOnMembers(deps: ActivityDeps, publicKeys: readonly string[]): Promise<readonly Received[]> {
   const wanted = new Set(publicKeys);
-  const found: SessionState[] = [];
-  await onEveryMember(await memberAgents(deps), async ({ agent }) => {
-    for (const session of await agent.sessions()) if (wanted.has(session.publicKey)) found.push(session);
+  const found: Received[] = [];
+  await onEveryMember(await memberAgents(deps), async ({ agent, endpoint }) => {
+    for (const { identity, sessions } of await agent.identitySessions())
+      for (const session of sessions) if (wanted.has(session.publicKey)) found.push({ ...session, endpoint, identity });
   });
   return found;
 }
 
-export function newestOf(sessions: readonly SessionState[]): ReadonlyMap<string, SessionState> {
-  const newest = new Map<string, SessionState>();
-  for (const session of sessions) {
-    const known = newest.get(session.publicKey);
-    if (known === undefined || session.lastHandshakeMs > known.lastHandshakeMs) newest.set(session.publicKey, session);
-  }
-  return newest;
+/** Public keys of those whose bytes grew at one endpoint by one key; what was not there before tells nothing. */
+export function sendersBetween(before: readonly Received[], after: readonly Received[]): ReadonlySet<string> {
+  const nameOf = ({ endpoint, identity, publicKey }: Received) => `${endpoint} ${identity} ${publicKey}`;
+  const known = new Map(before.map((received) => [nameOf(received), received.rxBytes]));
+  const grew = (received: Received) => received.rxBytes > (known.get(nameOf(received)) ?? Number.POSITIVE_INFINITY);
+  return new Set(after.filter(grew).map(({ publicKey }) => publicKey));
 }
 
 /** Whether the endpoint answers to all of these static keys, and to no other. */

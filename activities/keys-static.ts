@@ -12,7 +12,7 @@ import type { SwarmSpec } from "../models/swarm-spec.ts";
 import { counted } from "../models/words.ts";
 import { changeSteering, probedBy } from "./balancer.ts";
 import { type ActivityDeps, asActivity, asFinish, asStep, pause, type StepInput } from "./deps.ts";
-import { answersTo, memberAgents, onEveryMember } from "./key-members.ts";
+import { answersTo, memberAgents, onEveryMember, receivedOnMembers } from "./key-members.ts";
 
 export interface IdentityLook {
   readonly identities: readonly StaticIdentity[];
@@ -122,15 +122,14 @@ function clientSteps(deps: ActivityDeps) {
     }): Promise<readonly IdentityTraffic[]> {
       return asActivity(async () => {
         const before = new Map(input.before?.map(({ publicKey, rxBytes }) => [publicKey, rxBytes]));
-        const wanted = new Set(input.publicKeys);
+        const wanted = new Set(input.publicKeys).size;
         const deadlineMs = Date.now() + input.timeoutMs;
         for (;;) {
-          const seen = await trafficBy(deps, input.identity);
+          const seen = await trafficBy(deps, input.publicKeys, input.identity);
           const met = seen.filter(
-            ({ publicKey, rxBytes }) =>
-              wanted.has(publicKey) && (input.before === undefined || rxBytes > (before.get(publicKey) ?? 0)),
+            ({ publicKey, rxBytes }) => input.before === undefined || rxBytes > (before.get(publicKey) ?? 0),
           );
-          if (met.length === wanted.size || Date.now() >= deadlineMs) return met;
+          if (met.length === wanted || Date.now() >= deadlineMs) return met;
           await pause(KEY_LIMITS.verifyPollMs);
         }
       });
@@ -154,13 +153,15 @@ function endSteps(deps: ActivityDeps) {
 }
 
 /** What came by this key, on all endpoints together: a client that moves between them is one. */
-async function trafficBy(deps: ActivityDeps, { secret }: StaticIdentity): Promise<readonly IdentityTraffic[]> {
-  const received = new Map<string, number>();
-  await onEveryMember(await memberAgents(deps), async ({ agent }) => {
-    const own = (await agent.identitySessions()).find(({ identity }) => identity === refName(secret));
-    for (const { publicKey, rxBytes } of own?.sessions ?? []) received.set(publicKey, (received.get(publicKey) ?? 0) + rxBytes);
-  });
-  return [...received].map(([publicKey, rxBytes]) => ({ publicKey, rxBytes }));
+async function trafficBy(
+  deps: ActivityDeps,
+  publicKeys: readonly string[],
+  { secret }: StaticIdentity,
+): Promise<readonly IdentityTraffic[]> {
+  const sums = new Map<string, number>();
+  for (const { identity, publicKey, rxBytes } of await receivedOnMembers(deps, publicKeys))
+    if (identity === refName(secret)) sums.set(publicKey, (sums.get(publicKey) ?? 0) + rxBytes);
+  return [...sums].map(([publicKey, rxBytes]) => ({ publicKey, rxBytes }));
 }
 
 /** NOT_READY when one that serves does not in time. Answers how many there are. */

@@ -7,11 +7,18 @@ import type { PeerKey } from "../drivers/ports.ts";
 import { ForeshiftError } from "../models/errors.ts";
 import { type KeyChange, presharedPath, refName } from "../models/keys.ts";
 import { KEY_LIMITS } from "../models/limits-keys.ts";
-import type { Peer, SessionState } from "../models/session.ts";
+import type { Peer } from "../models/session.ts";
 import type { KeyPolicy } from "../models/swarm-spec.ts";
 import { counted } from "../models/words.ts";
 import { type ActivityDeps, asActivity, asFinish, asStep, pause, type StepInput } from "./deps.ts";
-import { everySession, type MemberAgent, memberAgents, newestOf, onEveryMember, sessionsOnMembers } from "./key-members.ts";
+import {
+  type MemberAgent,
+  memberAgents,
+  onEveryMember,
+  receivedOnMembers,
+  sendersBetween,
+  sessionsOnMembers,
+} from "./key-members.ts";
 
 export interface KeyStep extends StepInput {
   readonly keys: readonly KeyChange[];
@@ -147,19 +154,18 @@ function switchActivities(deps: ActivityDeps) {
     /** Two looks, a moment apart, at the clients' sessions. */
     lookAtHandshakes(input: { swarm: string; publicKeys: readonly string[] }): Promise<readonly HandshakeLook[]> {
       return asActivity(async () => {
-        const first = await everySession(deps, input.publicKeys);
+        const before = await receivedOnMembers(deps, input.publicKeys);
         await pause(KEY_LIMITS.trafficSampleMs);
-        const second = await everySession(deps, input.publicKeys);
-        const before = new Map(first.map(({ endpoint, publicKey, rxBytes }) => [`${endpoint} ${publicKey}`, rxBytes]));
+        const [after, held] = await Promise.all([
+          receivedOnMembers(deps, input.publicKeys),
+          sessionsOnMembers(deps, input.publicKeys),
+        ]);
         // Its newest handshake may be elsewhere than its traffic: by another static key that it does not send by yet.
-        const grew = ({ endpoint, publicKey, rxBytes }: SessionState) =>
-          rxBytes > (before.get(`${endpoint} ${publicKey}`) ?? Number.POSITIVE_INFINITY);
-        const sending = new Set(second.filter(grew).map(({ publicKey }) => publicKey));
-        return [...newestOf(second).values()].map(({ publicKey, lastHandshakeMs: handshakeMs }) => ({
-          publicKey,
-          handshakeMs,
-          active: sending.has(publicKey),
-        }));
+        const sending = sendersBetween(before, after);
+        const newestMs = new Map<string, number>();
+        for (const { lastHandshakeMs, publicKey } of [...after, ...held.values()])
+          newestMs.set(publicKey, Math.max(lastHandshakeMs, newestMs.get(publicKey) ?? 0));
+        return [...newestMs].map(([publicKey, handshakeMs]) => ({ publicKey, handshakeMs, active: sending.has(publicKey) }));
       });
     },
 

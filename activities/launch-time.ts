@@ -1,6 +1,6 @@
 /** How long it takes until a machine that is asked for serves, as the last launches and wakes of ghosts took. */
 import type { AuditRow } from "../drivers/ports.ts";
-import { runIdOf } from "../models/decision.ts";
+import { addRunIds, runIdOf } from "../models/decision.ts";
 import type { LaunchTimes } from "../models/lead-time.ts";
 import { LIMITS } from "../models/limits.ts";
 
@@ -17,10 +17,12 @@ export interface LaunchTrail {
 
 /** From the begin of a run that adds endpoints, or ghosts, to its end; an assumption before the first such run. */
 export async function measuredLaunchTimes(store: LaunchTrail, swarm: string): Promise<LaunchTimes> {
-  const rowsOf = (kind: "add" | "ghosts") =>
-    store.auditTrail({ swarm, workflowId: runIdOf(swarm, kind, undefined), limit: LIMITS.foresight.launchRowsMax });
-  const [added, refilled] = await Promise.all([rowsOf("add"), rowsOf("ghosts")]);
-  return launchTimesOf(added, refilled);
+  const rowsOf = (workflowId: string) => store.auditTrail({ swarm, workflowId, limit: LIMITS.foresight.launchRowsMax });
+  const [refilled, ...added] = await Promise.all([runIdOf(swarm, "ghosts", undefined), ...addRunIds(swarm)].map(rowsOf));
+  return launchTimesOf(
+    added.flat().toSorted((one, other) => one.atMs - other.atMs),
+    refilled ?? [],
+  );
 }
 
 /**

@@ -10,7 +10,7 @@ import { type MachineNotice, noticeEvents } from "../models/machine-notices.ts";
 import { outsideRisk, placeOf } from "../models/outside-events.ts";
 import { PATH_METRICS, pathRisks } from "../models/path-risk.ts";
 import type { ScoredEndpoint } from "../models/risk.ts";
-import { newsAmong, scoreIntervalMs, type ToldRisk } from "../models/risk-news.ts";
+import { newsAmong, nextLookMs, type ToldRisk } from "../models/risk-news.ts";
 import { type DemandForecast, endpointsFor } from "../models/scale.ts";
 import { greaterDemand, sessionsAhead, sessionTrend, sumOfSessions } from "../models/session-trend.ts";
 import { roundTripsOf } from "../models/signals.ts";
@@ -78,7 +78,7 @@ async function watchRisks(deps: ActivityDeps, models: Models, input: RiskWatchIn
       await deps.store.saveRiskScores(swarm, scores);
       return { scores, demand };
     }
-    await pause(scoreIntervalMs(spec.foresight));
+    await pause(nextLookMs(told, spec.foresight, Date.now()));
   }
   return { scores: [] };
 }

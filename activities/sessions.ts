@@ -4,6 +4,7 @@
  */
 import type { EndpointAgent } from "../drivers/ports.ts";
 import { ForeshiftError } from "../models/errors.ts";
+import type { HeldIpsec } from "../models/ipsec/wire.ts";
 import { LIMITS } from "../models/limits.ts";
 import type { SessionState } from "../models/session.ts";
 import { type Share, spreadSessions } from "../models/spread.ts";
@@ -19,6 +20,8 @@ export interface SessionListing {
   readonly active: readonly string[];
   /** Public keys of live sessions that were silent while looked at. */
   readonly quiet: readonly string[];
+  /** The same of its IPsec sessions; absent where it holds none. */
+  readonly ipsec?: { readonly active: readonly string[]; readonly quiet: readonly string[] };
 }
 
 export interface Move {
@@ -53,49 +56,68 @@ function lookActivities(deps: ActivityDeps) {
         let first: readonly SessionState[];
         let second: readonly SessionState[];
         let clockMs: number;
+        let ipsec: Pick<SessionListing, "ipsec">;
         try {
           const agent = await agentFor(deps, input.swarm, input.endpoint);
-          first = await agent.sessions();
+          const [sessions, heldBefore] = await Promise.all([agent.sessions(), agent.ipsecSessions()]);
+          first = sessions;
           await pause(LIMITS.control.trafficSampleMs);
           [second, { clockMs }] = await Promise.all([agent.sessions(), agent.status()]);
+          ipsec = heldBefore === undefined ? {} : ipsecListing(heldBefore, (await agent.ipsecSessions()) ?? []);
         } catch (thrown) {
           if (!isGone(thrown) || !(await isDead(deps, input.endpoint))) throw thrown;
           return { reachable: false, active: [], quiet: [] };
         }
         const receivedBefore = new Map(first.map((session) => [session.publicKey, session.rxBytes]));
-        const live = second.filter((session) => clockMs - session.lastHandshakeMs < LIMITS.control.sessionAgeMsMax);
+        const live = liveAt(clockMs, second);
         const isActive = (session: SessionState) =>
           session.rxBytes > (receivedBefore.get(session.publicKey) ?? session.rxBytes);
         return {
           reachable: true,
           active: live.filter(isActive).map((session) => session.publicKey),
           quiet: live.filter((session) => !isActive(session)).map((session) => session.publicKey),
+          ...ipsec,
         };
       });
     },
 
     /**
-     * Which of the members that remain takes each of these sessions of `from`. CAPACITY_EXCEEDED when they cannot carry them,
-     * `capacitySessions` being what one carries at weight 100.
+     * Which of the members that remain takes each of these sessions of `from`, or each that lives there where none are named.
+     * CAPACITY_EXCEEDED when they cannot carry them, `capacitySessions` being what one carries at weight 100.
      */
     shareSessions(input: {
       swarm: string;
       from: string;
-      publicKeys: readonly string[];
+      publicKeys?: readonly string[];
       capacitySessions: number;
     }): Promise<readonly Share[]> {
       return asActivity(async () => {
-        const [sessions, health] = await Promise.all([
+        const [sessions, { clockMs }, health] = await Promise.all([
           askMover(deps, input.swarm, input.from, (source) => source.sessions()),
+          askMover(deps, input.swarm, input.from, (source) => source.status()),
           deps.balancer.health(),
         ]);
         const named = new Map(sessions.map((session) => [session.publicKey, session.shadow]));
-        const wanted = input.publicKeys.map((publicKey) => ({ publicKey, shadow: named.get(publicKey) }));
+        const keys = input.publicKeys ?? liveAt(clockMs, sessions).map(({ publicKey }) => publicKey);
+        const wanted = keys.map((publicKey) => ({ publicKey, shadow: named.get(publicKey) }));
         const members = health.filter((member) => !member.ejected && !member.draining);
         return spreadSessions(input.from, wanted, members, input.capacitySessions);
       });
     },
   };
+}
+
+function ipsecListing(before: readonly HeldIpsec[], held: readonly HeldIpsec[]): Pick<SessionListing, "ipsec"> {
+  const receivedBefore = new Map(before.map(({ session, received }) => [session, received]));
+  const isActive = ({ session, received }: HeldIpsec) => received > (receivedBefore.get(session) ?? received);
+  const [active, quiet] = [held.filter(isActive), held.filter((one) => !isActive(one))];
+  const named = (sessions: readonly HeldIpsec[]) => sessions.map(({ session }) => session);
+  return held.length === 0 ? {} : { ipsec: { active: named(active), quiet: named(quiet) } };
+}
+
+/** By the clock of the endpoint that holds them. */
+function liveAt(clockMs: number, sessions: readonly SessionState[]): readonly SessionState[] {
+  return sessions.filter((session) => clockMs - session.lastHandshakeMs < LIMITS.control.sessionAgeMsMax);
 }
 
 function verifyActivities(deps: ActivityDeps) {

@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
-import { messageOf } from "../models/errors.ts";
+import { fileTrouble, messageOf } from "../models/errors.ts";
 import type { Window } from "./nab-score.ts";
 import { badFile, numberOf, readTable, type Table } from "./table.ts";
 
@@ -146,6 +146,6 @@ async function list(directory: string) {
     const entries = await readdir(directory, { withFileTypes: true });
     return entries.sort((one, other) => (one.name < other.name ? -1 : 1));
   } catch (thrown) {
-    throw badFile(directory, `it cannot be listed: ${messageOf(thrown)}`);
+    throw badFile(directory, fileTrouble(thrown));
   }
 }

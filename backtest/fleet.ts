@@ -16,6 +16,7 @@ import {
   plan,
   recordDisruptionEnd,
   recordLaunchEnd,
+  recordReliefEnd,
   type SwarmState,
   takeScores,
 } from "../models/plan.ts";
@@ -172,6 +173,7 @@ class FleetRun {
     for (const step of steps) {
       if (step.kind === "replenish-ghosts") this.#state = recordLaunchEnd(this.#state, "ghost");
       if (step.kind === "add-endpoints") this.#state = recordLaunchEnd(this.#state, "endpoint");
+      if (step.kind === "relieve") this.#state = recordReliefEnd(this.#state, step.endpoint, false, START_MS + second * 1_000);
       if (step.kind !== "set-weight" && step.kind !== "drain-and-replace" && step.kind !== "finish-lost") continue;
       const { endpoint, reason } = step;
       const isWeight = step.kind === "set-weight";

@@ -1,7 +1,7 @@
 /** Tables of numbers as the backtests read them: comma-separated text, gzipped or not, the first line naming the columns. */
 import { readFile } from "node:fs/promises";
 import { gunzipSync } from "node:zlib";
-import { ForeshiftError, messageOf } from "../models/errors.ts";
+import { ForeshiftError, fileTrouble } from "../models/errors.ts";
 import { LIMITS } from "../models/limits.ts";
 
 export interface Table {
@@ -47,6 +47,6 @@ export async function readText(file: string): Promise<string> {
     const isGzip = bytes[0] === 0x1f && bytes[1] === 0x8b;
     return (isGzip ? gunzipSync(bytes, { maxOutputLength: LIMITS.backtest.fileBytesMax }) : bytes).toString("utf8");
   } catch (thrown) {
-    throw badFile(file, `it cannot be read: ${messageOf(thrown)}`);
+    throw badFile(file, fileTrouble(thrown));
   }
 }

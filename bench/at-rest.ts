@@ -7,6 +7,7 @@ import type { Machine } from "../drivers/ports.ts";
 import { until } from "../lab/await.ts";
 import type { OpenLab } from "../lab/open-lab.ts";
 import type { RunUnderWay } from "../models/decision.ts";
+import { ForeshiftError } from "../models/errors.ts";
 import { LIMITS } from "../models/limits.ts";
 import type { SessionState } from "../models/session.ts";
 import type { MemberHealth } from "../models/steering.ts";
@@ -40,6 +41,8 @@ type MemberView = Pick<MemberHealth, "endpoint" | "weight" | "effectiveWeight" |
 
 /** Lines of the swarm's board in an error. */
 const RECENT_LINES = 3;
+/** How often sessions are spread before a lab that does not hold still is given up. */
+const SPREADS_MAX = 3;
 const POLL_MS = 500;
 
 /** NOT_READY, with what keeps the swarm from it, when it does not come to rest in time. */
@@ -51,7 +54,15 @@ export async function beginFresh(lab: BenchLab, size: Size): Promise<void> {
   await spreadEvenly(open);
   // Predictions look back on a time in which the swarm was there.
   await delay(Math.max(0, servesSinceMs + running.spec.foresight.windowMs - Date.now()));
-  await awaitRest(open, { ...size, weight: running.spec.endpoints.weight }, { forMs: restMs, timeoutMs: restTimeoutMs });
+  for (let turn = 1; turn <= SPREADS_MAX; turn++) {
+    await awaitRest(open, { ...size, weight: running.spec.endpoints.weight }, { forMs: restMs, timeoutMs: restTimeoutMs });
+    // An ejection meanwhile has left sessions elsewhere.
+    if (!(await spreadEvenly(open))) return;
+  }
+  throw new ForeshiftError("NOT_READY", {
+    value: "the bench's lab",
+    detail: `its sessions did not stay where they were spread to, ${SPREADS_MAX} times`,
+  });
 }
 
 /** `weight`: of each member; undefined where any will do. */

@@ -2,12 +2,13 @@
  * Kills anything at any point of a move. Each round replaces an endpoint while processes die by a schedule that follows from the
  * seed; afterwards the swarm must be whole, no step executed twice, no living session lost and nothing left over.
  */
-import { NO_RETRY, UnixHttpClient } from "../drivers/http-unix.ts";
+import { RETRY_IDEMPOTENT, UnixHttpClient } from "../drivers/http-unix.ts";
 import { dialer } from "../drivers/identity/dial.ts";
 import { until } from "../lab/await.ts";
+import { imageFor, type LabHypervisor } from "../lab/machine-image.ts";
 import { quantile } from "../lab/measure.ts";
 import { awaitAtRest } from "../lab/open-lab.ts";
-import { LAB_SWARM, type SpecOverrides } from "../lab/spec.ts";
+import { LAB_SWARM, type LabSize, type SpecOverrides } from "../lab/spec.ts";
 import { awaitGone, awaitWhole, busiestEndpoint } from "../lab/trial.ts";
 import { predictionIdOf } from "../models/decision.ts";
 import { LIMITS } from "../models/limits.ts";
@@ -18,6 +19,7 @@ import { dealer } from "./random.ts";
 import { type BenchLab, machine, withLab } from "./with-lab.ts";
 
 export interface ChaosOptions {
+  readonly hypervisor: LabHypervisor;
   readonly seed: number;
   readonly rounds: number;
   readonly onProgress: (text: string) => void;
@@ -28,6 +30,7 @@ export type Victim = (typeof VICTIMS)[number];
 
 export interface ChaosFigures {
   readonly machine: ReturnType<typeof machine>;
+  readonly hypervisor: LabHypervisor;
   readonly seed: number;
   readonly rounds: number;
   readonly faults: Readonly<Record<Victim, number>>;
@@ -42,9 +45,11 @@ export interface ChaosFigures {
   readonly convergeMsP99: number | undefined;
 }
 
-const CLIENTS = 6;
-const ENDPOINTS = 3;
-const GHOSTS = 1;
+const SIZES = {
+  netns: { clients: 6, sessions: 6, endpoints: 3, ghosts: 1, packetsPerSecond: 50 },
+  // Two processors emulate four machines at a time at most.
+  qemu: { clients: 3, sessions: 3, endpoints: 2, ghosts: 1, packetsPerSecond: 20 },
+} as const satisfies Record<LabHypervisor, object>;
 /** Audit rows that a move writes, about; kills are spread over them. */
 const STEPS_OF_A_MOVE = 14;
 const KILLS_PER_ROUND = 2;
@@ -53,11 +58,12 @@ const LAST_STEP = "terminate the machine";
 const BUDGET = { disruptedShareMaxPercent: 34, windowShareMaxPercent: 100, windowMs: 1_000, freezeUnhealthyPercent: 70 };
 
 export async function benchChaos(options: ChaosOptions): Promise<ChaosFigures> {
-  const { seed, rounds, onProgress } = options;
+  const { hypervisor, seed, rounds, onProgress } = options;
   const random = seededRandom(seed);
-  const size = { clients: CLIENTS, sessions: CLIENTS, endpoints: ENDPOINTS, ghosts: GHOSTS, packetsPerSecond: 50 };
+  const size = SIZES[hypervisor];
+  const image = await imageFor(hypervisor, onProgress);
   const spec: SpecOverrides = { budget: BUDGET, thresholds: { coolDownMs: 0 }, foresight: { mode: "off" } };
-  return await withLab({ ...size, spec, onProgress }, async (lab) => {
+  return await withLab({ ...size, image, spec, onProgress }, async (lab) => {
     const deal = dealer(VICTIMS, random);
     const faults = { control: 0, collector: 0, postgres: 0, temporal: 0, reflex: 0 };
     const convergeMs: number[] = [];
@@ -68,19 +74,23 @@ export async function benchChaos(options: ChaosOptions): Promise<ChaosFigures> {
         afterRows: Math.floor(random() * STEPS_OF_A_MOVE),
       })).toSorted((a, b) => a.afterRows - b.afterRows);
       for (const { victim } of kills) faults[victim] += 1;
-      convergeMs.push(await playRound(lab, kills));
+      convergeMs.push(await playRound(lab, size, kills));
       onProgress(
         `round ${round} of ${rounds}: ${kills.map(({ victim, afterRows }) => `${victim} after ${afterRows} steps`).join(", ")}`,
       );
     }
-    const aftermath = await settle(lab);
+    const aftermath = await settle(lab, size.clients);
     const figures = { convergeMsP50: quantile(convergeMs, 0.5), convergeMsP99: quantile(convergeMs, 0.99) };
-    return { machine: machine(), seed, rounds, faults, ...aftermath, ...figures };
+    return { machine: machine(), hypervisor, seed, rounds, faults, ...aftermath, ...figures };
   });
 }
 
 /** Milliseconds from the last kill to a whole swarm. */
-async function playRound(lab: BenchLab, kills: readonly { victim: Victim; afterRows: number }[]): Promise<number> {
+async function playRound(
+  lab: BenchLab,
+  { endpoints: count, ghosts }: LabSize,
+  kills: readonly { victim: Victim; afterRows: number }[],
+): Promise<number> {
   const { open } = lab;
   const endpoint = await busiestEndpoint(open.balancer);
   const firstSeq = await lastAuditSeq(lab);
@@ -91,7 +101,7 @@ async function playRound(lab: BenchLab, kills: readonly { victim: Victim; afterR
   }
   const lastKillAtMs = performance.now();
   await awaitGone(open, endpoint);
-  await awaitWhole(open, { count: ENDPOINTS, ghosts: GHOSTS });
+  await awaitWhole(open, { count, ghosts });
   await awaitAtRest(open);
   return performance.now() - lastKillAtMs;
 }
@@ -104,7 +114,7 @@ async function awaitRows(lab: BenchLab, firstSeq: number, rows: number): Promise
       const over = trail.some(({ action }) => action === LAST_STEP);
       return trail.length >= rows || over ? true : undefined;
     },
-    { what: `step ${rows} of the move`, timeoutMs: LIMITS.story.phaseTimeoutMs },
+    { what: `step ${rows} of the move`, timeoutMs: lab.open.patience.phaseTimeoutMs },
   );
 }
 
@@ -114,11 +124,14 @@ async function kill({ running }: BenchLab, victim: Victim): Promise<void> {
   if (pid !== undefined) process.kill(pid, "SIGKILL");
 }
 
-async function settle(lab: BenchLab): Promise<Pick<ChaosFigures, "stepsTwice" | "sessionsLost" | "orphans" | "packetsLost">> {
+async function settle(
+  lab: BenchLab,
+  clients: number,
+): Promise<Pick<ChaosFigures, "stepsTwice" | "sessionsLost" | "orphans" | "packetsLost">> {
   const { open } = lab;
-  await until(async () => ((await liveSessions(lab)) === CLIENTS ? true : undefined), {
+  await until(async () => ((await liveSessions(lab)) === clients ? true : undefined), {
     what: "every session",
-    timeoutMs: LIMITS.story.phaseTimeoutMs,
+    timeoutMs: open.patience.phaseTimeoutMs,
   }).catch(() => undefined);
   const traffic = await open.lab.traffic();
   const broken = traffic.clients.filter(({ tcp }) => tcp.broken > 0).length;
@@ -129,7 +142,7 @@ async function settle(lab: BenchLab): Promise<Pick<ChaosFigures, "stepsTwice" | 
   const runs = (await open.temporal.openRuns(LAB_SWARM)).filter((id) => !lasting.includes(id)).length;
   return {
     stepsTwice: await stepsTwice(lab),
-    sessionsLost: CLIENTS - (await liveSessions(lab)) + broken,
+    sessionsLost: clients - (await liveSessions(lab)) + broken,
     orphans: strays + runs,
     packetsLost: traffic.clients.reduce((total, { up, down }) => total + up.lost + down.lost, 0),
   };
@@ -153,8 +166,8 @@ async function stepsTwice({ open, running }: BenchLab): Promise<number> {
   for (const journal of journals) {
     const client = new UnixHttpClient({ ...journal, name: "journal" });
     const entries = await client.get<readonly { executions: number }[]>("/v1/journal", {
-      timeoutMs: LIMITS.http.requestTimeoutMs,
-      retry: NO_RETRY,
+      timeoutMs: LIMITS.http.requestTimeoutMs + open.patience.handshakeTimeoutMs,
+      retry: RETRY_IDEMPOTENT,
     });
     twice += entries.filter(({ executions }) => executions > 1).length;
     await client.close();

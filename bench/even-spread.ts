@@ -33,11 +33,12 @@ export function evenMoves<S extends Pick<SessionState, "endpoint">>(
   );
 }
 
-export async function spreadEvenly(open: OpenLab): Promise<void> {
+/** True when sessions had to move for it. */
+export async function spreadEvenly(open: OpenLab): Promise<boolean> {
   const { balancer } = open;
   const members = (await balancer.health()).map(({ endpoint }) => endpoint);
   const moves = evenMoves(await balancer.sessions(), members);
-  if (moves.length === 0) return;
+  if (moves.length === 0) return false;
   const clients = new Map(moves.map(({ session, to }) => [session.outerAddress, to]));
   const others = (pins: SteeringState["pins"]) => pins.filter(({ client }) => !clients.has(client));
   await changeSteering(open, (state) => ({
@@ -61,6 +62,7 @@ export async function spreadEvenly(open: OpenLab): Promise<void> {
     await onAgent(open, from, (agent) => agent.retire({ operation: `bench/spread/${randomUUID()}`, publicKeys }));
   }
   await changeSteering(open, (state) => ({ ...state, pins: others(state.pins) }));
+  return true;
 }
 
 /** One epoch higher; again when a workflow was quicker. */

@@ -13,7 +13,6 @@ import { quantile } from "../lab/measure.ts";
 import type { OpenLab } from "../lab/open-lab.ts";
 import { ForeshiftError } from "../models/errors.ts";
 import { LIMITS } from "../models/limits.ts";
-import { MACHINE_LIMITS } from "../models/limits-machines.ts";
 import type { Member } from "../models/steering.ts";
 import { machine, withLab } from "./with-lab.ts";
 
@@ -103,7 +102,7 @@ class Claims {
       },
       { what: name, timeoutMs: LIMITS.control.preflightTimeoutMs, pollMs: LIMITS.control.probePollMs },
     );
-    const dial = identity === undefined ? undefined : dialAgent(identity, name, MACHINE_LIMITS.agentAnswerTimeoutMs);
+    const dial = identity === undefined ? undefined : dialAgent(identity, name);
     const agent = agentClient({ socketPath: link.agent, dial });
     try {
       await agent.prepare({ operation: this.#operation(), peers: await store.peers(swarm) });

@@ -20,12 +20,12 @@ export function benchIpsec({ crashes, seed }: IpsecOptions) {
   const half = playCrashes(HALF_BOUND_CRASHES, { random: seededRandom(seed), bound: HALF_BOUND });
   return {
     onCounters: { seed, ...played, withHalfTheBound: { reused: half.reused, replayAccepted: half.replayAccepted } },
-    spread: GATEWAYS.map(spreadOf),
+    shadows: GATEWAYS.map(shadowsOf),
   };
 }
 
 /** Where the sessions of one of three gateways land, each with room for half of them and one more. */
-function spreadOf(lost: string) {
+function shadowsOf(lost: string) {
   const sessions = Array.from({ length: SESSIONS }, (_, n) => `${lost}/${n}`);
   const candidates = GATEWAYS.map((endpoint, at) => ({ endpoint, zone: `zone-${at % 2}`, room: SESSIONS / 2 + 1 }));
   const shadows = reserveShadows(lost, sessions, candidates);

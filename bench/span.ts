@@ -8,7 +8,7 @@ import type { ClientTraffic, LabTraffic } from "../lab/lab-client.ts";
 import { type Felt, felt } from "../lab/measure.ts";
 import type { OpenLab } from "../lab/open-lab.ts";
 import { lastEventSeq, settledTraffic } from "../lab/trial.ts";
-import { runIdOf } from "../models/decision.ts";
+import { addRunIds } from "../models/decision.ts";
 import { FAILS_WITHIN } from "../models/foresight.ts";
 import { LIMITS } from "../models/limits.ts";
 import type { MemberHealth } from "../models/steering.ts";
@@ -24,7 +24,7 @@ export interface SpanCost extends Felt {
 /** Automation takes an endpoint out of service or part of its load away, or brings another one. */
 export interface AutomaticStep {
   readonly endpoint: string;
-  readonly kind: "drain" | "less-weight" | "ejection" | "more-endpoints";
+  readonly kind: "drain" | "less-weight" | "ejection" | "more-endpoints" | "relief";
   /** Unix milliseconds. */
   readonly atMs: number;
   /** Its reason is what is expected, not what is measured. */
@@ -111,7 +111,8 @@ export function stepsOf(row: StepRow): readonly AutomaticStep[] {
   const step = (kind: AutomaticStep["kind"]) => [{ endpoint, kind, atMs, predicted: text.includes(FAILS_WITHIN), text }];
   // The run writes another one when it has ended.
   if (action === "drain") return (details as { draining?: unknown }).draining === true ? step("drain") : [];
-  if (workflowId === runIdOf(swarm, "add", undefined) && OBTAINED.includes(action)) return step("more-endpoints");
+  if (addRunIds(swarm).includes(workflowId) && OBTAINED.includes(action)) return step("more-endpoints");
+  if (action === "relieve") return step("relief");
   const weight = (details as { weight?: unknown }).weight;
   const isLess =
     action === "set weight" && workflowId.startsWith("swarm/") && typeof weight === "number" && weight < FULL_WEIGHT;

@@ -3,28 +3,18 @@
  * is left behind when a person interrupts it.
  */
 import { mkdtemp, rm } from "node:fs/promises";
-import { availableParallelism, constants, cpus, tmpdir, totalmem } from "node:os";
+import { availableParallelism, cpus, tmpdir, totalmem } from "node:os";
 import { join } from "node:path";
+import type { LabOptions } from "../lab/lab-options.ts";
 import { bringUpSwarm, type OpenLab, openLab } from "../lab/open-lab.ts";
 import type { SpecOverrides } from "../lab/spec.ts";
 import { type RunningLab, startLab } from "../lab/supervisor.ts";
-import type { VaultFaults } from "../lab/vault-faults.ts";
 import { type Paths, paths } from "../setup/paths.ts";
 import { setUp } from "../setup/set-up.ts";
+import { forever, interruptible } from "./interruptible.ts";
 
-export interface BenchLabOptions {
-  readonly clients: number;
-  readonly sessions: number;
-  readonly endpoints: number;
-  readonly ghosts: number;
-  readonly packetsPerSecond: number;
-  readonly tcpBytesPerSecond?: number;
-  readonly spareSessions?: number;
-  readonly packetAllowancePerSecond?: number;
-  readonly image?: string | undefined;
+export interface BenchLabOptions extends Omit<LabOptions, "paths"> {
   readonly spec: SpecOverrides;
-  readonly vaultFaults?: VaultFaults;
-  readonly onProgress: (text: string) => void;
 }
 
 export interface BenchLab {
@@ -78,33 +68,15 @@ export class BenchLabs {
 export async function withLabs<T>(work: (labs: BenchLabs) => Promise<T>): Promise<T> {
   await setUp({ quiet: true });
   const labs = new BenchLabs();
-  let isInterrupted = false;
-  const interrupted = (signal: "SIGINT" | "SIGTERM") => {
-    isInterrupted = true;
-    void labs.close().finally(() => process.exit(EXIT_CODE_SIGNAL + constants.signals[signal]));
-  };
-  // Ctrl-C comes more than once: from the terminal, and from whoever started this process.
-  for (const signal of SIGNALS) process.on(signal, interrupted);
-  try {
-    return await work(labs);
-  } finally {
-    await labs.close();
-    // What fails because its lab was taken away is no news.
-    if (isInterrupted) await forever();
-    for (const signal of SIGNALS) process.off(signal, interrupted);
-  }
+  return await interruptible(
+    () => work(labs),
+    () => labs.close(),
+  );
 }
 
 /** For a benchmark that needs but one. */
 export function withLab<T>(options: BenchLabOptions, work: (lab: BenchLab) => Promise<T>): Promise<T> {
   return withLabs(async (labs) => await work(await labs.present(options)));
-}
-
-const SIGNALS = ["SIGINT", "SIGTERM"] as const;
-const EXIT_CODE_SIGNAL = 128;
-
-function forever(): Promise<never> {
-  return new Promise(() => undefined);
 }
 
 /** A lab that serves, and the folders that go with it. */
@@ -129,7 +101,7 @@ class KeptLab implements BenchLab {
     let open: OpenLab | undefined;
     try {
       running = await startLab({ ...options, paths: where });
-      open = await openLab(running.connection);
+      open = await openLab(running.connection, running.processors);
       await bringUpSwarm(open, running.spec, options.sessions, options.onProgress);
       return new KeptLab({ open, running }, where);
     } catch (thrown) {

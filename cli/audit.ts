@@ -28,7 +28,7 @@ export function register(program: Command): void {
 }
 
 export function auditAsText(rows: readonly AuditRow[]): string {
-  if (rows.length === 0) return "Nothing was done yet.";
+  if (rows.length === 0) return "The trail has no such row.";
   return table(
     rows.map(({ atMs, endpoint, action, outcome, text }) => [
       new Date(atMs).toISOString().slice(0, 23),

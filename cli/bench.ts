@@ -2,6 +2,7 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { ROTATION_FAULTS, type RotationFault } from "../bench/rotation-faults.ts";
 import { TRIAL_KINDS, type TrialKind } from "../bench/trial-kinds.ts";
+import { GUEST_PARTS, IPSEC_PARTS, type IpsecPart } from "../lab/ipsec/parts.ts";
 import { LAB_HYPERVISORS, type LabHypervisor } from "../lab/machine-image.ts";
 import { KEY_KINDS, type KeyKind } from "../models/keys.ts";
 import { LIMITS } from "../models/limits.ts";
@@ -34,6 +35,7 @@ export function register(program: Command): void {
     .option("--endpoints <n>", "endpoints; with 1 it holds every session, and a move moves them all", whole, 3)
     .option("--trials <n>", "crashes, freezes and zombies, each", whole, 10)
     .option("--stock-trials <n>", "crashes with stock behaviour", whole, 1)
+    .option("--json", "JSON is what it prints anyway")
     .action(
       async (options: {
         moves: number;
@@ -54,12 +56,18 @@ export function register(program: Command): void {
   bench
     .command("chaos")
     .description("kill anything at any point of a move, and count what was done twice or lost")
+    .addOption(hypervisorOption())
     .option("--seed <n>", "the schedule of kills follows from it", whole, 1)
     .option("--rounds <n>", "moves, each with kills in it", whole, 5)
-    .action(async (options: { seed: number; rounds: number }) => {
+    .option("--json", "JSON is what it prints anyway")
+    .action(async (options: { hypervisor: LabHypervisor; seed: number; rounds: number }) => {
       const { benchChaos } = await import("../bench/chaos.ts");
       show(await benchChaos({ ...options, onProgress }));
     });
+  registerForesight(bench);
+}
+
+function registerForesight(bench: Command): void {
   bench
     .command("foresight")
     .description("faults that build up, with a swarm that reacts and with one that acts on predictions")
@@ -81,6 +89,7 @@ export function register(program: Command): void {
       40,
     )
     .option("--kinds <list>", `of ${TRIAL_KINDS.join(",")}`, trialKinds, TRIAL_KINDS)
+    .option("--json", "JSON is what it prints anyway")
     .action(async (options: ForesightArguments) => {
       const { benchForesight } = await import("../bench/foresight.ts");
       const { trials, seed, buildUp: buildUpSeconds, quiet: quietSeconds, endpoints, sessions, pps, kinds } = options;
@@ -120,7 +129,7 @@ function registerGhosts(bench: Command): void {
     .description(
       "how fast an endpoint serves that is claimed: one that runs, one that was suspended, and one that has to be launched",
     )
-    .addOption(new Option("--hypervisor <kind>", "what endpoints are").choices(LAB_HYPERVISORS).default("netns"))
+    .addOption(hypervisorOption())
     .option("--trials <n>", "claims of a machine that runs, and of one that is suspended", within(1, LIMITS.bench.countMax), 20)
     .option("--cold-trials <n>", "launches", within(1, LIMITS.bench.countMax), 2)
     .option("--json", "JSON is what it prints anyway")
@@ -138,17 +147,21 @@ function registerIpsec(bench: Command): void {
     .option("--seed <n>", "those crashes follow from it", whole, 1)
     .option(
       "--trials <n>",
-      "crashes, and as many planned moves, of a gateway in a virtual machine with a stock client in another",
+      "crashes and moves of gateways in a virtual machine, with stock clients in another; of other parts three at most",
       whole,
       0,
     )
     .option("--no-stock", "leaves out what the same client costs when nobody helps it")
+    .addOption(new Option("--parts <part...>", "what is tried there").choices(IPSEC_PARTS).default(IPSEC_PARTS, "all"))
     .option("--json", "JSON is what it prints anyway")
-    .action(async ({ crashes, seed, trials, stock }: IpsecBenchOptions) => {
+    .action(async ({ crashes, seed, trials, stock, parts }: IpsecBenchOptions) => {
       const { benchIpsec } = await import("../bench/ipsec.ts");
       const { playInGuests } = await import("../bench/ipsec-guests.ts");
-      const onWire = trials === 0 ? {} : await playInGuests({ crashes: trials, moves: trials, stock, onProgress });
-      show({ ...onWire, ...benchIpsec({ crashes, seed }) });
+      const inGuests = GUEST_PARTS.filter((part) => parts.includes(part) && (stock || part !== "stock"));
+      const onWire = trials === 0 || inGuests.length === 0 ? {} : await playInGuests({ trials, parts: inGuests, onProgress });
+      const { benchReader } = await import("../bench/ipsec-reader.ts");
+      const reader = trials > 0 && parts.includes("reader") ? { reader: await benchReader() } : {};
+      show({ ...onWire, ...reader, ...benchIpsec({ crashes, seed }) });
     });
 }
 
@@ -157,6 +170,7 @@ interface IpsecBenchOptions {
   readonly seed: number;
   readonly trials: number;
   readonly stock: boolean;
+  readonly parts: readonly IpsecPart[];
 }
 
 interface RotateBenchOptions {
@@ -168,6 +182,10 @@ interface RotateBenchOptions {
   /** True: every way. */
   readonly faults?: true | readonly RotationFault[];
   readonly revocations: number;
+}
+
+function hypervisorOption(): Option {
+  return new Option("--hypervisor <kind>", "what endpoints are").choices(LAB_HYPERVISORS).default("netns");
 }
 
 function show(figures: object): void {

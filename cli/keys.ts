@@ -3,7 +3,7 @@ import { type Command, InvalidArgumentError } from "commander";
 import type { Temporal } from "../drivers/temporal-client.ts";
 import { ForeshiftError } from "../models/errors.ts";
 import { KEY_KINDS, type KeyKind, type KeysRotated, type RotatedAll, type RotationStatus } from "../models/keys.ts";
-import { me, table, withTemporal } from "./control.ts";
+import { assertSwarm, me, table, withTemporal } from "./control.ts";
 import { tellOfRun } from "./follow-run.ts";
 import { kindOf } from "./key-kind.ts";
 import { print, wantsJson } from "./output.ts";
@@ -68,7 +68,8 @@ async function rotate(options: RotateOptions, command: Command): Promise<void> {
   await withTemporal(async (temporal) => {
     const { workflowId, runId } = await begin(temporal);
     if (options.wait !== true) {
-      const told = `Begun: ${workflowId}. \`foreshift keys status\` says how far it is.`;
+      const ofWhich = options.swarm === undefined ? "" : ` --swarm ${options.swarm}`;
+      const told = `Begun: ${workflowId}. \`foreshift keys status${ofWhich}\` says how far it is.`;
       return print(command, { workflowId, runId }, () => told);
     }
     const tell = (line: string) => {
@@ -85,16 +86,23 @@ type Begin = (temporal: Temporal) => Promise<{ workflowId: string; runId: string
 /** INVALID_FIELD when the options do not say what to rotate. */
 function beginningOf({ all, kind, reason, swarm }: RotateOptions): Begin {
   const by = me();
+  const begin = async (temporal: Temporal, name: string, ask: () => ReturnType<Begin>) => {
+    await assertSwarm(temporal, name);
+    return await ask();
+  };
   const ofSwarm = () => swarm ?? refuse("--swarm", "nothing", "say whose keys; the transit key alone is everybody's");
   if (all === true) {
     if (kind !== undefined) refuse("--kind", kind, "it goes without --all");
     const why = reason ?? refuse("--reason", "nothing", "say why every key is rotated; it is kept in the audit trail");
     const name = ofSwarm();
-    return (temporal) => temporal.rotateAll({ swarm: name, kinds: KEY_KINDS, by, reason: why, waits: true });
+    const request = { swarm: name, kinds: KEY_KINDS, by, reason: why, waits: true };
+    return (temporal) => begin(temporal, name, () => temporal.rotateAll(request));
   }
   const one = kind ?? refuse("--kind", "nothing", `expected one of ${KEY_KINDS.join(", ")}, or --all`);
-  const name = one === "transit" ? (swarm ?? "") : ofSwarm();
-  return (temporal) => temporal.rotateKeys({ swarm: name, kind: one, by, reason: reason ?? "asked for by hand" });
+  const request = { kind: one, by, reason: reason ?? "asked for by hand" };
+  if (one === "transit") return (temporal) => temporal.rotateKeys({ ...request, swarm: swarm ?? "" });
+  const name = ofSwarm();
+  return (temporal) => begin(temporal, name, () => temporal.rotateKeys({ ...request, swarm: name }));
 }
 
 function refuse(field: string, value: string, detail: string): never {
@@ -138,6 +146,7 @@ function keysItHeld(swarm: string, endpoint: string): string {
 
 async function status({ swarm }: { swarm: string }, command: Command): Promise<void> {
   const found = await withTemporal(async (temporal) => {
+    await assertSwarm(temporal, swarm);
     const all = await Promise.all(KEY_KINDS.map((kind) => temporal.rotation(swarm, kind)));
     return all.flatMap((one) => one ?? []);
   });

@@ -56,8 +56,8 @@ function registerEnd(lab: Command): void {
     .action(async (_: object, command: Command) => print(command, await labDown(), ({ was }) => `The lab was ${was}.`));
   lab
     .command("status")
-    .description("processes, addresses and members of the running lab")
-    .action(async (_: object, command: Command) => print(command, await labStatus(), (status) => status.lines.join("\n")));
+    .description("processes and addresses of the running lab")
+    .action(async (_: object, command: Command) => print(command, await ofLab(labStatus), (status) => status.lines.join("\n")));
 }
 
 function registerFaults(lab: Command): void {
@@ -122,20 +122,33 @@ function registerFaults(lab: Command): void {
 }
 
 async function withHypervisor<T>(work: (hypervisor: LabHypervisorClient) => Promise<T>): Promise<T> {
-  const hypervisor = netnsHypervisor({ socketPath: localSockets(paths().run).hypervisor });
-  try {
-    return await work(hypervisor);
-  } finally {
-    await hypervisor.close();
-  }
+  const socketPath = localSockets(paths().run).hypervisor;
+  return await withClient(netnsHypervisor({ socketPath }), work);
 }
 
 async function withLab<T>(work: (client: LabClient) => Promise<T>): Promise<T> {
-  const client = new LabClient(localSockets(paths().run).hypervisor);
+  return await withClient(new LabClient(localSockets(paths().run).hypervisor), work);
+}
+
+async function withClient<C extends { close(): Promise<void> }, T>(client: C, work: (client: C) => Promise<T>): Promise<T> {
   try {
-    return await work(client);
+    return await ofLab(() => work(client));
   } finally {
     await client.close();
+  }
+}
+
+/** What the lab answers; NO_LAB where none runs. */
+async function ofLab<T>(ask: () => Promise<T>): Promise<T> {
+  try {
+    return await ask();
+  } catch (thrown) {
+    if (!(thrown instanceof ForeshiftError) || thrown.code !== "UNREACHABLE") throw thrown;
+    const { run } = paths();
+    const { hypervisor, supervisor } = localSockets(run);
+    // An endpoint that the lab does not reach is something else.
+    if (thrown.value !== hypervisor && thrown.value !== supervisor) throw thrown;
+    throw new ForeshiftError("NO_LAB", { value: run }, { cause: thrown });
   }
 }
 

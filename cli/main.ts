@@ -1,6 +1,7 @@
 /**
  * The `foreshift` command: finds the command's file, loads only that one, and prints every error the same way.
  */
+import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { type ErrorBody, ForeshiftError, messageOf } from "../models/errors.ts";
 import { keepMemoryPrivate } from "../workers/keep-private.ts";
@@ -48,6 +49,7 @@ const USAGE_EXIT_CODE = 64;
 async function main(args: readonly string[]): Promise<void> {
   const program = new Command("foreshift")
     .description("Moves live VPN sessions off a failing gateway before its users feel it.")
+    .version(version(), "--version", "print the version")
     .option("--json", "print JSON, errors included")
     .showHelpAfterError(false)
     .exitOverride()
@@ -61,7 +63,40 @@ async function main(args: readonly string[]): Promise<void> {
     else program.command(name).description(entry.summary);
   }
   if (args.length === 0) program.help();
-  await program.parseAsync(args, { from: "user" });
+  try {
+    await program.parseAsync(args, { from: "user" });
+  } catch (thrown) {
+    throw thrown instanceof CommanderError && thrown.exitCode !== 0 ? new UsageError(thrown, helpFor(program, args)) : thrown;
+  }
+}
+
+/** What a person wrote is no command, or lacks something. */
+class UsageError extends Error {
+  /** The command whose help says what is. */
+  readonly help: string;
+
+  constructor(cause: CommanderError, help: string) {
+    super(cause.message, { cause });
+    this.help = help;
+  }
+}
+
+/** Of the innermost command that was named. */
+function helpFor(program: Command, args: readonly string[]): string {
+  let command = program;
+  const names = ["foreshift"];
+  for (const arg of args) {
+    const inner = command.commands.find((one) => one.name() === arg);
+    if (inner === undefined) continue;
+    command = inner;
+    names.push(arg);
+  }
+  return [...names, "--help"].join(" ");
+}
+
+function version(): string {
+  const manifest: { version: string } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8"));
+  return manifest.version;
 }
 
 function report(thrown: unknown, json: boolean): number {
@@ -75,14 +110,14 @@ function report(thrown: unknown, json: boolean): number {
 
 function describe(thrown: unknown): { body: Omit<ErrorBody, "code"> & { code: string }; exitCode: number } {
   if (thrown instanceof ForeshiftError) return { body: thrown.toBody(), exitCode: thrown.exitCode };
-  if (thrown instanceof CommanderError) return { body: usageError(thrown), exitCode: USAGE_EXIT_CODE };
+  if (thrown instanceof UsageError) return { body: usageError(thrown), exitCode: USAGE_EXIT_CODE };
   const internal = new ForeshiftError("INTERNAL", { detail: firstLine(messageOf(thrown)) });
   return { body: internal.toBody(), exitCode: internal.exitCode };
 }
 
-function usageError(error: CommanderError): { code: string; message: string; remedy: string } {
+function usageError(error: UsageError): { code: string; message: string; remedy: string } {
   const [first = "", guess] = error.message.replace(/^error: /, "").split("\n");
-  const help = "`foreshift --help` lists the commands, `foreshift COMMAND --help` their options.";
+  const help = `\`${error.help}\` says what can be written there.`;
   const message = first.startsWith("(") || first === "" ? "A command is missing" : first;
   return {
     code: "USAGE",

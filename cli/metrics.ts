@@ -4,7 +4,7 @@ import { NO_RETRY, UnixHttpClient } from "../drivers/http-unix.ts";
 import { dialProcess } from "../drivers/identity/dial.ts";
 import { operatorIdentity } from "../lab/operator.ts";
 import { LIMITS } from "../models/limits.ts";
-import { connection } from "../setup/connection.ts";
+import { localProcesses } from "../setup/connection.ts";
 
 export function register(program: Command): void {
   program
@@ -17,7 +17,7 @@ export function register(program: Command): void {
 }
 
 async function metricsOf(name: "reflex" | "collector"): Promise<string> {
-  const where = await connection();
+  const where = await localProcesses();
   const identity = await operatorIdentity(where);
   const dial = identity === undefined ? {} : { dial: dialProcess(identity, name) };
   const http = new UnixHttpClient({ socketPath: where.sockets[name], name, ...dial });

@@ -5,13 +5,13 @@ import type { Command } from "commander";
 import type { RetrainResult } from "../activities/retrain.ts";
 import { type ModelChangeRow, type ModelRow, type ModelStore, openModelStore } from "../drivers/store/models.ts";
 import { openTrainingStore, type RetrainingRow } from "../drivers/store/training.ts";
-import { ForeshiftError, messageOf } from "../models/errors.ts";
+import { ForeshiftError, fileTrouble } from "../models/errors.ts";
 import { whyForeign } from "../models/failure/fleet-model.ts";
 import { importance } from "../models/failure/importance.ts";
 import type { FailureModel } from "../models/failure/model.ts";
 import type { ModelOrigin } from "../models/failure/model-file.ts";
 import { wantedSchedules } from "../models/retraining/schedule.ts";
-import { connection } from "../setup/connection.ts";
+import { databaseAddress } from "../setup/connection.ts";
 import { me, table, withStore, withTemporal } from "./control.ts";
 import { tellOfRun } from "./follow-run.ts";
 import { print, wantsJson } from "./output.ts";
@@ -76,7 +76,7 @@ async function show(id: string, { scope }: { scope?: string }, command: Command)
 }
 
 async function list({ scope }: { scope?: string }, command: Command): Promise<void> {
-  const { databaseUrl } = await connection();
+  const databaseUrl = await databaseAddress();
   const training = openTrainingStore({ databaseUrl });
   try {
     const models = await withModels((store) => store.list(scope));
@@ -154,7 +154,7 @@ async function rollback(scope: string, { reason }: { reason: string }, command: 
 }
 
 async function withModels<T>(use: (store: ModelStore) => Promise<T>): Promise<T> {
-  const store = openModelStore({ databaseUrl: (await connection()).databaseUrl });
+  const store = openModelStore({ databaseUrl: await databaseAddress() });
   try {
     return await use(store);
   } finally {
@@ -179,7 +179,7 @@ async function readModelFile(file: string): Promise<unknown> {
   try {
     return JSON.parse(await readFile(file, "utf8"));
   } catch (thrown) {
-    throw new ForeshiftError("MODEL_REFUSED", { detail: `${file}: ${messageOf(thrown)}` });
+    throw new ForeshiftError("MODEL_REFUSED", { detail: `${file}: ${fileTrouble(thrown)}` });
   }
 }
 

@@ -34,7 +34,7 @@ async function connects(): Promise<boolean> {
     await connection();
     return true;
   } catch (thrown) {
-    if (thrown instanceof ForeshiftError && thrown.code === "UNREACHABLE") return false;
+    if (thrown instanceof ForeshiftError && thrown.code === "NOT_CONFIGURED") return false;
     throw thrown;
   }
 }

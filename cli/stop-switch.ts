@@ -4,7 +4,7 @@
  */
 import type { Command } from "commander";
 import { messageOf } from "../models/errors.ts";
-import { me, withStore, withTemporal } from "./control.ts";
+import { assertApplied, me, withStore, withTemporal } from "./control.ts";
 import { print } from "./output.ts";
 
 export interface Switch {
@@ -26,8 +26,12 @@ export async function throwSwitch(wanted: Switch, command: Command): Promise<voi
   });
 }
 
+/** UNKNOWN_SWARM where nothing of that name would heed it: a mistyped name stops nobody. */
 function writeRow({ on, reason, swarm }: Switch): Promise<void> {
-  return withStore((store) => store.setStopSwitch({ scope: swarm ?? "*", on, by: me(), reason }));
+  return withStore(async (store) => {
+    if (swarm !== undefined) await assertApplied(store, swarm);
+    await store.setStopSwitch({ scope: swarm ?? "*", on, by: me(), reason });
+  });
 }
 
 function tellSwarms({ on, reason, swarm }: Switch): Promise<readonly string[]> {

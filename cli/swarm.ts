@@ -1,13 +1,13 @@
 /** `foreshift swarm apply|get|plan|list|events|roll`: state a swarm file, and see what became of it and what is to come. */
 import { readFile } from "node:fs/promises";
 import type { Command } from "commander";
-import { ForeshiftError, messageOf } from "../models/errors.ts";
+import { ForeshiftError, fileTrouble } from "../models/errors.ts";
 import type { PathRisk } from "../models/risk.ts";
 import { parseSwarmFile } from "../models/swarm-file.ts";
 import type { LastPlan, SwarmStatus } from "../models/swarm-messages.ts";
 import type { SwarmSpec } from "../models/swarm-spec.ts";
 import { auditAsText, parseCount } from "./audit.ts";
-import { EVENTS_SHOWN_DEFAULT, me, table, withStore, withTemporal } from "./control.ts";
+import { assertApplied, EVENTS_SHOWN_DEFAULT, me, table, withStore, withTemporal } from "./control.ts";
 import { type ForecastReport, forecastReport, forecastsAsText } from "./forecasts.ts";
 import { print } from "./output.ts";
 import { planAsText, swarmPlan } from "./swarm-plan.ts";
@@ -45,7 +45,11 @@ export function register(program: Command): void {
     .option("-n, --limit <count>", "the latest rows", parseCount, EVENTS_SHOWN_DEFAULT)
     .option("--json", "print JSON")
     .action(async (name: string, { limit }: { limit: number }, command: Command) => {
-      print(command, await withStore((store) => store.auditTrail({ swarm: name, limit })), auditAsText);
+      const rows = await withStore(async (store) => {
+        await assertApplied(store, name);
+        return await store.auditTrail({ swarm: name, limit });
+      });
+      print(command, rows, auditAsText);
     });
 }
 
@@ -95,7 +99,7 @@ export async function readSwarmFile(file: string): Promise<SwarmSpec> {
   try {
     text = await readFile(file, "utf8");
   } catch (thrown) {
-    throw new ForeshiftError("INVALID_FIELD", { field: "swarm file", value: file, detail: messageOf(thrown) });
+    throw new ForeshiftError("INVALID_FIELD", { field: "swarm file", value: file, detail: fileTrouble(thrown) });
   }
   return parseSwarmFile(text, file.endsWith(".json") ? "json" : "yaml");
 }

@@ -59,6 +59,14 @@ export interface Dial<S extends Socket = TLSSocket> {
 
 type Method = "GET" | "PUT" | "POST" | "DELETE";
 
+export interface UnixHttpClientOptions {
+  readonly socketPath: string;
+  readonly name: string;
+  readonly dial?: Dial<Socket>;
+  /** An idle connection is closed after this long, in any case before the server closes it. */
+  readonly keepAliveMs?: number;
+}
+
 /**
  * One keep-alive pool to one socket; with `dial`, `socketPath` may be `host:port`. `name` is what error messages call the process behind it,
  * e.g. `reflex`. With a new certificate calls go over new connections, and the old ones end when what is under way on them has ended.
@@ -67,13 +75,15 @@ export class UnixHttpClient {
   readonly socketPath: string;
   readonly name: string;
   readonly #dial: Dial<Socket> | undefined;
+  readonly #keepAliveMs: number;
   readonly #former = new Set<Pool>();
   readonly #forgetRenewals: () => void;
   #pool: Pool;
   /** Ended when streams have to go over to a new certificate. */
   #streams = new AbortController();
 
-  constructor({ socketPath, name, dial }: { socketPath: string; name: string; dial?: Dial<Socket> }) {
+  constructor({ socketPath, name, dial, keepAliveMs = http.clientKeepAliveMs }: UnixHttpClientOptions) {
+    this.#keepAliveMs = keepAliveMs;
     this.socketPath = socketPath;
     this.name = name;
     this.#dial = dial;
@@ -87,8 +97,8 @@ export class UnixHttpClient {
       ...(dial === undefined ? { socketPath: this.socketPath } : { connect: connector(dial, this.socketPath) }),
       connections: http.connectionsMax,
       pipelining: 1,
-      keepAliveTimeout: http.clientKeepAliveMs,
-      keepAliveMaxTimeout: http.clientKeepAliveMs,
+      keepAliveTimeout: this.#keepAliveMs,
+      keepAliveMaxTimeout: this.#keepAliveMs,
       maxResponseSize: http.answerBytesMax,
     });
   }

@@ -6,6 +6,7 @@ import type { ModelChange } from "../models/failure/champion.ts";
 import type { FailureModel } from "../models/failure/model.ts";
 import type { ModelOrigin } from "../models/failure/model-file.ts";
 import type { HorizonScore, LoadOutcome, ToldForecast } from "../models/forecast/track-record.ts";
+import type { AdoptedIpsec, AdoptIpsecOrder, HeldIpsec } from "../models/ipsec/wire.ts";
 import type { RevokedPeer } from "../models/keys.ts";
 import type { MachineNotice } from "../models/machine-notices.ts";
 import type { Heartbeat, MachineState } from "../models/observation.ts";
@@ -111,6 +112,17 @@ export interface EndpointAgent {
   setKeys(request: Operation & { peers: readonly Peer[] }): Promise<void>;
   /** These peers are out, with their sessions, and stay out whoever else still knows them. */
   revoke(request: Operation & { peers: readonly RevokedPeer[] }): Promise<void>;
+  /** IPsec sessions that live there; undefined where it is no IPsec gateway. */
+  ipsecSessions(): Promise<readonly HeldIpsec[] | undefined>;
+  /**
+   * Begins an IKE SA of its own with each of these clients, which go on with the one that they have. Answers at once; asked again by the same
+   * operation, how far it has come.
+   */
+  adoptIpsec(
+    request: Operation & { sessions: readonly AdoptIpsecOrder["sessions"][number][] },
+  ): Promise<readonly AdoptedIpsec[]>;
+  /** Says goodbye to the clients of these sessions; those that it does not have are no failure. */
+  letGoIpsec(request: Operation & { sessions: readonly string[] }): Promise<void>;
 }
 
 export interface AgentStatus {

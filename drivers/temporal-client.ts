@@ -57,6 +57,7 @@ import {
 } from "../models/swarm-messages.ts";
 import type { PayloadSealing } from "./temporal-codec/codec.ts";
 import { type HistoryEvent, readableEvents } from "./temporal-codec/history.ts";
+import { Retries } from "./temporal-retries.ts";
 
 export interface TemporalOptions {
   readonly temporalAddress: string;
@@ -112,6 +113,9 @@ export interface Temporal {
   close(): Promise<void>;
 }
 
+/** gRPC's INVALID_ARGUMENT, of a run id that is none, and NOT_FOUND. */
+const UNKNOWN_RUN_STATUS: readonly number[] = [3, 5];
+
 export interface RetrainBegun {
   readonly workflowId: string;
   readonly runId: string;
@@ -122,15 +126,58 @@ export interface RetrainBegun {
 export async function openTemporal(options: TemporalOptions): Promise<Temporal> {
   const { temporalAddress: address, temporalNamespace: namespace } = options;
   const connectTimeout = LIMITS.control.updateTimeoutMs;
-  const connection = await reach(address, () => Connection.connect({ address, connectTimeout, ...options.security }));
+  const retries = new Retries();
+  const { interceptors } = retries;
+  const connection = await reach(address, () =>
+    Connection.connect({ address, connectTimeout, interceptors, ...options.security }),
+  );
   const { converter } = options.sealing;
   const { schedule, workflow } = new Client({
     connection,
     namespace,
     ...(converter === undefined ? {} : { dataConverter: converter }),
   });
-  const ask = <T>(swarm: string, call: () => Promise<T>): Promise<T> =>
+  const ask: Ask = (swarm, call) =>
     reach(address, () => connection.withDeadline(Date.now() + LIMITS.control.updateTimeoutMs, call), swarm);
+  const find = async (what: string): Promise<readonly string[]> => {
+    const found: string[] = [];
+    for await (const run of workflow.list({ query: `ExecutionStatus = "Running" AND ${what}` })) found.push(run.workflowId);
+    return found;
+  };
+
+  return {
+    ...swarmCalls(workflow, ask),
+    ...keyCalls(workflow, address),
+    swarms: async () => {
+      const ids = await ask("*", () => find(`WorkflowType = "swarm"`));
+      return ids.map((id) => id.slice(swarmWorkflowId("").length)).sort();
+    },
+    retrain: (swarm) => ask(swarm, () => beginRetraining(schedule, swarm)),
+    openRuns: (swarm) => ask(swarm, () => find(`ForeshiftSwarm = "${swarm}"`)),
+    ...runCalls(workflow, retries, ask, options),
+    close: async () => {
+      await retries.end();
+      await connection.close();
+    },
+  };
+}
+
+type SwarmCalls = Pick<
+  Temporal,
+  | "applySwarm"
+  | "drainEndpoint"
+  | "replaceEndpoint"
+  | "rollSwarm"
+  | "pauseRoll"
+  | "resumeRoll"
+  | "abortRoll"
+  | "stopAutomation"
+  | "resumeAutomation"
+  | "status"
+  | "lastPlan"
+>;
+
+function swarmCalls(workflow: WorkflowClient, ask: Ask): SwarmCalls {
   const update = <R, A extends object>(name: string, request: A & { swarm: string }): Promise<R> => {
     const { swarm, ...rest } = request;
     return ask(swarm, () => workflow.getHandle(swarmWorkflowId(swarm)).executeUpdate<R, [object]>(name, { args: [rest] }));
@@ -139,12 +186,6 @@ export async function openTemporal(options: TemporalOptions): Promise<Temporal> 
     ask(request.swarm, () => controlRoll(workflow, name, request));
   const query = <R>(name: string, swarm: string): Promise<R> =>
     ask(swarm, () => workflow.getHandle(swarmWorkflowId(swarm)).query<R, []>(name));
-  const find = async (what: string): Promise<readonly string[]> => {
-    const found: string[] = [];
-    for await (const run of workflow.list({ query: `ExecutionStatus = "Running" AND ${what}` })) found.push(run.workflowId);
-    return found;
-  };
-
   return {
     applySwarm: (request) => {
       const swarm = request.spec.name;
@@ -172,19 +213,6 @@ export async function openTemporal(options: TemporalOptions): Promise<Temporal> 
     resumeAutomation: (request) => update("resumeAutomation", request),
     status: (swarm) => query("swarmStatus", swarm),
     lastPlan: (swarm) => query("plan", swarm),
-    ...keyCalls(workflow, address),
-    swarms: async () => {
-      const ids = await ask("*", () => find(`WorkflowType = "swarm"`));
-      return ids.map((id) => id.slice(swarmWorkflowId("").length)).sort();
-    },
-    retrain: (swarm) => ask(swarm, () => beginRetraining(schedule, swarm)),
-    openRuns: (swarm) => ask(swarm, () => find(`ForeshiftSwarm = "${swarm}"`)),
-    lastRun: (workflowId) => ask("*", () => lastRun(workflow, workflowId)),
-    runLines: (workflowId, runId) => runLines(workflow, workflowId, runId),
-    result: (workflowId, runId) => patiently(() => reach(address, () => workflow.getHandle(workflowId, runId).result())),
-    history: (workflowId, runId) =>
-      ask("*", async () => readableEvents(await workflow.getHandle(workflowId, runId).fetchHistory(), options.sealing.codec)),
-    close: () => connection.close(),
   };
 }
 
@@ -200,6 +228,22 @@ async function controlRoll(
     if (!(thrown instanceof WorkflowNotFoundError)) throw thrown;
     throw new ForeshiftError("NO_ROLLOUT", { value: swarm, detail: "" }, { cause: thrown });
   }
+}
+
+type Ask = <T>(swarm: string, call: () => Promise<T>) => Promise<T>;
+
+type RunCalls = Pick<Temporal, "lastRun" | "runLines" | "result" | "history">;
+
+function runCalls(workflow: WorkflowClient, retries: Retries, ask: Ask, options: TemporalOptions): RunCalls {
+  const { sealing, temporalAddress: address } = options;
+  return {
+    lastRun: (workflowId) => ask("*", () => lastRun(workflow, workflowId)),
+    runLines: (workflowId, runId) => runLines(workflow, workflowId, runId),
+    result: (workflowId, runId) =>
+      retries.patiently(() => reach(address, () => workflow.getHandle(workflowId, runId).result())),
+    history: (workflowId, runId) =>
+      ask("*", async () => readableEvents(await historyOf(workflow, workflowId, runId), sealing.codec)),
+  };
 }
 
 type KeyCalls = Pick<
@@ -261,6 +305,17 @@ async function rotationOf(workflow: WorkflowClient, swarm: string, kind: KeyKind
   }
 }
 
+async function historyOf(workflow: WorkflowClient, workflowId: string, runId: string | undefined) {
+  try {
+    return await workflow.getHandle(workflowId, runId).fetchHistory();
+  } catch (thrown) {
+    const isUnknown = isGrpcServiceError(thrown) && UNKNOWN_RUN_STATUS.includes(thrown.code);
+    if (!isUnknown) throw thrown;
+    const value = runId === undefined ? workflowId : `${workflowId} with the run id ${runId}`;
+    throw new ForeshiftError("UNKNOWN_RUN", { value }, { cause: thrown });
+  }
+}
+
 async function lastRun(workflow: WorkflowClient, workflowId: string): Promise<string | undefined> {
   try {
     return (await workflow.getHandle(workflowId).describe()).runId;
@@ -313,20 +368,6 @@ async function reach<T>(address: string, call: () => Promise<T>, swarm?: string)
     return await call();
   } catch (thrown) {
     throw toForeshiftError(thrown, address, swarm);
-  }
-}
-
-/** A run goes on whatever becomes of who waits for it: a server that does not answer for a while is asked again. */
-async function patiently<T>(call: () => Promise<T>): Promise<T> {
-  const { retryAttemptsMax, retryFirstMs, retryLongestMs } = LIMITS.control;
-  for (let attempt = 1; ; attempt += 1) {
-    try {
-      return await call();
-    } catch (thrown) {
-      const mayPass = thrown instanceof ForeshiftError && thrown.code === "UNREACHABLE" && thrown.field === "Temporal";
-      if (!mayPass || attempt >= retryAttemptsMax) throw thrown;
-      await delay(Math.min(retryFirstMs * 2 ** attempt, retryLongestMs));
-    }
   }
 }
 

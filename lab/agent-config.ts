@@ -11,13 +11,13 @@ export interface AgentPlaces {
   readonly collectorSocket: string;
   readonly credentialsFile: string;
   readonly stateDir: string;
-  /** Undefined: as the lab's own process reaches Vault. */
-  readonly vaultSocket?: string;
+  /** Where it reaches Vault otherwise than the lab's own process. */
+  readonly vault?: { readonly socketPath: string; readonly callTimeoutMs: number | undefined };
 }
 
 export function agentConfig({ name, number, zone, config }: BodyRequest, places: AgentPlaces, more: object): string {
   const links = endpointLinks(number);
-  const { credentialsFile, stateDir, vaultSocket, ...sockets } = places;
+  const { credentialsFile, stateDir, vault, ...sockets } = places;
   const auth = { method: "approle", credentialsFile };
   return JSON.stringify({
     swarm: config.swarm,
@@ -27,7 +27,7 @@ export function agentConfig({ name, number, zone, config }: BodyRequest, places:
     addresses: TUNNEL.addresses,
     routes: TUNNEL.routes,
     ...sockets,
-    vault: { ...config.vault, ...(vaultSocket === undefined ? {} : { socketPath: vaultSocket }), auth },
+    vault: { ...config.vault, ...vault, auth },
     keySecret: config.keySecret,
     stateDir,
     ...(config.identity === undefined ? {} : { identity: { ...config.identity, dir: join(stateDir, "identity") } }),

@@ -6,6 +6,7 @@ import { createSocket } from "node:dgram";
 import { connect, type Socket } from "node:net";
 import { takeDataPathPriority } from "../drivers/priority.ts";
 import { DOWNLOAD_PORT, SERVER_INNER, STREAM_PORT_BASE } from "./addresses.ts";
+import { ByIndex } from "./by-index.ts";
 import { matchesPattern } from "./pattern.ts";
 import { type Received, ReceivedStream } from "./received-stream.ts";
 import { decodePacket, encodePacket, SentStream } from "./sent-stream.ts";
@@ -96,19 +97,20 @@ interface Session {
 // What is measured is the path, not this process's wait for its turn.
 takeDataPathPriority();
 const config = JSON.parse(process.argv[2] ?? "{}") as TrafficConfig;
-const sessions = new Map(config.sessions.map((session, at) => [session.index, openSession(session, at)]));
+const sessions = new ByIndex(config.sessions.map((session, at) => [session.index, openSession(session, at)]));
 
 setInterval(() => {
   const nowMs = performance.now();
   for (const { sent, send } of sessions.values()) sent?.sendDue(nowMs, send);
 }, SEND_TICK_MS);
 answerParent({
-  sent: () => table(({ sent }): Sent => ({ next: sent?.next ?? 0, settled: sent?.settled ?? 0 })),
-  received: ({ upTo }) => mapSessions(upTo, (end, index): Received => required(index).received.report(end, performance.now())),
-  tcp: () => table(({ download }): TcpCounters => download?.report() ?? { broken: 0, longestStallMs: 0, bytes: 0 }),
+  sent: () => sessions.table(({ sent }): Sent => ({ next: sent?.next ?? 0, settled: sent?.settled ?? 0 })),
+  received: ({ upTo }) =>
+    mapSessions(upTo, (end, index): Received => sessions.required(index).received.report(end, performance.now())),
+  tcp: () => sessions.table(({ download }): TcpCounters => download?.report() ?? { broken: 0, longestStallMs: 0, bytes: 0 }),
   reset: ({ base }) => {
     mapSessions(base, (first, index) => {
-      const { received, download } = required(index);
+      const { received, download } = sessions.required(index);
       received.reset(first, performance.now());
       download?.reset();
     });
@@ -117,7 +119,8 @@ answerParent({
   forget: () => null,
 });
 
-function openSession({ index, innerAddress, beginsAfterMs = 0 }: TrafficSession, at: number): Session {
+function openSession({ index, innerAddress, beginsAtMs = 0 }: TrafficSession, at: number): Session {
+  const beginsAfterMs = Math.max(0, beginsAtMs - Date.now());
   const socket = createSocket("udp4");
   const received = new ReceivedStream(performance.now());
   socket.on("message", (bytes) => {
@@ -141,15 +144,5 @@ function openSession({ index, innerAddress, beginsAfterMs = 0 }: TrafficSession,
   };
   // Its first packet is what makes WireGuard shake hands.
   if (config.tcpBytesPerSecond > 0) setTimeout(beginDownload, beginsAfterMs);
-  return session;
-}
-
-function table<T>(value: (session: Session) => T): Record<number, T> {
-  return Object.fromEntries([...sessions].map(([index, session]) => [index, value(session)]));
-}
-
-function required(index: number): Session {
-  const session = sessions.get(index);
-  if (session === undefined) throw new Error(`there is no session ${index}`);
   return session;
 }

@@ -5,6 +5,7 @@ import { z } from "zod";
 import { IdentityConfig } from "../drivers/identity/config.ts";
 import { VaultConfig } from "../drivers/vault/config.ts";
 import { LIMITS } from "../models/limits.ts";
+import { PROCESSORS } from "../models/patience.ts";
 import { PublicKey, SecretRef } from "../models/session.ts";
 import { SwarmName } from "../models/steering.ts";
 import { CLIENT_HOSTS_MAX, SESSIONS_PER_HOST_MAX } from "./clients.ts";
@@ -46,6 +47,8 @@ export const LabConfig = z.strictObject({
   reflexConfigFile: path.optional(),
   /** What machines are: namespaces of this machine, or virtual machines. */
   hypervisor: z.enum(["netns", "qemu"]).default("netns"),
+  /** Of the machines. */
+  processors: z.enum(PROCESSORS).default("own"),
   /** Folder of the image that virtual machines boot from. */
   image: path.optional(),
   /** Of each machine. */

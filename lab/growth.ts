@@ -37,15 +37,15 @@ export class Growth {
     if (spare === undefined || detail !== undefined)
       throw new ForeshiftError("INVALID_FIELD", { field: "sessions", value: sessions, detail: detail ?? "there are none" });
     this.#isUnderWay = true;
-    await clients.raiseSpare();
-    const beginsAfterMs = (at: number) => (seconds * 1_000 * (at + 1)) / sessions;
+    await clients.raiseSpare(sessions);
+    const nowMs = Date.now();
+    const beginsAtMs = joining.map((_, at) => nowMs + (seconds * 1_000 * (at + 1)) / sessions);
     traffic.join(
       spare,
-      joining.map(({ index, innerAddress }, at) => ({ index, innerAddress, beginsAfterMs: beginsAfterMs(at) })),
+      joining.map(({ index, innerAddress }, at) => ({ index, innerAddress, beginsAtMs: beginsAtMs[at] })),
     );
-    const nowMs = Date.now();
     log.info({ event: "growth-begun", sessions, seconds });
-    return { beginsAtMs: joining.map((_, at) => nowMs + beginsAfterMs(at)) };
+    return { beginsAtMs };
   }
 
   /** Neither the clients nor any machine know of the sessions afterwards. Without a growth under way a success. */

@@ -21,10 +21,11 @@ export interface BodyRequest {
   readonly credentialsFile: string;
 }
 
-/** A body that fails to boot leaves nothing. */
 export interface MachineBody {
   /** By which another process can adopt it after this one; undefined of a body that ends with this process. */
   readonly adoption?: Adoption;
+  /** It serves from here on. */
+  booted?(): void;
   /** Stands still, memory kept. */
   suspend(): Promise<void>;
   /** Goes on where it stood, with the right time. */
@@ -39,4 +40,15 @@ export interface MachineBody {
   /** Ends the agent for good, or lets it live again. */
   keepAgent(alive: boolean): Promise<void>;
   end(): Promise<void>;
+}
+
+/** A body that fails to boot leaves nothing. */
+export async function bootOrEnd<B extends MachineBody>(body: B, boot: () => Promise<void>): Promise<B> {
+  try {
+    await boot();
+    return body;
+  } catch (thrown) {
+    await body.end();
+    throw thrown;
+  }
 }

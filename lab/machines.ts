@@ -8,12 +8,13 @@ import type { Logger } from "pino";
 import { dialAgent } from "../drivers/identity/dial.ts";
 import type { ProcessIdentity } from "../drivers/identity/process-identity.ts";
 import type { Machine, MachineSnapshot } from "../drivers/ports.ts";
+import { removeLines } from "../drivers/qemu/virtual-machine.ts";
 import { agentClient } from "../drivers/tunnel/agent-client.ts";
 import type { AppRoles } from "../drivers/vault/approles.ts";
 import { writeCredentials } from "../drivers/vault/credentials.ts";
 import { ForeshiftError, messageOf } from "../models/errors.ts";
 import { LIMITS } from "../models/limits.ts";
-import { MACHINE_LIMITS } from "../models/limits-machines.ts";
+import { EMULATED_LIMITS, MACHINE_LIMITS } from "../models/limits-machines.ts";
 import type { MachineState } from "../models/observation.ts";
 import { endpointLinks, probeInnerAddress } from "./addresses.ts";
 import { until } from "./await.ts";
@@ -160,6 +161,7 @@ export class Machines {
         this.#options.log.warn({ event: "machine-not-adopted", machine: name, detail: messageOf(thrown) });
         await endProcesses(name);
         await removeMachine(name);
+        await removeLines(join(this.#options.config.agentSocketDir, name));
         await this.#tearDown(name, undefined);
       }
     }
@@ -190,8 +192,7 @@ export class Machines {
   /** A client of the machine's agent, to be closed. */
   agent(name: string, timeoutMs?: number): ReturnType<typeof agentClient> {
     const { identity } = this.#options;
-    const patienceMs = this.#isVirtual ? MACHINE_LIMITS.agentAnswerTimeoutMs : undefined;
-    const dial = identity === undefined ? undefined : dialAgent(identity, name, patienceMs);
+    const dial = identity === undefined ? undefined : dialAgent(identity, name);
     return agentClient({ socketPath: this.agentSocket(name), dial, ...(timeoutMs === undefined ? {} : { timeoutMs }) });
   }
 
@@ -219,6 +220,7 @@ export class Machines {
     try {
       body = await this.#startBody(name, number, zone, image);
       await this.#untilTunnelUp(name);
+      body.booted?.();
       const entry: Entry = {
         name,
         number,
@@ -259,6 +261,11 @@ export class Machines {
     return this.#options.config.hypervisor === "qemu";
   }
 
+  get #bootTimeoutMs(): number {
+    if (this.#options.config.processors === "emulated") return EMULATED_LIMITS.bootTimeoutMs;
+    return this.#isVirtual ? MACHINE_LIMITS.bootTimeoutMs : LIMITS.lab.bootTimeoutMs;
+  }
+
   get #machinesDir(): string {
     return machinesDir(this.#options.config);
   }
@@ -283,7 +290,8 @@ export class Machines {
     try {
       await until(async () => ((await agent.status()).tunnelUp ? true : undefined), {
         what: name,
-        timeoutMs: this.#isVirtual ? MACHINE_LIMITS.bootTimeoutMs : LIMITS.lab.bootTimeoutMs,
+        timeoutMs: this.#bootTimeoutMs,
+        pollMs: this.#isVirtual ? MACHINE_LIMITS.agentPollMs : LIMITS.lab.pollMs,
       });
     } finally {
       await agent.close();

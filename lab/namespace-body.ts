@@ -5,7 +5,7 @@ import { agentConfig } from "./agent-config.ts";
 import { type Cgroups, ENTER_CGROUP } from "./cgroups.ts";
 import { readTail, writePrivateFile } from "./files.ts";
 import { KeptProcess } from "./kept-process.ts";
-import type { BodyRequest, MachineBody } from "./machine-body.ts";
+import { type BodyRequest, bootOrEnd, type MachineBody } from "./machine-body.ts";
 import { endProcesses, signalHost } from "./namespace.ts";
 import { setPacketAllowance } from "./packet-allowance.ts";
 import { addMachine, bringLinksUp, removeMachine } from "./topology.ts";
@@ -24,13 +24,7 @@ export class NamespaceBody implements MachineBody {
 
   static async boot(request: BodyRequest, cgroups: Cgroups): Promise<NamespaceBody> {
     const body = new NamespaceBody(request, cgroups);
-    try {
-      await body.#boot();
-      return body;
-    } catch (thrown) {
-      await body.end();
-      throw thrown;
-    }
+    return await bootOrEnd(body, () => body.#boot());
   }
 
   async suspend(): Promise<void> {

@@ -9,7 +9,7 @@ import type { Store } from "../drivers/ports.ts";
 import { openStore } from "../drivers/store/store.ts";
 import { openTemporal, type Temporal } from "../drivers/temporal-client.ts";
 import { openPayloadSealing } from "../drivers/temporal-codec/codec.ts";
-import { LIMITS } from "../models/limits.ts";
+import { type Processors, patienceWith } from "../models/patience.ts";
 import type { OutlierPolicy } from "../models/steering.ts";
 import type { SwarmSpec } from "../models/swarm-spec.ts";
 import { counted } from "../models/words.ts";
@@ -31,8 +31,10 @@ export interface OpenLab extends Surroundings {
   close(): Promise<void>;
 }
 
-export async function openLab(connection: Connection): Promise<OpenLab> {
-  const identity = await controlIdentity(connection);
+/** `processors`: of its machines. */
+export async function openLab(connection: Connection, processors: Processors): Promise<OpenLab> {
+  const patience = patienceWith(processors);
+  const identity = await controlIdentity(connection, patience);
   const dial = identity === undefined ? undefined : dialProcess(identity, "reflex");
   const balancer = reflexClient({ socketPath: connection.sockets.reflex, dial });
   const hypervisor = netnsHypervisor({ socketPath: connection.sockets.hypervisor });
@@ -48,6 +50,7 @@ export async function openLab(connection: Connection): Promise<OpenLab> {
     lab,
     temporal,
     swarm: LAB_SWARM,
+    patience,
     awaitOutlier: async (holds) => {
       const what = "the balancer's new policy";
       await until(
@@ -55,7 +58,7 @@ export async function openLab(connection: Connection): Promise<OpenLab> {
           const desired = await balancer.desired();
           return desired !== undefined && holds(desired.outlier) ? true : undefined;
         },
-        { what, timeoutMs: LIMITS.lab.swarmReadyTimeoutMs },
+        { what, timeoutMs: patience.swarmReadyTimeoutMs },
       );
     },
     identity,
@@ -91,13 +94,15 @@ export async function bringUpSwarm(
       const live = await open.balancer.sessions();
       return new Set(live.map(({ publicKey }) => publicKey)).size >= sessions ? true : undefined;
     },
-    { what: `${sessions} sessions`, timeoutMs: LIMITS.lab.swarmReadyTimeoutMs },
+    { what: `${sessions} sessions`, timeoutMs: open.patience.swarmReadyTimeoutMs },
   );
   await awaitAtRest(open);
+  // What clients sent before anybody served them is nobody's loss.
+  await open.lab.resetTraffic();
 }
 
 /** The swarm's workflow knows of every member, and has no run under way: from then on it takes requests. */
-export async function awaitAtRest({ balancer, swarm, temporal }: OpenLab): Promise<void> {
+export async function awaitAtRest({ balancer, patience, swarm, temporal }: OpenLab): Promise<void> {
   await until(
     async () => {
       const { endpoints, runs } = await temporal.status(swarm);
@@ -105,6 +110,6 @@ export async function awaitAtRest({ balancer, swarm, temporal }: OpenLab): Promi
       const members = await balancer.health();
       return runs.length === 0 && members.every(({ endpoint }) => known.has(endpoint)) ? true : undefined;
     },
-    { what: "the end of every run", timeoutMs: LIMITS.story.phaseTimeoutMs },
+    { what: "the end of every run", timeoutMs: patience.phaseTimeoutMs },
   );
 }

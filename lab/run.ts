@@ -9,12 +9,13 @@ import { signInAddress } from "../drivers/codec-client.ts";
 import { NO_RETRY, UnixHttpClient } from "../drivers/http-unix.ts";
 import { ForeshiftError } from "../models/errors.ts";
 import { LIMITS } from "../models/limits.ts";
+import { type Patience, patienceWith } from "../models/patience.ts";
 import { type Connection, localSockets } from "../setup/connection.ts";
 import { makePaths, paths } from "../setup/paths.ts";
 import { setUp } from "../setup/set-up.ts";
 import { serve } from "../workers/http-server.ts";
 import { until } from "./await.ts";
-import { imageFor, type LabHypervisor } from "./machine-image.ts";
+import { imageFor, type LabHypervisor, processorsFor } from "./machine-image.ts";
 import { narrate } from "./narrator.ts";
 import { bringUpSwarm, type OpenLab, openLab } from "./open-lab.ts";
 import { LAB_SWARM } from "./spec.ts";
@@ -55,7 +56,7 @@ export async function labUp(options: LabUpOptions): Promise<number> {
   const image = await imageFor(options.hypervisor, sayer(options));
   return options.foreground === true || options.story === true || options.once === true
     ? await inForeground(options, image)
-    : await inBackground(options);
+    : await inBackground(options, patienceWith(await processorsFor(image)));
 }
 
 export async function labDown(): Promise<{ was: "running" | "not running" }> {
@@ -114,7 +115,7 @@ async function inForeground(options: LabUpOptions, image: string | undefined): P
       paths: paths(),
       onProgress: say,
     });
-    open = await openLab(lab.connection);
+    open = await openLab(lab.connection, lab.processors);
     const bringingUp = bringUpSwarm(open, lab.spec, options.sessions ?? options.clients, say);
     if (!(await finished(bringingUp, ending.signal))) return 0;
     phase = "ready";
@@ -169,7 +170,7 @@ async function finished(work: Promise<unknown>, signal: AbortSignal): Promise<bo
   return await Promise.race([work.then(() => true), aborted]);
 }
 
-async function inBackground(options: LabUpOptions): Promise<number> {
+async function inBackground(options: LabUpOptions, patience: Patience): Promise<number> {
   await makePaths(paths());
   const logFile = join(paths().log, "lab.log");
   const log = openSync(logFile, "a", 0o600);
@@ -193,7 +194,7 @@ async function inBackground(options: LabUpOptions): Promise<number> {
       const found = await labStatus();
       return found.phase === "ready" ? found : undefined;
     },
-    { what: "the lab", timeoutMs: LIMITS.lab.swarmReadyTimeoutMs },
+    { what: "the lab", timeoutMs: patience.swarmReadyTimeoutMs },
   );
   if ("failed" in ready)
     throw new ForeshiftError("NOT_READY", { value: "the lab", detail: `it ended; the reason is in ${logFile}` });
@@ -208,7 +209,7 @@ function sayer({ json }: LabUpOptions): (text: string) => void {
 
 async function refuseSecond(): Promise<void> {
   if (await isRunning()) {
-    throw new ForeshiftError("SOCKET_IN_USE", { value: localSockets(paths().run).supervisor });
+    throw new ForeshiftError("LAB_RUNS", { value: paths().run });
   }
 }
 

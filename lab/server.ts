@@ -6,6 +6,7 @@ import { createSocket, type RemoteInfo, type Socket as UdpSocket } from "node:dg
 import { createServer, type Socket } from "node:net";
 import { takeDataPathPriority } from "../drivers/priority.ts";
 import { DOWNLOAD_PORT, ECHO_PORT, SERVER_INNER, STREAM_PORT_BASE } from "./addresses.ts";
+import { ByIndex } from "./by-index.ts";
 import { patternAt } from "./pattern.ts";
 import { type Received, ReceivedStream } from "./received-stream.ts";
 import { decodePacket, encodePacket, SentStream } from "./sent-stream.ts";
@@ -27,7 +28,7 @@ interface Session {
 // What is measured is the path, not this process's wait for its turn.
 takeDataPathPriority();
 const config = JSON.parse(process.argv[2] ?? "{}") as TrafficConfig;
-const sessions = new Map<number, Session>();
+const sessions = new ByIndex<Session>();
 const downloads = new Map<Socket, { offset: number }>();
 
 serveEcho();
@@ -35,16 +36,17 @@ for (const { index } of config.sessions) sessions.set(index, openSession(index))
 serveDownload();
 setInterval(sendDue, SEND_TICK_MS);
 answerParent({
-  sent: () => table(({ sent }): Sent => ({ next: sent?.next ?? 0, settled: sent?.settled ?? 0 })),
-  received: ({ upTo }) => mapSessions(upTo, (end, index): Received => required(index).received.report(end, performance.now())),
+  sent: () => sessions.table(({ sent }): Sent => ({ next: sent?.next ?? 0, settled: sent?.settled ?? 0 })),
+  received: ({ upTo }) =>
+    mapSessions(upTo, (end, index): Received => sessions.required(index).received.report(end, performance.now())),
   tcp: () => ({}),
   reset: ({ base }) => {
-    mapSessions(base, (first, index) => required(index).received.reset(first, performance.now()));
+    mapSessions(base, (first, index) => sessions.required(index).received.reset(first, performance.now()));
     return null;
   },
   forget: ({ sessions: gone }) => {
     for (const index of gone) {
-      required(index).socket.close();
+      sessions.required(index).socket.close();
       sessions.set(index, openSession(index));
     }
     return null;
@@ -106,14 +108,4 @@ function serveEcho(): void {
   const socket = createSocket("udp4");
   socket.on("message", (bytes, from) => socket.send(bytes, from.port, from.address, () => undefined));
   socket.bind(ECHO_PORT, SERVER_INNER);
-}
-
-function table<T>(value: (session: Session) => T): Record<number, T> {
-  return Object.fromEntries([...sessions].map(([index, session]) => [index, value(session)]));
-}
-
-function required(index: number): Session {
-  const session = sessions.get(index);
-  if (session === undefined) throw new Error(`there is no session ${index}`);
-  return session;
 }

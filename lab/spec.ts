@@ -1,6 +1,8 @@
 /**
  * The lab's swarm: a swarm file like anyone's, with the numbers that suit three endpoints on one machine.
  */
+
+import type { Processors } from "../models/patience.ts";
 import type { SecretRef } from "../models/session.ts";
 import type { OutlierPolicy } from "../models/steering.ts";
 import { type Budget, type ForesightPolicy, SwarmSpec, type Thresholds } from "../models/swarm-spec.ts";
@@ -35,8 +37,8 @@ const EMULATED: SpecOverrides = {
 };
 
 /** The overrides that suit the lab's machines, below those that somebody asks for. */
-export function overridesFor(machines: "netns" | "qemu", asked: SpecOverrides = {}): SpecOverrides {
-  if (machines === "netns") return asked;
+export function overridesFor(processors: Processors, asked: SpecOverrides = {}): SpecOverrides {
+  if (processors === "own") return asked;
   const { thresholds, outlier } = EMULATED;
   return { ...asked, thresholds: { ...thresholds, ...asked.thresholds }, outlier: { ...outlier, ...asked.outlier } };
 }

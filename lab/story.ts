@@ -84,7 +84,7 @@ async function tellSteady({ around, narrator, packetsPerSecond }: StoryOptions):
         ? true
         : undefined;
     },
-    { what: "steady traffic of every client", timeoutMs: LIMITS.story.phaseTimeoutMs },
+    { what: "steady traffic of every client", timeoutMs: around.patience.phaseTimeoutMs },
   );
   const traffic = await settledTraffic(around.lab);
   narrator.say(
@@ -115,7 +115,7 @@ async function tellForeseen({ around, narrator }: StoryOptions): Promise<Chapter
   );
   const leftAtMs = await until(
     async () => ((await sessionsOf(around.balancer, endpoint)).length === 0 ? Date.now() : undefined),
-    { what: `the sessions of ${endpoint} elsewhere`, timeoutMs: LIMITS.story.phaseTimeoutMs },
+    { what: `the sessions of ${endpoint} elsewhere`, timeoutMs: around.patience.phaseTimeoutMs },
   );
   await awaitGone(around, endpoint);
   const traffic = await settledTraffic(around.lab);

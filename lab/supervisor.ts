@@ -10,69 +10,43 @@ import { pino } from "pino";
 import { IdentityConfig } from "../drivers/identity/config.ts";
 import { migrate } from "../drivers/store/migrate.ts";
 import { openStore } from "../drivers/store/store.ts";
-import type { VaultOptions } from "../drivers/vault/config.ts";
 import { writeCredentials } from "../drivers/vault/credentials.ts";
 import { openVault } from "../drivers/vault/vault.ts";
 import { processIdentity } from "../models/identity.ts";
 import { LIMITS } from "../models/limits.ts";
+import type { Processors } from "../models/patience.ts";
 import type { SwarmSpec } from "../models/swarm-spec.ts";
 import type { VaultProcess } from "../models/vault-layout.ts";
 import { type Connection, connectionFile, localSockets } from "../setup/connection.ts";
-import { makePaths, type Paths } from "../setup/paths.ts";
+import { makePaths } from "../setup/paths.ts";
 import { choosePort, LOOPBACK } from "../setup/ports.ts";
 import { type OpenBaoService, type Service, startOpenBao, startPostgres, startTemporal } from "../setup/services.ts";
 import { identify } from "../workers/identify.ts";
 import { until } from "./await.ts";
 import { removeCgroups } from "./cgroups.ts";
-import { codecConfig } from "./codec.ts";
 import { labCommand } from "./enclosure.ts";
 import { writePrivateFile } from "./files.ts";
 import { startAfresh } from "./fresh-start.ts";
 import { KeptService } from "./kept-service.ts";
 import { LabClient } from "./lab-client.ts";
+import type { LabOptions } from "./lab-options.ts";
+import { processorsFor } from "./machine-image.ts";
+import { fleetDir, ProcessConfigs, reflexDir } from "./process-configs.ts";
 import { type Provisioned, provisionSwarm } from "./provision.ts";
-import { LAB_SWARM, LAB_VIP, labSpec, overridesFor, type SpecOverrides } from "./spec.ts";
+import { LAB_SWARM, labSpec, overridesFor } from "./spec.ts";
 import { type ProcessStatus, Supervised } from "./supervised.ts";
-import type { VaultFaults } from "./vault-faults.ts";
 import { relayVault } from "./vault-relay.ts";
-
-export interface LabOptions {
-  readonly clients: number;
-  /** Sessions in all; more than clients means that clients share namespaces. */
-  readonly sessions: number;
-  readonly endpoints: number;
-  readonly ghosts: number;
-  /** Numbered packets a second, for each client and direction. */
-  readonly packetsPerSecond: number;
-  /** Of each session's download; unless stated as much as a few can have. */
-  readonly tcpBytesPerSecond?: number;
-  /** Sessions beside these, which join when they are asked to. */
-  readonly spareSessions?: number;
-  /** Packets a second and direction that a machine takes; as many as it can unless stated. */
-  readonly packetAllowancePerSecond?: number;
-  /** Folder of the image that the machines boot from, which are virtual then; absent: they are namespaces. */
-  readonly image?: string | undefined;
-  readonly paths: Paths;
-  readonly spec?: SpecOverrides;
-  /** Between the lab's processes and their Vault, where it is to fail. */
-  readonly vaultFaults?: VaultFaults | undefined;
-  readonly onProgress: (text: string) => void;
-}
 
 export interface RunningLab {
   readonly connection: Connection;
   readonly spec: SwarmSpec;
+  /** Of its machines. */
+  readonly processors: Processors;
   /** Folder of its state. */
   readonly home: string;
   processes(): readonly ProcessStatus[];
   stop(): Promise<void>;
 }
-
-/** Of each session's download; many share what one machine carries beside everything else. */
-const TCP_BYTES_PER_SECOND = 50_000;
-const TCP_BYTES_PER_SECOND_IN_ALL = 600_000;
-/** Some clients come by IPv6, as they do everywhere. */
-const IPV6_CLIENT_SHARE = 1 / 3;
 
 /** Those that log in by themselves; the operator is whoever uses the command line beside the lab. */
 const SUPERVISED_PROCESSES = [
@@ -85,10 +59,6 @@ const SUPERVISED_PROCESSES = [
   "codec",
   "operator",
 ] as const satisfies readonly VaultProcess[];
-
-const OUTSIDE_EVENTS = "outside-events.json";
-/** What is announced in the lab comes true within a minute. */
-const OUTSIDE_EVENTS_POLL_MS = 1_000;
 
 /** Starts all of it and waits until every process answers; the swarm itself comes up when its file is applied. */
 export async function startLab(options: LabOptions): Promise<RunningLab> {
@@ -108,8 +78,9 @@ class Lab implements RunningLab {
   readonly #services: KeptService[] = [];
   readonly #closers: (() => Promise<void>)[] = [];
   #connection: Connection | undefined;
-  #vaultAccess: Pick<VaultOptions, "mounts" | "namespace"> = {};
+  #configs: ProcessConfigs | undefined;
   #spec: SwarmSpec | undefined;
+  #processors: Processors = "own";
 
   constructor(options: LabOptions) {
     this.#options = options;
@@ -117,6 +88,10 @@ class Lab implements RunningLab {
 
   get connection(): Connection {
     return required(this.#connection);
+  }
+
+  get #told(): ProcessConfigs {
+    return required(this.#configs);
   }
 
   get home(): string {
@@ -127,13 +102,18 @@ class Lab implements RunningLab {
     return required(this.#spec);
   }
 
+  get processors(): Processors {
+    return this.#processors;
+  }
+
   processes(): readonly ProcessStatus[] {
     return [...this.#services, ...this.#processes].map(({ status }) => status);
   }
 
   async start(): Promise<void> {
-    const { paths, onProgress } = this.#options;
+    const { image, paths, onProgress } = this.#options;
     await makePaths(paths);
+    this.#processors = await processorsFor(image);
     onProgress("starting PostgreSQL, Temporal and OpenBao");
     const where = { home: paths.home, run: paths.run };
     const codec = { host: LOOPBACK, port: await choosePort(paths.home, "codec") };
@@ -143,12 +123,9 @@ class Lab implements RunningLab {
       this.#keep(() => startTemporal({ ...where, codecEndpoint: `${codecAddress}/codec` })),
       this.#keep(() => startOpenBao(where)),
     ]);
+    this.#configs = new ProcessConfigs(this.#options, this.#processors, openBao);
     const key = await this.#provision(openBao);
-    this.#spec = labSpec(
-      this.#options,
-      key,
-      overridesFor(this.#options.image === undefined ? "netns" : "qemu", this.#options.spec),
-    );
+    this.#spec = labSpec(this.#options, key, overridesFor(this.#processors, this.#options.spec));
     const { vaultFaults } = this.#options;
     vaultFaults?.leadTo(openBao.address);
     const relay = await relayVault(join(paths.run, "vault.sock"), vaultFaults?.address ?? openBao.address);
@@ -156,20 +133,20 @@ class Lab implements RunningLab {
     this.#connection = {
       temporalAddress: temporal.address,
       temporalNamespace: process.env.TEMPORAL_NAMESPACE ?? "default",
-      ...(temporal.uiUrl === undefined ? {} : { codec: { address: codecAddress, tokenFile: this.#file("operator-token") } }),
+      ...(temporal.uiUrl === undefined ? {} : { codec: { address: codecAddress, tokenFile: this.#told.operatorToken } }),
       databaseUrl: postgres.url,
-      payloads: this.#payloads("operator"),
+      payloads: this.#told.payloads("operator"),
       sockets: localSockets(paths.run),
-      identityDir: this.#identityDir("operator"),
+      identityDir: this.#told.identityDir("operator"),
     };
     onProgress("starting collector, control worker and the fleet's namespaces");
     await migrate(postgres.url);
-    await startAfresh(this.connection, this.#reflexDir);
-    await this.#runCollector(postgres.url);
+    await startAfresh(this.connection, reflexDir(paths));
+    await this.#runWorker("collector");
     await allOrFirstError([
       this.#runFleet(key),
-      this.#runWorker("control", this.#controlConfig()),
-      this.#runWorker("trainer", this.#trainerConfig()),
+      this.#runWorker("control"),
+      this.#runWorker("trainer"),
       ...(temporal.uiUrl === undefined ? [] : [this.#runCodec(codec, temporal.uiUrl)]),
       this.#identifyOperator(),
     ]);
@@ -181,7 +158,7 @@ class Lab implements RunningLab {
   async stop(): Promise<void> {
     await rm(connectionFile(this.#options.paths.home), { force: true });
     await Promise.allSettled(this.#processes.map((process) => process.stop()));
-    await removeCgroups(this.#fleetDir).catch(() => undefined);
+    await removeCgroups(fleetDir(this.#options.paths)).catch(() => undefined);
     await Promise.allSettled(this.#closers.map((close) => close()));
     await Promise.allSettled(this.#services.map((service) => service.stop()));
   }
@@ -194,19 +171,16 @@ class Lab implements RunningLab {
 
   /** The swarm's key, and for each process a wrapped secret-id that it opens when it starts. */
   async #provision(openBao: OpenBaoService): Promise<Provisioned> {
-    this.#vaultAccess = {
-      mounts: openBao.mounts,
-      ...(openBao.namespace === undefined ? {} : { namespace: openBao.namespace }),
-    };
     // Certificates of the lab before, perhaps of another Vault's authority.
     await rm(join(this.#options.paths.home, "identity"), { recursive: true, force: true });
-    const { credentialsFile } = this.#vault("provision").auth;
+    const told = this.#told;
+    const { credentialsFile } = told.vault("provision").auth;
     await openBao.deliver("provision", credentialsFile);
-    const vault = openVault({ ...this.#vaultAccess, address: openBao.address, auth: { method: "approle", credentialsFile } });
+    const vault = openVault({ ...told.vaultAccess, address: openBao.address, auth: { method: "approle", credentialsFile } });
     try {
       await Promise.all(
         SUPERVISED_PROCESSES.map(async (process) =>
-          writeCredentials(this.#vault(process).auth.credentialsFile, await vault.appRoles.forProcess(process)),
+          writeCredentials(told.vault(process).auth.credentialsFile, await vault.appRoles.forProcess(process)),
         ),
       );
       return await provisionSwarm(vault);
@@ -215,33 +189,13 @@ class Lab implements RunningLab {
     }
   }
 
-  /** How a process of the lab reaches Vault; the relay's socket crosses into its network namespace. */
-  #vault(process: VaultProcess) {
-    const auth = { method: "approle", credentialsFile: this.#file(`${process}.approle`) } as const;
-    return { ...this.#vaultAccess, socketPath: join(this.#options.paths.run, "vault.sock"), auth };
-  }
-
-  /** The lab seals what it says to Temporal, as every installation should. */
-  #payloads(process: VaultProcess) {
-    return { mode: "sealed", vault: this.#vault(process) } as const;
-  }
-
-  /** What makes a process of the lab somebody: its login, and where it keeps its certificate. */
-  #secured(process: VaultProcess) {
-    return { vault: this.#vault(process), identity: { dir: this.#identityDir(process) } };
-  }
-
-  #identityDir(process: VaultProcess): string {
-    return join(this.#options.paths.home, "identity", process);
-  }
-
   /** Kept fresh here for the commands of the person whose lab this is; they only read it. */
   async #identifyOperator(): Promise<void> {
-    const vault = openVault(this.#vault("operator"));
+    const vault = openVault(this.#told.vault("operator"));
     const dest = join(this.#options.paths.log, "supervisor.log");
     const identity = await identify({
       uri: processIdentity("operator"),
-      config: IdentityConfig.parse({ dir: this.#identityDir("operator") }),
+      config: IdentityConfig.parse({ dir: this.#told.identityDir("operator") }),
       pki: vault.pki,
       collector: this.connection.sockets.collector,
       log: pino({ name: "supervisor" }, pino.destination({ dest, mode: 0o600 })),
@@ -252,82 +206,32 @@ class Lab implements RunningLab {
     });
   }
 
-  async #runCollector(databaseUrl: string): Promise<void> {
-    const outsideEvents = { name: LAB_SWARM, file: this.#file(OUTSIDE_EVENTS), pollMs: OUTSIDE_EVENTS_POLL_MS };
-    await writePrivateFile(outsideEvents.file, "[]\n");
-    await this.#runWorker("collector", {
-      socketPath: this.connection.sockets.collector,
-      databaseUrl,
-      outsideEvents,
-      ...this.#secured("collector"),
-    });
-  }
-
   /** The process that holds the fleet's namespaces; it starts the reflex, and machines when it is asked to. */
   async #runFleet(key: Provisioned): Promise<void> {
-    const { paths, clients, sessions, packetsPerSecond, spareSessions, packetAllowancePerSecond, image } = this.#options;
-    const tcpBytesPerSecond =
-      this.#options.tcpBytesPerSecond ?? Math.min(TCP_BYTES_PER_SECOND, Math.ceil(TCP_BYTES_PER_SECOND_IN_ALL / sessions));
-    const { sockets } = this.connection;
-    const reflexConfigFile = await this.#writeConfig("reflex", {
-      socketPath: sockets.reflex,
-      collectorSocket: sockets.collector,
-      ...this.#secured("reflex"),
-      stateDir: this.#reflexDir,
-      edgeDevice: "edge",
-      serverDevice: "server",
-      routerNetns: "/run/netns/router",
-    });
-    const configFile = await this.#writeConfig("hypervisor", {
-      swarm: LAB_SWARM,
-      vip: LAB_VIP,
-      swarmPublicKey: key.publicKey,
-      keySecret: key.secret,
-      clients,
-      sessionsPerClient: Math.ceil(sessions / clients),
-      ipv6ClientShare: IPV6_CLIENT_SHARE,
-      packetsPerSecond,
-      tcpBytesPerSecond,
-      ...(spareSessions === undefined ? {} : { spareSessions }),
-      ...(packetAllowancePerSecond === undefined ? {} : { packetAllowancePerSecond }),
-      ...(image === undefined ? {} : { hypervisor: "qemu", image }),
-      reflexConfigFile,
-      socketPath: sockets.hypervisor,
-      agentSocketDir: join(paths.run, "agents"),
-      reflexSocket: sockets.reflex,
-      collectorSocket: sockets.collector,
-      ...this.#secured("hypervisor"),
-      clientsVault: this.#vault("clients"),
-      outsideEventsFile: this.#file(OUTSIDE_EVENTS),
-      stateDir: this.#fleetDir,
-      logDir: paths.log,
-    });
+    const { image } = this.#options;
+    const configFile = await this.#told.fleet(this.connection, key);
     const [command, ...args] = labCommand({
       node: process.execPath,
       configFile,
       uid: process.getuid?.() ?? 0,
       goesOn: image !== undefined,
     });
-    await this.#run("hypervisor", command, args, "SIGKILL", { path: sockets.hypervisor });
+    await this.#run("hypervisor", command, args, "SIGKILL", { path: this.connection.sockets.hypervisor });
   }
 
   async #runCodec(listen: { host: string; port: number }, ui: string): Promise<void> {
-    const { databaseUrl } = this.connection;
-    const tokenFile = this.#file("operator-token");
-    const config = await codecConfig({ ...listen, ui, databaseUrl, payloads: this.#payloads("codec"), tokenFile });
-    const args = [join(this.#options.paths.project, "workers", "codec.ts"), await this.#writeConfig("codec", config)];
-    await this.#run("codec", process.execPath, args, "SIGTERM", listen);
+    const configFile = await this.#told.codec(this.connection, listen, ui);
+    await this.#run("codec", process.execPath, [this.#worker("codec"), configFile], "SIGTERM", listen);
   }
 
-  async #runWorker(name: "collector" | "control" | "trainer", config: object): Promise<void> {
-    const configFile = await this.#writeConfig(name, config);
-    await this.#run(
-      name,
-      process.execPath,
-      [join(this.#options.paths.project, "workers", `${name}.ts`), configFile],
-      "SIGTERM",
-      { path: this.connection.sockets[name] },
-    );
+  async #runWorker(name: "collector" | "control" | "trainer"): Promise<void> {
+    const configFile = await this.#told[name](this.connection);
+    const listens = { path: this.connection.sockets[name] };
+    await this.#run(name, process.execPath, [this.#worker(name), configFile], "SIGTERM", listens);
+  }
+
+  #worker(name: string): string {
+    return join(this.#options.paths.project, "workers", `${name}.ts`);
   }
 
   /** Keeps a process running from here on, and waits until it takes connections. */
@@ -351,28 +255,6 @@ class Lab implements RunningLab {
     await supervised.start();
   }
 
-  #controlConfig(): object {
-    const { temporalAddress, temporalNamespace, databaseUrl, sockets } = this.connection;
-    return {
-      temporal: { address: temporalAddress, namespace: temporalNamespace },
-      databaseUrl,
-      ...this.#secured("control"),
-      payloads: this.#payloads("control"),
-      sockets: {
-        reflex: sockets.reflex,
-        hypervisor: sockets.hypervisor,
-        collector: sockets.collector,
-        control: sockets.control,
-      },
-    };
-  }
-
-  #trainerConfig(): object {
-    const { temporalAddress, temporalNamespace, databaseUrl, sockets } = this.connection;
-    const temporal = { address: temporalAddress, namespace: temporalNamespace };
-    return { temporal, databaseUrl, payloads: this.#payloads("trainer"), socketPath: sockets.trainer };
-  }
-
   async #registerPeers(): Promise<void> {
     const lab = new LabClient(this.connection.sockets.hypervisor);
     const store = openStore({ databaseUrl: this.connection.databaseUrl });
@@ -382,24 +264,6 @@ class Lab implements RunningLab {
     } finally {
       await Promise.all([lab.close(), store.close()]);
     }
-  }
-
-  async #writeConfig(name: string, config: object): Promise<string> {
-    const file = this.#file(`${name}.json`);
-    await writePrivateFile(file, `${JSON.stringify(config, null, 2)}\n`);
-    return file;
-  }
-
-  get #reflexDir(): string {
-    return join(this.#options.paths.home, "reflex");
-  }
-
-  get #fleetDir(): string {
-    return join(this.#options.paths.home, "fleet");
-  }
-
-  #file(name: string): string {
-    return join(this.#options.paths.home, "config", name);
   }
 }
 

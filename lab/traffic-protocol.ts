@@ -38,8 +38,8 @@ export interface Answers {
 export interface TrafficSession {
   readonly index: number;
   readonly innerAddress: string;
-  /** After the start of its process; at once unless stated. */
-  readonly beginsAfterMs?: number | undefined;
+  /** Unix ms, however long its process takes to start; at once unless stated. */
+  readonly beginsAtMs?: number | undefined;
 }
 
 export interface TrafficConfig {

@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import type { Logger } from "pino";
 import { ForeshiftError } from "../models/errors.ts";
 import { LIMITS } from "../models/limits.ts";
-import type { Client } from "./clients.ts";
+import type { Client } from "./client-host.ts";
 import type { ClientTraffic, LabTraffic, PacketCounters } from "./lab-client.ts";
 import { spawnIn } from "./namespace.ts";
 import type { Received } from "./received-stream.ts";
@@ -57,14 +57,16 @@ export class Traffic {
 
   /** A spare client joins; each of these sessions of it sends its first packet when its time has come. */
   join(client: Client, sessions: readonly TrafficSession[]): void {
-    this.#senders.set(client, this.#start(client.name, CLIENT, sessions));
+    const joining = new Set(sessions.map(({ index }) => index));
+    const joined = { ...client, sessions: client.sessions.filter(({ index }) => joining.has(index)) };
+    this.#senders.set(joined, this.#start(client.name, CLIENT, sessions));
   }
 
   /** Its sessions send no more, and nothing is sent to them. */
   async leave(client: Client): Promise<void> {
-    const sender = this.#senders.get(client);
-    if (sender === undefined) return;
-    this.#senders.delete(client);
+    const [joined, sender] = [...this.#senders].find(([{ name }]) => name === client.name) ?? [];
+    if (joined === undefined || sender === undefined) return;
+    this.#senders.delete(joined);
     await sender.stop();
     await this.#server.ask({ kind: "forget", sessions: client.sessions.map(({ index }) => index) });
     this.#base = { up: without(this.#base.up, client), down: without(this.#base.down, client) };

@@ -4,6 +4,7 @@
  */
 import type { Balancer, Hypervisor } from "../drivers/ports.ts";
 import { LIMITS } from "../models/limits.ts";
+import type { Patience } from "../models/patience.ts";
 import type { SessionState } from "../models/session.ts";
 import type { ReflexEvent } from "../models/steering.ts";
 import { until } from "./await.ts";
@@ -15,7 +16,10 @@ export interface Surroundings {
   readonly balancer: Balancer;
   readonly hypervisor: Hypervisor;
   readonly swarm: string;
+  readonly patience: Patience;
 }
+
+type Waiting = Pick<Surroundings, "balancer" | "patience">;
 
 export interface LossTrial extends Felt {
   readonly endpoint: string;
@@ -36,8 +40,8 @@ export async function loseEndpoint(around: Surroundings, kind: FaultKind, endpoi
   const seqBefore = await lastEventSeq(balancer);
   await lab.resetTraffic();
   const fault = await lab.inject(kind, endpoint);
-  const ejected = await awaitEjection(balancer, endpoint, seqBefore);
-  await awaitSessionsElsewhere(balancer, held, endpoint, fault.atMs);
+  const ejected = await awaitEjection(around, endpoint, seqBefore);
+  await awaitSessionsElsewhere(around, held, endpoint, fault.atMs);
   const traffic = await settledTraffic(lab);
   // A gap of somebody else is not this endpoint's, whatever its cause.
   const lost = new Set(held.map(({ publicKey }) => publicKey));
@@ -93,7 +97,7 @@ export async function awaitWhole(around: Surroundings, want: { count: number; gh
       const whole = serving.length === want.count && health.length === want.count && running === want.count;
       return whole && ghosts === want.ghosts ? true : undefined;
     },
-    { what: `a swarm of ${want.count} serving and ${want.ghosts} waiting`, timeoutMs: LIMITS.story.phaseTimeoutMs },
+    { what: `a swarm of ${want.count} serving and ${want.ghosts} waiting`, timeoutMs: around.patience.phaseTimeoutMs },
   );
 }
 
@@ -107,7 +111,7 @@ export async function awaitGone(around: Surroundings, endpoint: string): Promise
         .map(({ name }) => name);
       return members.includes(endpoint) || machines.includes(endpoint) ? undefined : true;
     },
-    { what: `the end of ${endpoint}`, timeoutMs: LIMITS.story.phaseTimeoutMs },
+    { what: `the end of ${endpoint}`, timeoutMs: around.patience.phaseTimeoutMs },
   );
 }
 
@@ -123,7 +127,7 @@ export async function settledTraffic(lab: LabClient): Promise<LabTraffic> {
   );
 }
 
-async function awaitEjection(balancer: Balancer, endpoint: string, afterSeq: number): Promise<ReflexEvent> {
+async function awaitEjection({ balancer, patience }: Waiting, endpoint: string, afterSeq: number): Promise<ReflexEvent> {
   let after = afterSeq;
   return await until(
     async () => {
@@ -131,12 +135,12 @@ async function awaitEjection(balancer: Balancer, endpoint: string, afterSeq: num
       after = events.at(-1)?.seq ?? after;
       return events.find((event) => event.kind === "ejected" && event.endpoint === endpoint);
     },
-    { what: `the ejection of ${endpoint}`, timeoutMs: LIMITS.story.phaseTimeoutMs },
+    { what: `the ejection of ${endpoint}`, timeoutMs: patience.phaseTimeoutMs },
   );
 }
 
 async function awaitSessionsElsewhere(
-  balancer: Balancer,
+  { balancer, patience }: Waiting,
   held: readonly SessionState[],
   endpoint: string,
   faultAtMs: number,
@@ -150,6 +154,6 @@ async function awaitSessionsElsewhere(
       );
       return new Set(back.map(({ publicKey }) => publicKey)).size === wanted.size ? true : undefined;
     },
-    { what: `the ${wanted.size} sessions of ${endpoint}`, timeoutMs: LIMITS.story.phaseTimeoutMs },
+    { what: `the ${wanted.size} sessions of ${endpoint}`, timeoutMs: patience.phaseTimeoutMs },
   );
 }

@@ -5,6 +5,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { VirtualMachine } from "../drivers/qemu/virtual-machine.ts";
 import { ForeshiftError } from "../models/errors.ts";
+import { EMULATED_LIMITS, MACHINE_LIMITS } from "../models/limits-machines.ts";
 import type { Image } from "../setup/image/build.ts";
 import { TESTED_MODULES, TESTED_PROGRAMS } from "../setup/image/recipe.ts";
 import { makePaths, paths } from "../setup/paths.ts";
@@ -41,7 +42,8 @@ export async function verifyImage(image: Image): Promise<ImageVerdict> {
       await machine.ready();
       const bootSeconds = Math.round((performance.now() - startedAtMs) / 100) / 10;
       const { accelerator } = await machine.describe();
-      const checks = await selfTest(machine);
+      const { selfTestTimeoutMs } = accelerator === "tcg" ? EMULATED_LIMITS : MACHINE_LIMITS;
+      const checks = await selfTest(machine, selfTestTimeoutMs);
       const verdict = { digest: image.digest, accelerator, bootSeconds, checks };
       refuseFailed(verdict);
       return verdict;
@@ -53,9 +55,9 @@ export async function verifyImage(image: Image): Promise<ImageVerdict> {
   }
 }
 
-async function selfTest(machine: VirtualMachine): Promise<ImageCheck[]> {
+async function selfTest(machine: VirtualMachine, timeoutMs: number): Promise<ImageCheck[]> {
   const programs = Object.entries(TESTED_PROGRAMS).map(([program, args]) => [program, ...args].join(" "));
-  const done = await machine.run(["/usr/bin/foreshift-self-test", ...TESTED_MODULES, "--", ...programs]);
+  const done = await machine.run(["/usr/bin/foreshift-self-test", ...TESTED_MODULES, "--", ...programs], { timeoutMs });
   const lines = done.stdout.split("\n").flatMap((line) => /^(ok|failed) (.*)$/.exec(line)?.slice(1) ?? []);
   const checks: ImageCheck[] = [];
   for (let at = 0; at + 1 < lines.length; at += 2) {

@@ -7,14 +7,16 @@ import { access, chmod, readFile, rm, stat } from "node:fs/promises";
 import { connect, createServer, type Server } from "node:net";
 import { dirname, join } from "node:path";
 import type { MachineSnapshot } from "../drivers/ports.ts";
+import { raiseMachine } from "../drivers/priority.ts";
 import { GUEST_CONFIG_DIR, GUEST_PROGRAM, GUEST_SERVICES, GUEST_STATE_DIR, guestSocket } from "../drivers/qemu/guest-layout.ts";
 import { SerialStreams } from "../drivers/qemu/serial-streams.ts";
 import { type Adoption, VirtualMachine } from "../drivers/qemu/virtual-machine.ts";
 import { ForeshiftError } from "../models/errors.ts";
+import { EMULATED_LIMITS } from "../models/limits-machines.ts";
 import { endpointLinks } from "./addresses.ts";
 import { agentConfig } from "./agent-config.ts";
 import { readTail } from "./files.ts";
-import type { BodyRequest, MachineBody } from "./machine-body.ts";
+import { type BodyRequest, bootOrEnd, type MachineBody } from "./machine-body.ts";
 import { addNamespaces, signalHost } from "./namespace.ts";
 import { attachFarEnds, machineScript, removeMachine, setFarEnds } from "./topology.ts";
 
@@ -42,13 +44,7 @@ export class VmBody implements MachineBody {
   /** INVALID_FIELD where the lab was given no image; errors of the virtual machine. */
   static async boot(request: BodyRequest): Promise<VmBody> {
     const body = new VmBody(request);
-    try {
-      await body.#boot();
-      return body;
-    } catch (thrown) {
-      await body.end();
-      throw thrown;
-    }
+    return await bootOrEnd(body, () => body.#boot());
   }
 
   /** One that was booted by a process before this one. It goes on if it was frozen; `isRunning` tells whether it is suspended. */
@@ -58,6 +54,10 @@ export class VmBody implements MachineBody {
     body.#machine = await VirtualMachine.adopt(process);
     await body.#joinSockets(body.#machine, true);
     return body;
+  }
+
+  booted(): void {
+    raiseMachine(this.#running.adoption.pid);
   }
 
   get adoption(): Adoption {
@@ -73,10 +73,11 @@ export class VmBody implements MachineBody {
     return await readTail(join(this.#request.stateDir, "console.log"));
   }
 
-  /** In its folder, which ends with it. */
+  /** In its folder, which ends with it. It stands still meanwhile, and its clock with it. */
   async snapshot(): Promise<MachineSnapshot> {
     const file = join(this.#request.stateDir, "snapshot");
     await this.#running.snapshot(file);
+    if (await this.isRunning()) await this.#running.correctClock();
     return { file, bytes: (await stat(file)).size };
   }
 
@@ -156,11 +157,13 @@ export class VmBody implements MachineBody {
 
   async #files() {
     const { config, credentialsFile, name, number } = this.#request;
+    const isEmulated = config.processors === "emulated";
+    const pace = isEmulated ? EMULATED_LIMITS.agentPace : {};
     const places = {
       socketPath: guestSocket("agent"),
       reflexSocket: guestSocket("reflex"),
       collectorSocket: guestSocket("collector"),
-      vaultSocket: guestSocket("vault"),
+      vault: { socketPath: guestSocket("vault"), callTimeoutMs: isEmulated ? EMULATED_LIMITS.vaultCallTimeoutMs : undefined },
       credentialsFile: `${GUEST_CONFIG_DIR}/approle.json`,
       stateDir: `${GUEST_STATE_DIR}/state`,
     };
@@ -179,7 +182,7 @@ export class VmBody implements MachineBody {
     return [
       { path: "hostname", content: name },
       { path: "start", content: `${start.join("\n")}\n` },
-      { path: "agent.json", content: agentConfig(this.#request, places, GUEST_AGENT) },
+      { path: "agent.json", content: agentConfig(this.#request, places, { ...GUEST_AGENT, pace }) },
       { path: "approle.json", content: await readFile(credentialsFile) },
     ];
   }

@@ -3,11 +3,19 @@
  * succeeds at once. So it shows what plan() would do, not what a second set of rules believes that it would.
  */
 import { ForeshiftError } from "./errors.ts";
+import { imageInForce, shortImage } from "./image.ts";
 import type { EndpointObservation, Observation } from "./observation.ts";
 import { plan } from "./plan.ts";
 import type { Step } from "./step.ts";
 import type { SwarmSpec } from "./swarm-spec.ts";
-import { applySpec, initialState, recordDisruptionEnd, recordLaunchEnd, type SwarmState } from "./swarm-state.ts";
+import {
+  applySpec,
+  initialState,
+  recordDisruptionEnd,
+  recordLaunchEnd,
+  recordReliefEnd,
+  type SwarmState,
+} from "./swarm-state.ts";
 import { counted } from "./words.ts";
 
 /** What is there now. */
@@ -57,12 +65,14 @@ export interface ChangePlan {
 const STEPS_MAX = 2_000;
 const TICK_MS = 1_000;
 const MINUTE_MS = 60_000;
+/** What machines boot from where the file in force names nothing. */
+const OWN_IMAGE = "the hypervisor's own";
 
 /** `present`: undefined for a swarm that is not there yet. INVALID_FIELD for a change that cannot be made while clients are connected. */
 export function changePlan(present: Present | undefined, after: SwarmSpec): ChangePlan {
   const swarm = new Imagined(present, after);
   const fields = present === undefined ? [] : changedFields(present.spec, after);
-  const steps: PlannedStep[] = [swarm.told(0, "apply", appliedText(present, fields))];
+  const steps: PlannedStep[] = [swarm.told(0, "apply", appliedText(present, fields, after.endpoints.image))];
   const withheld = swarm.play((afterMs, step) => steps.push(swarm.told(afterMs, step.kind, textOf(step))));
   const { costPerLaunch } = after.endpoints;
   return {
@@ -94,7 +104,8 @@ class Imagined {
   readonly #after: SwarmSpec;
   readonly #sessions: number;
   readonly #endpoints: Map<string, number>;
-  #ghosts: number;
+  /** What each boots from, by name. */
+  readonly #ghosts = new Map<string, string>();
   #state: SwarmState;
   #atMs = 0;
 
@@ -102,8 +113,8 @@ class Imagined {
     this.#after = after;
     this.#sessions = present?.sessions ?? 0;
     this.#endpoints = new Map((present?.endpoints ?? []).map((name) => [name, present?.spec.endpoints.weight ?? 0]));
-    this.#ghosts = present?.ghosts ?? 0;
     this.#state = initialState(present?.spec ?? after);
+    for (let ghost = 1; ghost <= (present?.ghosts ?? 0); ghost += 1) this.#ghosts.set(`ghost-${ghost}`, this.#image);
     if (present === undefined) return;
     // It has been as it is for as long as anybody asks.
     this.#atMs = -present.spec.thresholds.recoverAfterMs - MINUTE_MS;
@@ -113,7 +124,7 @@ class Imagined {
   }
 
   told(afterMs: number, kind: PlannedStep["kind"], text: string): PlannedStep {
-    const [endpoints, ghosts] = [this.#endpoints.size, this.#ghosts];
+    const [endpoints, ghosts] = [this.#endpoints.size, this.#ghosts.size];
     return { afterMs, kind, text, endpoints, ghosts, costPerHour: costPerHour(this.#after, endpoints, ghosts) };
   }
 
@@ -147,13 +158,17 @@ class Imagined {
         break;
       case "add-endpoints":
       case "replenish-ghosts":
+        for (const ghost of step.kind === "replenish-ghosts" ? (step.replaces ?? []) : []) this.#ghosts.delete(ghost);
         for (let made = 0; made < step.count; made += 1) this.#launch(step.kind);
         this.#state = recordLaunchEnd(this.#state, step.kind === "add-endpoints" ? "endpoint" : "ghost");
+        break;
+      case "relieve":
+        this.#state = recordReliefEnd(this.#state, step.endpoint, false, this.#atMs);
         break;
       case "drain-and-replace":
       case "finish-lost":
         this.#endpoints.delete(step.endpoint);
-        if (step.kind === "finish-lost" || step.mode === "replace") this.#launch("add-endpoints");
+        if (step.kind === "finish-lost" || step.mode !== "drain") this.#launch("add-endpoints");
         this.#state = recordDisruptionEnd(this.#state, step.endpoint, "drained", this.#atMs);
         break;
     }
@@ -162,7 +177,12 @@ class Imagined {
   #launch(kind: "add-endpoints" | "replenish-ghosts"): void {
     this.launches += 1;
     if (kind === "add-endpoints") this.#endpoints.set(`new-${this.launches}`, this.#after.endpoints.weight);
-    else this.#ghosts += 1;
+    else this.#ghosts.set(`new-ghost-${this.launches}`, this.#image);
+  }
+
+  /** Of machines that are launched now. */
+  get #image(): string {
+    return imageInForce(this.#state) ?? OWN_IMAGE;
   }
 
   #observe(): Observation {
@@ -170,7 +190,8 @@ class Imagined {
     return {
       atMs: this.#atMs,
       endpoints: [...this.#endpoints].map(([endpoint, weight]) => healthy(endpoint, weight, sessions)),
-      ghosts: Array.from({ length: this.#ghosts }, (_, number) => `ghost-${number + 1}`),
+      ghosts: [...this.#ghosts.keys()],
+      ghostImages: Object.fromEntries(this.#ghosts),
       reflexSeq: 0,
       reflexAnswers: true,
     };
@@ -200,10 +221,13 @@ function healthy(endpoint: string, weight: number, sessions: number): EndpointOb
   };
 }
 
-function appliedText(present: Present | undefined, fields: readonly ChangedField[]): string {
+function appliedText(present: Present | undefined, fields: readonly ChangedField[], image: string | undefined): string {
   if (present === undefined) return "The swarm is made: the balancer holds its address, and nobody behind it yet.";
   if (fields.length === 0) return "Nothing: the file in force says the same.";
-  return "The file is in force: balancer, decisions and schedules follow it at once; no session is touched.";
+  const inForce = "The file is in force: balancer, decisions and schedules follow it at once; no session is touched.";
+  if (!fields.some(({ field }) => field === "endpoints.image")) return inForce;
+  const of = image === undefined ? OWN_IMAGE : shortImage(image);
+  return `${inForce} Machines launched from now on boot from ${of}: ghosts are replaced, endpoints as each is; \`swarm roll\` replaces them all.`;
 }
 
 function textOf(step: Deed): string {
@@ -217,11 +241,13 @@ function actionOf(step: Deed): string {
     case "add-endpoints":
       return `Launch ${counted(step.count, "endpoint")} and bring ${step.count === 1 ? "it" : "them"} into service`;
     case "replenish-ghosts":
-      return `Launch ${counted(step.count, "ghost")}`;
+      return `Launch ${counted(step.count, "ghost")}${step.replaces === undefined ? "" : `, and end ${step.replaces.join(", ")} then`}`;
     case "drain-and-replace":
       return `${step.mode === "drain" ? "Drain" : "Replace"} ${step.endpoint}`;
     case "finish-lost":
       return `Replace ${step.endpoint}`;
+    case "relieve":
+      return `Lead away what ${step.endpoint} holds too many`;
   }
 }
 

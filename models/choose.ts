@@ -3,13 +3,14 @@
  * the reflex, freeze, cool-down, budget, capacity). What does not pass is withheld, with the reason.
  */
 import { type Belief, isUnhealthyFor } from "./belief.ts";
-import { Draft } from "./draft.ts";
+import { type Abilities, Draft } from "./draft.ts";
 import { agedGhosts, staleGhosts } from "./ghosts.ts";
 import { imageInForce, shortImage } from "./image.ts";
 import { LIMITS } from "./limits.ts";
 import type { EndpointObservation, Observation } from "./observation.ts";
 import { wantedPages } from "./pages.ts";
 import { isBetterAway, predictedMoves, predictedWeight, riskOf } from "./predicted.ts";
+import { wantedReliefs } from "./relieve.ts";
 import { ROLL_CAUSE } from "./roll.ts";
 import type { Reading } from "./signals.ts";
 import type { Decision, Step } from "./step.ts";
@@ -22,22 +23,24 @@ export function chooseSteps(
   beliefs: readonly Belief[],
   observation: Observation,
   now: number,
+  abilities: Abilities,
 ): Decision<SwarmState> {
-  const draft = new Draft(state, beliefs, observation, now);
+  const draft = new Draft(state, beliefs, observation, now, abilities);
   draft.page(wantedPages(state, beliefs, now));
   for (const belief of beliefs) {
     const step = lostStep(belief, state, now);
     if (step !== undefined) draft.finishLost(step, belief.seen?.ejectedAtMs);
   }
   chooseRequested(draft, state);
+  if (abilities.relieves) for (const step of wantedReliefs(state, beliefs, observation, now)) draft.relieve(step);
   for (const { belief, cause, reason } of byUrgency(wantedMoves(state, beliefs, now))) {
     const { endpoint } = belief.record;
-    const mode = modeFor(endpoint, state, observation);
+    const mode = modeFor(endpoint, abilities.spreads ? "spread" : "replace", state, observation);
     draft.drain({ kind: "drain-and-replace", endpoint, mode, cause, reason }, { chosen: true });
   }
   chooseRolled(draft, state, beliefs);
   for (const step of predictedMoves(state, beliefs, now))
-    draft.predicted({ ...step, mode: modeFor(step.endpoint, state, observation) });
+    draft.predicted({ ...step, mode: modeFor(step.endpoint, step.mode, state, observation) });
   for (const belief of beliefs) {
     const step = weightStep(belief, state, now);
     if (step !== undefined) draft.setWeight(step);
@@ -48,10 +51,12 @@ export function chooseSteps(
   return draft.decision();
 }
 
+type MoveMode = Extract<Step, { kind: "drain-and-replace" }>["mode"];
+
 /** One machine in its place would be as overfull: what is more than one can carry is spread over the others. */
-function modeFor(endpoint: string, { spec }: SwarmState, observation: Observation): "drain" | "replace" {
+function modeFor(endpoint: string, usual: MoveMode, { spec }: SwarmState, observation: Observation): MoveMode {
   const sessions = observation.endpoints.find((one) => one.endpoint === endpoint)?.sessions ?? 0;
-  return sessions > spec.endpoints.capacitySessions ? "drain" : "replace";
+  return sessions > spec.endpoints.capacitySessions ? "drain" : usual;
 }
 
 interface WantedMove {
@@ -189,12 +194,12 @@ function chooseLaunches(draft: Draft, state: SwarmState, observation: Observatio
   const isGrowth = scale.wanted > state.spec.endpoints.count;
   const are = (number: number) => (number === 1 ? "is" : "are");
   const why = `${there} of ${counted(scale.wanted, "endpoint")} ${are(scale.wanted)} there${isGrowth ? `: ${scale.reason}` : ""}.`;
-  draft.launch("endpoint", Math.max(scale.floor - there, draft.foreseen(scale, there)), why);
+  draft.launch(Math.max(scale.floor - there, draft.foreseen(scale, there)), why);
   const wanted = ghosts + draft.ghostsMissed();
   const { stale, why: replaced } = ghostsToReplace(state, observation, now);
   const suspended = observation.ghosts.length - stale.length;
   const ready = `${suspended} of ${counted(wanted, "ghost")} ${are(wanted)} suspended and ready.${replaced}`;
-  draft.launch("ghost", wanted - suspended, ready, stale);
+  draft.replenish(wanted - suspended, ready, stale);
 }
 
 function ghostsToReplace(state: SwarmState, observation: Observation, now: number): { stale: readonly string[]; why: string } {

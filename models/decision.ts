@@ -1,11 +1,12 @@
 /**
  * Between a plan and what is done about it: which steps can begin now, and whether a plan says anything that was not seen before.
  */
+import { SCALING_LIMITS } from "./limits-scaling.ts";
 import type { Observation } from "./observation.ts";
 import type { Plan, Step } from "./plan.ts";
 
 /** Kinds of child runs; each holds its own mutex by its workflow id. */
-export type RunKind = "drain" | "lost" | "ghosts" | "add" | "roll";
+export type RunKind = "drain" | "lost" | "ghosts" | "add" | "roll" | "relieve";
 
 /** A child run that is under way. `endpoint` is undefined where the run concerns the swarm as a whole. */
 export interface RunUnderWay {
@@ -17,6 +18,8 @@ export interface RunUnderWay {
   /** Machines that this run has obtained and brings into service. */
   readonly machines: readonly string[];
   readonly startedAtMs: number;
+  /** Of runs that add endpoints beside others (models/step.ts); absent: the first, or of another kind. */
+  readonly turn?: number | undefined;
 }
 
 const KIND_OF_STEP = {
@@ -24,6 +27,7 @@ const KIND_OF_STEP = {
   "finish-lost": "lost",
   "replenish-ghosts": "ghosts",
   "add-endpoints": "add",
+  relieve: "relieve",
   "set-weight": undefined,
   page: undefined,
 } as const satisfies Record<Step["kind"], RunKind | undefined>;
@@ -37,6 +41,27 @@ export function runIdOf(swarm: string, kind: RunKind, endpoint: string | undefin
   return endpoint === undefined ? `${kind}/${swarm}` : `${kind}/${swarm}/${endpoint}`;
 }
 
+/** The same of the run that a step begins; undefined where it begins none. */
+export function runIdOfStep(swarm: string, step: Step): string | undefined {
+  const kind = runKindOf(step);
+  if (kind === undefined) return undefined;
+  return step.kind === "add-endpoints" ? addRunIdOf(swarm, step.turn) : runIdOf(swarm, kind, endpointOf(step));
+}
+
+/** Runs that add endpoints at the same time have turns, the first of which is not written. */
+export function addRunIdOf(swarm: string, turn = 1): string {
+  return turn === 1 ? runIdOf(swarm, "add", undefined) : `add/${swarm}/${turn}`;
+}
+
+/** Of each run that may add endpoints. */
+export function addRunIds(swarm: string): readonly string[] {
+  return Array.from({ length: SCALING_LIMITS.addRunsMax }, (_, at) => addRunIdOf(swarm, at + 1));
+}
+
+export function endpointOf(step: Step): string | undefined {
+  return "endpoint" in step ? step.endpoint : undefined;
+}
+
 /** The workflow that scores the swarm's endpoints. */
 export function predictionIdOf(swarm: string): string {
   return `predict/${swarm}`;
@@ -45,11 +70,8 @@ export function predictionIdOf(swarm: string): string {
 /** Without the steps whose run, or whose endpoint, is being handled already. */
 export function actionableSteps(swarm: string, steps: readonly Step[], runs: readonly RunUnderWay[]): readonly Step[] {
   return steps.filter((step) => {
-    const kind = runKindOf(step);
-    if (kind === undefined) return true;
-    const endpoint = "endpoint" in step ? step.endpoint : undefined;
-    const workflowId = runIdOf(swarm, kind, endpoint);
-    return !runs.some((run) => run.workflowId === workflowId);
+    const workflowId = runIdOfStep(swarm, step);
+    return workflowId === undefined || !runs.some((run) => run.workflowId === workflowId);
   });
 }
 
@@ -83,6 +105,7 @@ export function fingerprintOf({ state, withheld }: Plan): string {
     waiting: [state.requested.length, state.pending.length, state.disruptions.length],
     paged: state.paged.map((one) => one.subject),
     ...(typeof state.surplusSinceMs === "number" ? { surplus: true } : {}),
+    ...(state.reliefs === undefined ? {} : { reliefs: state.reliefs.map(({ endpoint }) => endpoint) }),
     ...(state.risks === undefined ? {} : { risks: state.risks.map(({ score, band }) => [score.endpoint, band]) }),
     withheld: withheld.map(({ step }) => [step.kind, "endpoint" in step ? step.endpoint : ""]),
   });

@@ -8,19 +8,32 @@ import { LIMITS } from "./limits.ts";
 import type { Observation } from "./observation.ts";
 import type { WantedPage } from "./pages.ts";
 import { whyStays } from "./predicted.ts";
+import type { Relief } from "./relieve.ts";
 import type { Scale } from "./scale.ts";
-import type { Decision, Step, Withheld } from "./step.ts";
+import type { Decision, RelieveStep, Step, Withheld } from "./step.ts";
 import type { Disruption, EndpointRecord, PendingLaunch, SwarmState } from "./swarm-state.ts";
 import { countUnhealthy, isLive } from "./unhealthy.ts";
 
 type DrainStep = Extract<Step, { kind: "drain-and-replace" }>;
 type LostStep = Extract<Step, { kind: "finish-lost" }>;
 type WeightStep = Extract<Step, { kind: "set-weight" }>;
+type LaunchStep = Extract<Step, { kind: "replenish-ghosts" | "add-endpoints" }>;
+
+/** What whoever carries the steps out knows to do. */
+export interface Abilities {
+  /** Runs that add endpoints at a time. */
+  readonly addRunsMax: number;
+  /** Leading away what an endpoint holds too many. */
+  readonly relieves: boolean;
+  /** Sending to the others at once what an ill endpoint holds: its users feel it already, and a machine has to come first. */
+  readonly spreads: boolean;
+}
 
 export class Draft {
   readonly #state: SwarmState;
   readonly #now: number;
   readonly #observation: Observation;
+  readonly #abilities: Abilities;
   readonly #reflexAnswers: boolean;
   readonly #frozen: string | undefined;
   readonly #steps: Step[] = [];
@@ -31,10 +44,12 @@ export class Draft {
   #requested: SwarmState["requested"];
   #pending: SwarmState["pending"];
   #paged: SwarmState["paged"];
+  #reliefs: readonly Relief[];
   #replacementsShort = 0;
 
-  constructor(state: SwarmState, beliefs: readonly Belief[], observation: Observation, now: number) {
+  constructor(state: SwarmState, beliefs: readonly Belief[], observation: Observation, now: number, abilities: Abilities) {
     this.#state = state;
+    this.#abilities = abilities;
     this.#now = now;
     this.#observation = observation;
     this.#reflexAnswers = observation.reflexAnswers;
@@ -45,6 +60,7 @@ export class Draft {
     this.#requested = state.requested;
     this.#pending = state.pending;
     this.#paged = state.paged;
+    this.#reliefs = state.reliefs ?? [];
   }
 
   /** Each subject once, as long as its cause lasts. The stop switch does not silence pages. */
@@ -69,10 +85,15 @@ export class Draft {
   }
 
   /** `chosen`: by automation, and therefore subject to the cool-down; a person's request is not. */
-  drain(step: DrainStep, { chosen }: { chosen: boolean }): void {
+  drain(asked: DrainStep, { chosen }: { chosen: boolean }): void {
+    const step = this.#inReach(asked);
     const record = this.#records.get(step.endpoint);
     if (record === undefined || record.phase === "lost" || record.phase === "draining" || this.#isTaken(step.endpoint)) return;
-    const because = this.#whyNotAct() ?? this.#frozen ?? (chosen ? this.#whyNotChosen(record) : undefined);
+    const because =
+      this.#whyNotAct() ??
+      this.#frozen ??
+      this.#whyRelieved(step.endpoint) ??
+      (chosen ? this.#whyNotChosen(record) : undefined);
     if (!this.#passes(step, because ?? this.#whyNotBudget() ?? this.#whyNotDrain(step))) return;
     const { capacity, serving } = this.#capacity;
     this.#capacity = {
@@ -80,8 +101,15 @@ export class Draft {
       capacity: capacity - this.#sessionsAt(step.endpoint) + this.#replacementSessions(step),
       serving: new Map([...serving].filter(([name]) => name !== step.endpoint)),
     };
-    if (step.mode === "replace") this.#claimGhost();
+    if (step.mode !== "drain") this.#claimGhost();
     this.#begin(step.endpoint, "draining", step.reason, {});
+  }
+
+  /** Nobody leaves service by it, so that its own bounds hold (models/relieve.ts) instead of the budget. */
+  relieve(step: RelieveStep): void {
+    if ([step, ...step.to].some(({ endpoint }) => this.#isTaken(endpoint))) return;
+    if (!this.#passes(step, this.#whyNotAct() ?? this.#frozen)) return;
+    this.#reliefs = [...this.#reliefs, { endpoint: step.endpoint, to: step.to, endedAtMs: undefined }];
   }
 
   setWeight(step: WeightStep): void {
@@ -127,15 +155,36 @@ export class Draft {
     return 0;
   }
 
-  /** Asks for the machines that are missing; while a run of that kind is under way, for no more. */
-  launch(kind: PendingLaunch["kind"], missing: number, reason: string, replaces: readonly string[] = []): void {
+  /** Asks for the ghosts that are missing; while a run refills the pool, for no more. */
+  replenish(missing: number, reason: string, replaces: readonly string[]): void {
     const count = Math.max(0, missing);
-    if ((count === 0 && replaces.length === 0) || this.#pending.some((one) => one.kind === kind)) return;
-    const instead = replaces.length === 0 ? {} : { replaces };
-    const step: Step =
-      kind === "ghost" ? { kind: "replenish-ghosts", count, ...instead, reason } : { kind: "add-endpoints", count, reason };
-    if (!this.#passes(step, kind === "ghost" ? this.#whyStopped() : this.#whyNotAct())) return;
-    this.#pending = [...this.#pending, { kind, count, sinceMs: this.#now }];
+    if ((count === 0 && replaces.length === 0) || this.#pending.some(({ kind }) => kind === "ghost")) return;
+    const step: Step = {
+      kind: "replenish-ghosts",
+      count,
+      ...(replaces.length === 0 ? {} : { replaces }),
+      reason,
+    };
+    if (this.#passes(step, this.#whyStopped())) this.#pending = [...this.#pending, pendingOf(step, this.#now)];
+  }
+
+  /**
+   * Asks for the endpoints that are missing beyond those that runs under way are to bring, in runs beside theirs: what a ghost becomes
+   * serves long before what is launched, and does not wait for it.
+   */
+  launch(missing: number, reason: string): void {
+    const underWay = this.#pending.filter(({ kind }) => kind === "endpoint");
+    const taken = new Set(underWay.map(({ turn = 1 }) => turn));
+    const { addRunsMax } = this.#abilities;
+    const turns = Array.from({ length: addRunsMax }, (_, at) => at + 1).filter((turn) => !taken.has(turn));
+    const pending = underWay.reduce((sum, { count }) => sum + count, 0);
+    const wanted = missing - pending;
+    const woken = turns.length < 2 ? 0 : Math.min(wanted, Math.max(0, this.#capacity.freeGhosts - pending));
+    const counts = [woken, wanted - woken].filter((count) => count > 0);
+    for (const [at, turn] of turns.slice(0, counts.length).entries()) {
+      const step = { kind: "add-endpoints", count: counts[at] ?? 0, ...(turn === 1 ? {} : { turn }), reason } as const;
+      if (this.#passes(step, this.#whyNotAct())) this.#pending = [...this.#pending, pendingOf(step, this.#now)];
+    }
   }
 
   /** Replacements that capacity forbids while every ghost is spoken for, by a step that was chosen before them or after. */
@@ -151,6 +200,7 @@ export class Draft {
       requested: this.#requested,
       pending: this.#pending,
       paged: this.#paged,
+      ...(this.#reliefs.length === 0 && this.#state.reliefs === undefined ? {} : { reliefs: this.#reliefs }),
     };
     return { state, steps: this.#steps, withheld: this.#withheld };
   }
@@ -188,7 +238,8 @@ export class Draft {
   }
 
   #whyNotChosen({ endpoint, lastMoveAtMs }: EndpointRecord): string | undefined {
-    return this.#whyCooling(lastMoveAtMs) ?? whyOverloaded(this.#state.spec, endpoint, this.#observation);
+    const { spec } = this.#state;
+    return this.#whyCooling(lastMoveAtMs) ?? this.#whyExcess(endpoint) ?? whyOverloaded(spec, endpoint, this.#observation);
   }
 
   #whyCooling(lastAtMs: number | undefined): string | undefined {
@@ -197,9 +248,33 @@ export class Draft {
     return leftMs > 0 ? `cool-down: ${Math.ceil(leftMs / 1000)} of ${Math.ceil(coolDownMs / 1000)} s are left` : undefined;
   }
 
+  /** Until that has been tried, and its probes are all newer, nobody knows whether it is ill or was only too full. */
+  #whyExcess(endpoint: string): string | undefined {
+    const relief = this.#reliefs.find((one) => one.endpoint === endpoint);
+    if (relief === undefined || relief.failed === true) return undefined;
+    return "overload: what it held too many has just been led away, and it is seen first what that helped";
+  }
+
+  /** What two runs led away at a time would be neither's to account for. */
+  #whyRelieved(endpoint: string): string | undefined {
+    const underWay = this.#reliefs.filter(({ endedAtMs }) => typeof endedAtMs !== "number");
+    if (underWay.some((relief) => relief.endpoint === endpoint)) return "what it holds too many is being led away";
+    const comes = underWay.find(({ to }) => to.some((one) => one.endpoint === endpoint));
+    return comes === undefined ? undefined : `sessions of ${comes.endpoint} are being led to it`;
+  }
+
   #whyNotBudget(): string | undefined {
     const live = [...this.#records.values()].filter(isLive).length;
     return whyOverBudget(budgetUse(this.#state.spec, this.#disruptions, live, this.#now), this.#state.spec.budget.windowMs);
+  }
+
+  /** Spread at once only where the others can take its sessions and keep some room; else a machine takes its place first. */
+  #inReach(step: DrainStep): DrainStep {
+    if (step.mode !== "spread") return step;
+    const { serving, capacity, sessions } = this.#capacity;
+    const hasOthers = [...serving.keys()].some((name) => name !== step.endpoint);
+    const usable = (capacity - this.#sessionsAt(step.endpoint)) * this.#state.spec.foresight.overloadThreshold;
+    return hasOthers && usable >= sessions ? step : { ...step, mode: "replace" };
   }
 
   #whyNotDrain(step: DrainStep): string | undefined {
@@ -222,6 +297,12 @@ export class Draft {
     const { spec } = this.#state;
     return step.mode === "replace" && this.#capacity.freeGhosts > 0 ? sessionsAt(spec, spec.endpoints.weight) : 0;
   }
+}
+
+function pendingOf(step: LaunchStep, now: number): PendingLaunch {
+  const { count } = step;
+  if (step.kind === "replenish-ghosts") return { kind: "ghost", count, sinceMs: now };
+  return { kind: "endpoint", count, sinceMs: now, ...(step.turn === undefined ? {} : { turn: step.turn }) };
 }
 
 function whyFrozen(state: SwarmState, beliefs: readonly Belief[], now: number): string | undefined {

@@ -6,7 +6,7 @@
 interface ErrorEntry {
   /** What happened and what it means, one sentence. `{field}`, `{value}` and `{detail}` are filled in. */
   readonly message: string;
-  /** What to do about it. */
+  /** What to do about it; placeholders as in the message. */
   readonly remedy: string;
   /** Whether the same call may succeed later without anybody changing anything. */
   readonly retryable: boolean;
@@ -204,7 +204,7 @@ export const ERRORS = {
   },
   UNKNOWN_CLIENT: {
     message: "No client of swarm {detail} has the public key or inner address {value}",
-    remedy: "Use the whole public key, or an address inside the tunnel; `foreshift swarm get` shows who is connected.",
+    remedy: "Use the whole public key, or an address inside the tunnel, as the table `peers` of the database has them.",
     retryable: false,
     httpStatus: 404,
   },
@@ -250,15 +250,41 @@ export const ERRORS = {
   },
   ROLL_UNDER_WAY: {
     message: "An image is being rolled out in swarm {value} already: {detail}",
-    remedy: "Watch it with `foreshift swarm get`; pause, resume or abort it with `foreshift swarm roll`.",
+    remedy: "Watch it with `foreshift swarm get {value}`; pause, resume or abort it with `foreshift swarm roll {value}`.",
     retryable: false,
     httpStatus: 409,
   },
   NO_ROLLOUT: {
     message: "No image is being rolled out in swarm {value}{detail}",
-    remedy: "Begin a rollout with `foreshift swarm roll --image DIGEST`; `foreshift swarm get` shows how the last one ended.",
+    remedy:
+      "Begin one with `foreshift swarm roll {value} --image DIGEST`; `foreshift swarm get {value}` shows how the last one ended.",
     retryable: false,
     httpStatus: 409,
+  },
+  NOT_CONFIGURED: {
+    message: "No lab runs here, and {field} is not set",
+    remedy:
+      "Start a lab with `foreshift lab up`, or say by the environment where your own control plane is (docs/operations.md).",
+    retryable: false,
+    httpStatus: 503,
+  },
+  UNKNOWN_RUN: {
+    message: "There is no run of the workflow {value}, or none that Temporal still has",
+    remedy: "Use a workflow id as `foreshift audit` or Temporal's Web UI shows it, such as swarm/NAME or drain/NAME/ENDPOINT.",
+    retryable: false,
+    httpStatus: 404,
+  },
+  LAB_RUNS: {
+    message: "A lab runs here already: it listens in {value}",
+    remedy: "`foreshift lab status` shows it, `foreshift lab down` ends it. Another beside it needs another FORESHIFT_HOME.",
+    retryable: false,
+    httpStatus: 409,
+  },
+  NO_LAB: {
+    message: "No lab runs here: nobody listens in {value}",
+    remedy: "Start one with `foreshift lab up`. One that was started with another FORESHIFT_HOME is found with the same.",
+    retryable: false,
+    httpStatus: 503,
   },
   INTERNAL: {
     message: "Foreshift failed unexpectedly: {detail}",
@@ -300,7 +326,7 @@ export class ForeshiftError extends Error {
     const entry: ErrorEntry = ERRORS[code];
     super(fill(entry.message, details), options);
     this.code = code;
-    this.remedy = entry.remedy;
+    this.remedy = fill(entry.remedy, details);
     this.retryable = entry.retryable;
     this.httpStatus = entry.httpStatus;
     this.exitCode = entry.retryable ? 75 : 65;
@@ -335,6 +361,16 @@ export class ForeshiftError extends Error {
 /** The message of anything that was thrown. */
 export function messageOf(thrown: unknown): string {
   return thrown instanceof Error ? thrown.message : String(thrown);
+}
+
+/** Why a file or folder that a person named cannot be had, for a message that names it already. */
+export function fileTrouble(thrown: unknown): string {
+  const code = thrown instanceof Error && "code" in thrown ? thrown.code : undefined;
+  if (code === "ENOENT") return "there is no such file or folder";
+  if (code === "EACCES" || code === "EPERM") return "you may not read it";
+  if (code === "EISDIR") return "it is a folder, and a file is expected";
+  if (code === "ENOTDIR") return "it is no folder";
+  return messageOf(thrown);
 }
 
 function fill(template: string, details: ErrorDetails): string {

@@ -5,7 +5,7 @@
 import type { LearnedRisk } from "./failure/fleet-model.ts";
 import { withoutStep } from "./level-shift.ts";
 import { LIMITS } from "./limits.ts";
-import { lossGrowth } from "./loss-growth.ts";
+import { type LossGrowth, lossGrowth } from "./loss-growth.ts";
 import { beyondOthers, withoutSharedLosses } from "./others.ts";
 import type { OutsideRisk } from "./outside-events.ts";
 import { anyOf, type Estimate, highest, NO_RISK, orderly, type RiskScore, type RiskTerm } from "./risk.ts";
@@ -53,8 +53,8 @@ const STEAL_CRITICAL_SHARE = 0.5;
 const ANSWER_CRITICAL_MS = 500;
 
 const CARRIED_LOSS = "carriedLossShare";
-/** Of the window: the latest past that loss must grow in. */
-const GROWTH_SPAN_SHARE = 1 / 3;
+/** Of the window: the latest past that loss must grow in. A quick growth shows in a short one, few packets want a long one. */
+const GROWTH_SPAN_SHARES = [1 / 3, 1 / 2];
 
 /** Where users feel it: what the swarm file calls degraded for loss and delay, and critical for the machine's resources. */
 const WATCHED: readonly Watched[] = [
@@ -155,7 +155,8 @@ export const WATCHED_SERIES: readonly string[] = ["sessions", ...[...WATCHED, ..
 export function scoreEvidence(evidence: Evidence, spec: SwarmSpec): RiskScore {
   const { windowMs } = spec.foresight;
   const { learned } = evidence;
-  const trends = [...WATCHED.flatMap((watched) => watchedTerm(watched, evidence, spec) ?? []), ...growthTerm(evidence, spec)];
+  const growth = growthTerm(evidence, spec) ?? [];
+  const trends = WATCHED.flatMap((watched) => watchedTerm(watched, evidence, spec) ?? []).concat(growth);
   const trend = best(trends)?.estimate ?? NO_RISK;
   const events = EVENT_PRIORS.filter(({ series }) => learned?.knows.has(series) !== true).flatMap(
     (event) => eventTerm(event, evidence, windowMs) ?? [],
@@ -218,21 +219,27 @@ function ownLosses(points: readonly Point[], { others }: Evidence, level: number
 }
 
 /** Of the traffic's own loss, which has no reading of its own moment before it: growth by a factor, seen while it is small. */
-function growthTerm(evidence: Evidence, spec: SwarmSpec): readonly Finding[] {
-  const { series, others, atMs } = evidence;
+function growthTerm({ series, others, ...rest }: Evidence, spec: SwarmSpec): Finding | undefined {
   const { windowMs } = spec.foresight;
-  const recent = (series[CARRIED_LOSS] ?? []).filter((point) => point.atMs > atMs - windowMs * GROWTH_SPAN_SHARE);
   const level = lossLevel(spec);
-  if (lossGrowth(recent, level, windowMs) === undefined) return [];
-  const own = ownLosses(recent, evidence, level);
-  const growth = lossGrowth(beyondOthers(own, others?.(CARRIED_LOSS) ?? []), level, windowMs);
-  if (growth === undefined) return [];
-  const { value, low, high } = growth.probability;
+  const points = series[CARRIED_LOSS] ?? [];
+  const found = GROWTH_SPAN_SHARES.flatMap((share) => {
+    const recent = points.filter(({ atMs }) => atMs > rest.atMs - windowMs * share);
+    if (lossGrowth(recent, level, windowMs) === undefined) return [];
+    const own = ownLosses(recent, { series, others, ...rest }, level);
+    const growth = lossGrowth(beyondOthers(own, others?.(CARRIED_LOSS) ?? []), level, windowMs);
+    return growth === undefined ? [] : [growthFinding(growth, level)];
+  });
+  return best(found);
+}
+
+function growthFinding({ factorPerS, inMs, level, probability }: LossGrowth, threshold: number): Finding {
+  const { value, low, high } = probability;
   const estimate = orderly({ value: value * LINE_TRUST, low: low * LINE_TRUST_LOW, high });
-  const when = growth.inMs === undefined ? "it is there" : `it reaches ${shown(level, "share")} in ${span(growth.inMs)}`;
-  const faster = Math.round((growth.factorPerS - 1) * 100);
-  const text = `loss of what clients are sent is ${shown(growth.level, "share")} and grows by ${faster} % a second; at this rate ${when}`;
-  return [{ name: "loss", text, estimate }];
+  const when = inMs === undefined ? "it is there" : `it reaches ${shown(threshold, "share")} in ${span(inMs)}`;
+  const faster = Math.round((factorPerS - 1) * 100);
+  const text = `loss of what clients are sent is ${shown(level, "share")} and grows by ${faster} % a second; at this rate ${when}`;
+  return { name: "loss", text, estimate };
 }
 
 /** What fills up stays full; loads and delays come and go. */

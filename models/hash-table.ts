@@ -112,16 +112,34 @@ export interface Load extends Share {
 
 /**
  * Least connections: each member's share of the new sessions is what it lacks to an even load. The level is that of all present
- * sessions and one table's worth of turns for each member more, so a member that is far above it gets none for now.
+ * sessions and one table's worth of turns for each member more, so a member that is far above it gets none for now. Who takes none,
+ * whatever it holds, is no measure for the others.
  */
 export function leastConnectionShares(loads: readonly Load[]): readonly Share[] {
-  const capacity = loads.reduce((sum, load) => sum + load.weight, 0);
+  const taking = loads.filter(({ weight }) => weight > 0);
+  const capacity = taking.reduce((sum, load) => sum + load.weight, 0);
   if (capacity === 0) return loads.map(({ slot }) => ({ slot, weight: 0 }));
-  const sessions = loads.reduce((sum, load) => sum + load.sessions, 0);
-  const expected = sessions + Math.max(loads.length, Math.ceil(sessions * 0.1));
+  const sessions = taking.reduce((sum, load) => sum + load.sessions, 0);
+  const expected = sessions + Math.max(taking.length, Math.ceil(sessions * 0.1));
   return loads.map(({ slot, weight, sessions: present }) => ({
     slot,
     weight: Math.max(0, (weight / capacity) * expected - present),
+  }));
+}
+
+/** A member's load, and what it carries. */
+export interface Fill extends Load {
+  readonly capacity: number;
+}
+
+/** Bounded loads: whoever holds as many sessions as it carries takes no new ones while anybody has room. */
+export function withinCapacity(fills: readonly Fill[]): readonly Load[] {
+  const hasRoom = ({ weight, sessions, capacity }: Fill) => weight > 0 && sessions < capacity;
+  const bounds = fills.some(hasRoom);
+  return fills.map((fill) => ({
+    slot: fill.slot,
+    sessions: fill.sessions,
+    weight: bounds && !hasRoom(fill) ? 0 : fill.weight,
   }));
 }
 

@@ -1,6 +1,6 @@
 /**
  * How long before they are needed endpoints have to be asked for. A ghost that is woken serves in a moment, a machine that is launched has to
- * boot; and while the endpoints that were asked for are brought up, no others are.
+ * boot; and while the endpoints that were asked for are brought up, the need of more grows.
  */
 
 /** Milliseconds until an endpoint that is asked for serves. */

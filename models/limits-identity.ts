@@ -34,6 +34,7 @@ export const IDENTITY_LIMITS = {
   /** A list is made anew when this share of its life has passed. */
   crlRenewAtShare: 1 / 3,
   handshakeTimeoutMs: 3_000,
+  handshakeTimeoutMsMax: 30_000,
   /** Connections over TCP whose handshake is under way; the oldest gives way to a newer one. */
   handshakesPendingMax: 256,
   connectionsMax: 4_096,

@@ -19,7 +19,10 @@ export const MACHINE_LIMITS = {
   bootTimeoutMs: 90_000,
   /** Of an agent in a guest whose processor is emulated, and of its answers, while the machine boots. */
   agentAnswerTimeoutMs: 10_000,
+  /** Between two looks for it: each costs the machine time that it boots with. */
+  agentPollMs: 500,
   guestCommandTimeoutMs: 60_000,
+  selfTestTimeoutMs: 60_000,
   guestPingTimeoutMs: 1_000,
   guestPollMs: 50,
   pollMs: 20,
@@ -32,4 +35,30 @@ export const MACHINE_LIMITS = {
   memoryBytesDefault: 320 * 1024 * 1024,
   /** Padding of the configuration drive: QEMU wants whole sectors. */
   driveBytesMax: 1024 * 1024,
+} as const;
+
+/** What is waited for longer where guests' processors are emulated. */
+export const EMULATED_LIMITS = {
+  /** From the swarm file to every endpoint serving: all of them boot at once. */
+  swarmReadyTimeoutMs: 300_000,
+  /** Of one phase of the lab's story: a machine boots in it, and one that ends is waited for. */
+  phaseTimeoutMs: 240_000,
+  /** From a machine's launch until its tunnel is up: half a minute of a processor, of which four machines on two cores get half each. */
+  bootTimeoutMs: 180_000,
+  /** Of an image's test of itself: modules, programs and daemons are loaded one after the other. */
+  selfTestTimeoutMs: 240_000,
+  /** Of a connection's handshake with a guest, from either end. */
+  handshakeTimeoutMs: 10_000,
+  /** Of a call from a guest to Vault: a login whose answer comes too late has used up its only credentials. */
+  vaultCallTimeoutMs: 30_000,
+  /**
+   * Of a guest's agent: a look at its device costs it ten milliseconds, an exchange with the balancer thirty. A push that is given up costs a
+   * further handshake.
+   */
+  agentPace: {
+    pushTimeoutMs: 10_000,
+    watchIntervalMs: 1_000,
+    watchIntervalAdoptingMs: 200,
+    sessionsRepeatMs: 2_000,
+  },
 } as const;

@@ -104,6 +104,7 @@ export const LIMITS = {
     probePeersIntervalMs: 1_000,
     /** A push to the reflex or the collector, and the pause before the next attempt. */
     pushTimeoutMs: 2_000,
+    paceMsMax: 30_000,
     pushRetryMs: 300,
     startRetryMs: 1_000,
     requestTimeoutMs: 10_000,
@@ -185,6 +186,7 @@ export const LIMITS = {
   },
   vault: {
     callTimeoutMs: 3_000,
+    callTimeoutMsMax: 60_000,
     connectionsMax: 4,
     /** A token is renewed when this share of its time has passed; one that could not be, again after this; looked at once a day at least. */
     renewAtSharePercent: 50,

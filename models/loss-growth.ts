@@ -19,6 +19,8 @@ export interface LossGrowth {
 /** A fit needs so many points, and losses at so many moments: one bad second is no growth. */
 const POINTS_MIN = 10;
 const LOSSES_MIN = 5;
+/** A step that explains the points better by more than this, in log likelihood, is what it was: where loss has come to stay, none grows. */
+const STEP_BETTER = 4;
 /** Growth by a factor is continued for no longer than it was seen. */
 const EXTRAPOLATION_MAX = 1;
 /** Standard deviations above "no growth" from which growth is taken for such: it is looked for with each new point. */
@@ -40,8 +42,10 @@ export function lossGrowth(points: readonly Point[], threshold: number, windowMs
   if (last === undefined || first === undefined || points.length < POINTS_MIN) return undefined;
   const used = withoutHighest(points.filter(({ value }) => Number.isFinite(value) && value >= 0));
   if (used.filter(({ value }) => value > 0).length < LOSSES_MIN) return undefined;
-  const fit = fitted(used.map(({ atMs, value }) => ({ x: (atMs - last.atMs) / 1_000, y: value })));
+  const scaled = used.map(({ atMs, value }) => ({ x: (atMs - last.atMs) / 1_000, y: value }));
+  const fit = fitted(scaled);
   if (fit === undefined || fit.slope <= SIGNIFICANT * Math.sqrt(fit.variance.slope)) return undefined;
+  if (isStep(scaled, fit)) return undefined;
   const aheadS = Math.min(windowMs, (last.atMs - first.atMs) * EXTRAPOLATION_MAX) / 1_000;
   const deviation = (x: number) => {
     const { level, slope, both } = fit.variance;
@@ -68,10 +72,30 @@ function withoutHighest(points: readonly Point[]): readonly Point[] {
   return points.filter((_, at) => at !== highest);
 }
 
+/** Whether one level before some moment and another one after it explain the points better than the growth does. */
+function isStep(points: readonly { x: number; y: number }[], { level, slope, dispersion }: Fit): boolean {
+  const growth = points.reduce((sum, { x, y }) => sum + y * (level + slope * x) - Math.exp(level + slope * x), 0);
+  const all = points.reduce((sum, { y }) => sum + y, 0);
+  let before = 0;
+  let best = Number.NEGATIVE_INFINITY;
+  for (const [at, { y }] of points.entries()) {
+    best = Math.max(best, levelLikelihood(before, at) + levelLikelihood(all - before, points.length - at));
+    before += y;
+  }
+  return best - growth > STEP_BETTER * dispersion;
+}
+
+/** Of points of this sum around their mean, as of a Poisson distribution and up to what does not depend on it. */
+function levelLikelihood(sum: number, points: number): number {
+  return sum > 0 ? sum * Math.log(sum / points) - sum : 0;
+}
+
 interface Fit {
   /** Logarithm of the share at x = 0, and its growth per unit of x. */
   readonly level: number;
   readonly slope: number;
+  /** Variance over mean: what a share of one is worth in packets. */
+  readonly dispersion: number;
   readonly variance: { readonly level: number; readonly slope: number; readonly both: number };
 }
 
@@ -106,6 +130,7 @@ function fitted(points: readonly { x: number; y: number }[]): Fit | undefined {
     return {
       level,
       slope,
+      dispersion,
       variance: {
         level: (dispersion * wxx) / determinant,
         slope: (dispersion * w) / determinant,

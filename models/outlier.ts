@@ -66,7 +66,8 @@ export function decideEjection(
   if (record === undefined || record.ejectedAtMs !== undefined || !isSilent(record, policy)) return { kind: "none" };
   const needed = missesNeeded(record, members, policy);
   if (record.missesInARow < needed) return { kind: "none" };
-  const verdict = load === undefined ? undefined : judgeLoad(load, record.missesInARow, needed);
+  const wasAtWork = isOverloaded(record);
+  const verdict = load === undefined ? undefined : judgeLoad({ ...load, wasAtWork }, record.missesInARow, needed);
   if (verdict?.kind === "unknown") return { kind: "wait" };
   if (verdict?.kind === "at-work") return { kind: "tolerate", because: verdict.because };
   // Who was just found at work is silent for another reason than the prober's.

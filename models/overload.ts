@@ -28,6 +28,8 @@ export interface MemberLoad {
   readonly roomElsewhere: number;
   /** Undefined while its silence was not counted twice. */
   readonly carried: Carried | undefined;
+  /** It was found at work a moment ago. */
+  readonly wasAtWork?: boolean;
 }
 
 export type LoadVerdict =
@@ -44,7 +46,8 @@ export function isLoadInDoubt({ sessions, capacity, roomElsewhere }: MemberLoad)
 
 /**
  * `missesInARow`, of which `missesNeeded` would eject. A count that takes longer than one more probe is not waited for; where there is
- * nothing to count, as nothing is sent, a little longer.
+ * nothing to count, as nothing is sent, a little longer, and so where too little comes out of one that holds more than it can. Who was
+ * found at work stays so as long as anything comes out.
  */
 export function judgeLoad(load: MemberLoad, missesInARow: number, missesNeeded: number): LoadVerdict {
   const { diedPacketsMin, idleFactor, packetsMin, passedMin, silenceFactor } = OVERLOAD_LIMITS;
@@ -55,7 +58,11 @@ export function judgeLoad(load: MemberLoad, missesInARow: number, missesNeeded: 
   const { silence, newest } = carried;
   if (newest.given >= diedPacketsMin && newest.passed === 0) return { kind: "silent" };
   if (silence.given < packetsMin) return unless(missesInARow >= missesNeeded * idleFactor);
-  if (silence.passed < Math.max(passedMin, silence.given * shareNeeded(load))) return { kind: "silent" };
+  const isEnough = silence.passed >= Math.max(passedMin, silence.given * shareNeeded(load));
+  // Packets that wait for a moment of CPU make a short share of a short stretch; what is dead passes none of the newest.
+  const comesOut = silence.passed >= passedMin && newest.passed > 0;
+  if (!isEnough && !(comesOut && load.wasAtWork === true))
+    return comesOut && sessions > capacity ? unless(missesInARow >= missesNeeded * idleFactor) : { kind: "silent" };
   const share = Math.min(100, Math.round((silence.passed / silence.given) * 100));
   const because = `it carries ${share} % of what clients send it, holds ${sessions} sessions of ${capacity} that it is said to carry, and the others have room for ${roomElsewhere}`;
   return { kind: "at-work", because };

@@ -5,7 +5,11 @@
 import { type Belief, believe } from "./belief.ts";
 import { isWithin } from "./budget.ts";
 import { chooseSteps } from "./choose.ts";
+import type { Abilities } from "./draft.ts";
+import { SCALING_LIMITS } from "./limits-scaling.ts";
 import type { Observation } from "./observation.ts";
+import { isPredictedCause } from "./predicted.ts";
+import { lastingReliefs } from "./relieve.ts";
 import type { Step, Withheld } from "./step.ts";
 import { surplusSince } from "./surplus.ts";
 import { isPredictable, type SwarmState } from "./swarm-state.ts";
@@ -19,6 +23,7 @@ export {
   initialState,
   recordDisruptionEnd,
   recordLaunchEnd,
+  recordReliefEnd,
   requestDrain,
   requestReplace,
   resume,
@@ -40,11 +45,27 @@ export interface Plan {
   readonly nextAtMs: number | undefined;
 }
 
+/** What is planned for unless something else is said. */
+export const ABILITIES: Abilities = { addRunsMax: SCALING_LIMITS.addRunsMax, relieves: true, spreads: true };
+/** What histories were recorded with in which none of these was known. */
+export const FORMER_ABILITIES: Abilities = { addRunsMax: 1, relieves: false, spreads: false };
+
+/** Which abilities beyond the former ones a plan makes use of. */
+export function abilitiesUsed({ steps }: Plan): readonly (keyof Abilities)[] {
+  const uses: Readonly<Record<keyof Abilities, (step: Step) => boolean>> = {
+    addRunsMax: (step) => step.kind === "add-endpoints" && step.turn !== undefined,
+    relieves: (step) => step.kind === "relieve",
+    spreads: (step) => step.kind === "drain-and-replace" && step.mode === "spread" && !isPredictedCause(step.cause),
+  };
+  const all: readonly (keyof Abilities)[] = ["addRunsMax", "relieves", "spreads"];
+  return all.filter((ability) => steps.some(uses[ability]));
+}
+
 /** `now`: Unix milliseconds. The same input gives the same plan, and the plan's own state gives no new steps at the same moment. */
-export function plan(state: SwarmState, observation: Observation, now: number): Plan {
+export function plan(state: SwarmState, observation: Observation, now: number, abilities = ABILITIES): Plan {
   const beliefs = believe(state, observation, now);
   const believed = withSurplus(withBeliefs(state, beliefs, observation, now), observation, now);
-  const decision = chooseSteps(believed, beliefs, observation, now);
+  const decision = chooseSteps(believed, beliefs, observation, now, abilities);
   return { ...decision, nextAtMs: nextDecisionAtMs(decision.state, observation, now) };
 }
 
@@ -58,6 +79,7 @@ function withBeliefs(state: SwarmState, beliefs: readonly Belief[], observation:
     endpoints,
     disruptions: state.disruptions.filter((one) => isWithin(one, windowMs, now)),
     requested: state.requested.filter((one) => names.has(one.endpoint)),
+    ...(state.reliefs === undefined ? {} : { reliefs: lastingReliefs(state.reliefs, state.spec.thresholds.coolDownMs, now) }),
     ...(state.risks === undefined ? {} : { risks: state.risks.filter(({ score }) => predictable.has(score.endpoint)) }),
     frozenSinceMs: observation.reflexAnswers
       ? isFrozen(state.spec, beliefs, now)

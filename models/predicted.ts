@@ -28,7 +28,7 @@ export function predictedMoves(state: SwarmState, beliefs: readonly Belief[], no
     .toSorted((a, b) => b.record.score.failure.low - a.record.score.failure.low)
     .map(({ endpoint, record }) => {
       const reason = `${endpoint} ${riskText(record, state.spec.foresight)}.`;
-      return { kind: "drain-and-replace", endpoint, mode: "replace", cause: predictedCause(record), reason };
+      return { kind: "drain-and-replace", endpoint, mode: "spread", cause: predictedCause(record), reason };
     });
 }
 
@@ -86,6 +86,13 @@ function highRisks(
   });
 }
 
+const PREDICTED = "predicted-";
+
 function predictedCause({ score }: RiskRecord): string {
-  return `predicted-${score.terms[0]?.name ?? "failure"}`;
+  return `${PREDICTED}${score.terms[0]?.name ?? "failure"}`;
+}
+
+/** Whether a step was taken because of what was predicted, not of what was seen. */
+export function isPredictedCause(cause: string): boolean {
+  return cause.startsWith(PREDICTED);
 }

@@ -26,6 +26,19 @@ export function scoreIntervalMs({ windowMs }: ForesightPolicy): number {
   return Math.min(scoreIntervalMsMax, Math.max(scoreIntervalMsMin, windowMs / scoresPerWindow));
 }
 
+/**
+ * Milliseconds until the next look: an interval, or less where something grave was told that awaits its confirmation, which can be had
+ * as soon as another score of it may be told.
+ */
+export function nextLookMs(told: readonly ToldRisk[], policy: ForesightPolicy, now: number): number {
+  const intervalMs = scoreIntervalMs(policy);
+  const awaited = told
+    .filter((one) => isGrave(one) && one.times < policy.confirmationsOf)
+    .map(({ atMs }) => Math.ceil(atMs + intervalMs * APART_SHARE_MIN - now))
+    .filter((leftMs) => leftMs > 0);
+  return Math.min(intervalMs, ...awaited);
+}
+
 export function newsAmong(
   scores: readonly ScoredEndpoint[],
   told: readonly ToldRisk[],
@@ -49,14 +62,17 @@ export function toldAfter(told: readonly ToldRisk[], scores: readonly ScoredEndp
 }
 
 function isNews({ score }: ScoredEndpoint, before: ToldRisk | undefined, policy: ForesightPolicy): boolean {
-  const { scoreConcernMin } = LIMITS.foresight;
-  const isGrave = Math.max(servedRisk(score), score.overload.value) >= scoreConcernMin;
-  if (before === undefined) return isGrave;
+  const isConcern = isGrave({ failure: servedRisk(score), overload: score.overload.value });
+  if (before === undefined) return isConcern;
   // Looks that follow at once see the same measurements: they confirm nothing.
   if (score.atMs <= before.atMs || score.atMs - before.atMs < scoreIntervalMs(policy) * APART_SHARE_MIN) return false;
   if (hasChanged(score, before)) return true;
   if (before.times < policy.confirmationsOf) return true;
-  return isGrave && score.atMs - before.atMs >= policy.scoreStaleMs / 3;
+  return isConcern && score.atMs - before.atMs >= policy.scoreStaleMs / 3;
+}
+
+function isGrave({ failure, overload }: Pick<ToldRisk, "failure" | "overload">): boolean {
+  return Math.max(failure, overload) >= LIMITS.foresight.scoreConcernMin;
 }
 
 function hasChanged(score: ScoredEndpoint["score"], before: ToldRisk): boolean {

@@ -30,10 +30,9 @@ export interface Scale {
 
 /** Between `endpoints.count` and `endpoints.countMax` of the swarm file; without the latter a swarm keeps its count. */
 export function scaleFor(spec: SwarmSpec, sessions: number, forecast: DemandForecast | undefined, now: number): Scale {
-  const { mode, demandStaleMs } = spec.foresight;
+  const { mode } = spec.foresight;
   const floor = endpointsFor(spec, sessions);
-  const isFresh = forecast !== undefined && now - forecast.atMs <= demandStaleMs && Number.isFinite(forecast.sessionsUpper);
-  const asks = mode !== "off" && isFresh;
+  const asks = mode !== "off" && demandIsFresh(spec, forecast, now);
   const foreseen = asks ? Math.max(floor, endpointsFor(spec, forecast.sessionsUpper)) : floor;
   const longest = asks ? endpointsFor(spec, forecast.sessionsUpperLongest ?? forecast.sessionsUpper) : floor;
   // Where predictions only advise, they do not keep machines either.
@@ -52,7 +51,17 @@ export function endpointsFor(spec: SwarmSpec, sessions: number): number {
   return Math.min(Math.max(count, countMax), Math.max(count, needed));
 }
 
+/** Whether it says anything of the present. */
+export function demandIsFresh(
+  { foresight }: SwarmSpec,
+  forecast: DemandForecast | undefined,
+  now: number,
+): forecast is DemandForecast {
+  if (forecast === undefined) return false;
+  return now - forecast.atMs <= foresight.demandStaleMs && Number.isFinite(forecast.sessionsUpper);
+}
+
 /** Sessions one endpoint is to carry, some of its capacity left free. */
-function usableSessions(spec: SwarmSpec): number {
+export function usableSessions(spec: SwarmSpec): number {
   return Math.max(1, spec.endpoints.capacitySessions * spec.foresight.overloadThreshold);
 }

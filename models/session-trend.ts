@@ -46,9 +46,14 @@ export function sumOfSessions(series: readonly (readonly Point[])[]): readonly P
 export function sessionTrend(points: readonly Point[], windowMs: number, leadMs: number): DemandForecast | undefined {
   const last = points.at(-1);
   if (last === undefined) return undefined;
-  const trend = trendOf(points.filter(({ atMs }) => atMs > last.atMs - windowMs * SPAN_SHARE));
-  const line: Growth | undefined = trend === undefined || !(trend.slopeLow > 0) ? undefined : { from: trend.level, ...trend };
-  const growths = [line, ...SURGE_SPANS.map((share) => surgeOf(points, last, windowMs * share))];
+  const begins = points.findIndex(({ value }) => value > 0);
+  const known = points.slice(Math.max(0, begins));
+  // That a swarm comes up says nothing of where its sessions are heading.
+  if (last.atMs - (known[0]?.atMs ?? last.atMs) < windowMs * SPAN_SHARE) return undefined;
+  const growths = [
+    lineOf(known, last, windowMs * SPAN_SHARE),
+    ...SURGE_SPANS.map((share) => surgeOf(known, last, windowMs * share)),
+  ];
   return growths
     .map((growth) => (growth === undefined ? undefined : continued(growth, last, windowMs, leadMs)))
     .reduce(greaterDemand, undefined);
@@ -96,6 +101,20 @@ function continued(growth: Growth, last: Point, windowMs: number, leadMs: number
   };
 }
 
+/** A line through the newest `spanMs` that rises for certain. */
+function lineOf(points: readonly Point[], last: Point, spanMs: number): Growth | undefined {
+  const beginMs = last.atMs - spanMs;
+  const trend = trendOf(points.filter(({ atMs }) => atMs > beginMs));
+  if (trend === undefined || !(trend.slopeLow > 0) || last.value <= highestBefore(points, beginMs, spanMs)) return undefined;
+  return { from: trend.level, ...trend };
+}
+
+/** Over the `spanMs` before the span: what was there just then is no growth when it comes back, as when an endpoint's word was late. */
+function highestBefore(points: readonly Point[], beginMs: number, spanMs: number): number {
+  const before = points.filter(({ atMs }) => atMs <= beginMs && atMs > beginMs - spanMs);
+  return before.reduce((most, { value }) => Math.max(most, value), Number.NEGATIVE_INFINITY);
+}
+
 /** Growth over the newest `spanMs` that exceeds by far what the time before it lets expect of chance. */
 function surgeOf(points: readonly Point[], last: Point, spanMs: number): Growth | undefined {
   const beginMs = last.atMs - spanMs;
@@ -104,7 +123,7 @@ function surgeOf(points: readonly Point[], last: Point, spanMs: number): Growth 
   const first = past[0];
   // Of a shorter past nobody knows what comes and goes.
   if (before === undefined || first === undefined || before.atMs - first.atMs < spanMs) return undefined;
-  const grown = last.value - before.value;
+  const grown = last.value - Math.max(before.value, highestBefore(past, beginMs, spanMs));
   const came = past.reduce((sum, { value }, at) => sum + Math.max(0, value - (past[at - 1]?.value ?? value)), 0);
   // As many go as come, by chance, so both add to it; that many came or went at once, as when an endpoint was lost, is no measure of it.
   const chance = (2 * came * spanMs) / (before.atMs - first.atMs);

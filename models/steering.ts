@@ -70,6 +70,10 @@ export type OutlierPolicy = z.infer<typeof OutlierPolicy>;
 export const Pin = z.strictObject({ client: SocketAddress, endpoint: EndpointName });
 export type Pin = z.infer<typeof Pin>;
 
+/** New IKE SAs of this client go to this endpoint, which takes it over from `from`; what it has goes on where it is. */
+export const IpsecPin = z.strictObject({ client: z.ipv4(), endpoint: EndpointName, from: EndpointName });
+export type IpsecPin = z.infer<typeof IpsecPin>;
+
 /** Packets to this inner address go back through this endpoint. */
 export const ReturnRoute = z.strictObject({ innerAddress: z.string().min(2), endpoint: EndpointName });
 export type ReturnRoute = z.infer<typeof ReturnRoute>;
@@ -87,6 +91,7 @@ export const SteeringState = z.strictObject({
   swarmPort: z.number().int().min(1).max(65_535).optional(),
   members: z.array(Member).max(512),
   pins: z.array(Pin).max(65_536),
+  ipsecPins: z.array(IpsecPin).max(65_536).optional(),
   returnRoutes: z.array(ReturnRoute).max(65_536),
   outlier: OutlierPolicy,
   /** Sessions that one member carries at weight 100. Without it nobody is taken for overloaded. */
@@ -115,6 +120,8 @@ export interface MemberHealth {
   readonly overloaded?: boolean | undefined;
   /** Sessions whose keys it holds, as far as the reflex knows. */
   readonly sessions: number;
+  /** IPsec sessions that live there. Absent where it is no IPsec gateway, as far as the reflex knows. */
+  readonly ipsecSessions?: number | undefined;
 }
 
 /** Over the last `windowMs` (see limits). */

@@ -12,8 +12,11 @@ export type Step =
   | {
       readonly kind: "drain-and-replace";
       readonly endpoint: string;
-      /** `drain`: its sessions go to the others. `replace`: to a machine that takes its place. */
-      readonly mode: "drain" | "replace";
+      /**
+       * `drain`: its sessions go to the others. `replace`: to a machine that takes its place, once that serves. `spread`: to the others at
+       * once, while a machine is made that takes its place.
+       */
+      readonly mode: "drain" | "replace" | "spread";
       readonly cause: string;
       readonly reason: string;
     }
@@ -25,8 +28,24 @@ export type Step =
       readonly replaces?: readonly string[];
       readonly reason: string;
     }
-  | { readonly kind: "add-endpoints"; readonly count: number; readonly reason: string }
+  | {
+      readonly kind: "add-endpoints";
+      readonly count: number;
+      /** Of the run, where another one that adds endpoints is under way: 2, 3 … Absent: the first. */
+      readonly turn?: number;
+      readonly reason: string;
+    }
+  | RelieveStep
   | { readonly kind: "page"; readonly subject: string; readonly reason: string };
+
+/** Leads the sessions that are too many for an endpoint to others; it goes on serving the rest. */
+export interface RelieveStep {
+  readonly kind: "relieve";
+  readonly endpoint: string;
+  /** How many of them each of these takes. */
+  readonly to: readonly { readonly endpoint: string; readonly sessions: number }[];
+  readonly reason: string;
+}
 
 export interface Withheld {
   readonly step: Step;

@@ -95,6 +95,14 @@ export interface MachineObtained {
   readonly machine: string;
 }
 
+/** What an endpoint held too many has been led away, or what came over of it. */
+export interface EndpointRelieved {
+  readonly workflowId: string;
+  readonly endpoint: string;
+  readonly failed: boolean;
+  readonly text: string;
+}
+
 /** What came of a run; sent by the run itself as its last word. */
 export interface DrainFinished {
   readonly workflowId: string;

@@ -5,6 +5,7 @@
 import { ForeshiftError } from "./errors.ts";
 import { type RiskRecord, shadowRisk, takeScore, withCarrier } from "./foresight.ts";
 import { LIMITS } from "./limits.ts";
+import type { Relief } from "./relieve.ts";
 import type { RiskScore } from "./risk.ts";
 import type { RollStatus } from "./roll.ts";
 import type { DemandForecast } from "./scale.ts";
@@ -63,6 +64,8 @@ export interface PendingLaunch {
   readonly kind: "endpoint" | "ghost";
   readonly count: number;
   readonly sinceMs: number;
+  /** Of the run that was asked for them (models/step.ts); absent: the first. */
+  readonly turn?: number | undefined;
 }
 
 /** What the run of a rollout has told of itself last. */
@@ -95,6 +98,8 @@ export interface SwarmState {
   readonly demand?: DemandForecast | undefined;
   /** Since when there have been more endpoints than are wanted, without a break. */
   readonly surplusSinceMs?: number | undefined;
+  /** Excess that is being led away, or has just been; absent before the first. */
+  readonly reliefs?: readonly Relief[] | undefined;
   /** Rolled out, or being rolled out: in force instead of the swarm file's. */
   readonly image?: string | undefined;
   /** The rollout that is under way, or the last one. */
@@ -279,7 +284,15 @@ export function isPredictable({ phase }: EndpointRecord): boolean {
   return phase === "active" || phase === "degraded" || phase === "joining";
 }
 
-/** To be called when the run of `replenish-ghosts` or `add-endpoints` has ended, well or not. */
-export function recordLaunchEnd(state: SwarmState, kind: PendingLaunch["kind"]): SwarmState {
-  return { ...state, pending: state.pending.filter((one) => one.kind !== kind) };
+/** To be called when the run of `replenish-ghosts` or `add-endpoints` has ended, well or not. `turn`: the step's. */
+export function recordLaunchEnd(state: SwarmState, kind: PendingLaunch["kind"], turn = 1): SwarmState {
+  return { ...state, pending: state.pending.filter((one) => one.kind !== kind || (one.turn ?? 1) !== turn) };
+}
+
+/** To be called when the run of a `relieve` has ended. `failed`: not all of the sessions came over. */
+export function recordReliefEnd(state: SwarmState, endpoint: string, failed: boolean, now: number): SwarmState {
+  const reliefs = (state.reliefs ?? []).map((one) =>
+    one.endpoint === endpoint && typeof one.endedAtMs !== "number" ? { ...one, endedAtMs: now, failed } : one,
+  );
+  return { ...state, reliefs };
 }

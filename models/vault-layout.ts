@@ -38,6 +38,11 @@ export type VaultProcess = (typeof VAULT_PROCESSES)[number];
 /** Transit keys: of session state in PostgreSQL, and of payloads in Temporal. */
 export const TRANSIT_KEYS = { sessions: "sessions", payloads: "payloads" } as const;
 
+/** Seals the keys of a swarm's IPsec SAs on their way to their shadows; its agents alone may use it. */
+export function ipsecKey(swarm: string): string {
+  return `ipsec-${swarm}`;
+}
+
 /** The PKI role that signs for processes. */
 export const PKI_ROLE = "process";
 

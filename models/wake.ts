@@ -1,6 +1,7 @@
 /** When to decide again although nothing has changed: the next moment at which a hold, a cool-down or a window runs out. */
 import { LIMITS } from "./limits.ts";
 import type { Observation } from "./observation.ts";
+import { reliefForgottenAtMs } from "./relieve.ts";
 import type { EndpointRecord, SwarmState } from "./swarm-state.ts";
 
 /** Unix milliseconds, later than `now`; undefined when time alone changes nothing. */
@@ -12,6 +13,7 @@ export function nextDecisionAtMs(state: SwarmState, observation: Observation, no
   for (const { band, score } of state.risks ?? []) {
     if (band !== "low") moments.push(score.atMs + state.spec.foresight.scoreStaleMs + 1);
   }
+  moments.push(...(state.reliefs ?? []).flatMap((one) => reliefForgottenAtMs(one, state.spec.thresholds.coolDownMs) ?? []));
   moments.push(...later(state.surplusSinceMs, state.spec.endpoints.scaleInAfterMs));
   if (hasWaiting(state)) {
     moments.push(...state.disruptions.flatMap((one) => later(one.endedAtMs, state.spec.budget.windowMs)));

@@ -5,6 +5,7 @@
 import { spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync, realpathSync } from "node:fs";
+import nodeModule from "node:module";
 import { createServer } from "node:net";
 import { constants } from "node:os";
 import { delimiter, dirname, join } from "node:path";
@@ -24,6 +25,7 @@ export async function boot(script, args) {
     fail(`Foreshift needs Node ${NODE_MAJOR_MIN} or later to start`, `This is ${process.version}; install a later one.`);
   }
   await installModules();
+  keepCompiled();
   process.env.PATH = [MODULES_BIN, process.env.PATH ?? "", "/usr/local/sbin", "/usr/sbin", "/sbin"].join(delimiter);
   const file = join(PROJECT, script);
   if (majorOf(process.versions.node) >= NODE_MAJOR_WANTED) {
@@ -32,6 +34,12 @@ export async function boot(script, args) {
     return;
   }
   handOver(nodeWanted(), [file, ...args]);
+}
+
+/** A lab starts dozens of processes of the same modules: compiled once, they begin with half of the CPU time. */
+function keepCompiled() {
+  process.env.NODE_COMPILE_CACHE ??= join(PROJECT, ".foreshift", "compiled");
+  nodeModule.enableCompileCache?.();
 }
 
 async function installModules() {

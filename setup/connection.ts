@@ -35,32 +35,55 @@ export function connectionFile(home: string = paths().home): string {
   return join(home, "config", "connection.json");
 }
 
-/** UNREACHABLE with the remedy when neither the environment nor a lab says where things are. */
+/** NOT_CONFIGURED when neither the environment nor a lab says where things are. */
 export async function connection(): Promise<Connection> {
-  const written = await readFile(connectionFile(), "utf8").then(
+  const written = await writtenByLab();
+  const { TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE } = process.env;
+  return {
+    temporalAddress: stated("TEMPORAL_ADDRESS", TEMPORAL_ADDRESS ?? written?.temporalAddress),
+    temporalNamespace: TEMPORAL_NAMESPACE ?? written?.temporalNamespace ?? "default",
+    ...codecOf(written),
+    databaseUrl: databaseOf(written),
+    ...processesOf(written),
+    payloads: payloadPolicy(written),
+  };
+}
+
+/** For who reads the database and asks nobody else. */
+export async function databaseAddress(): Promise<string> {
+  return databaseOf(await writtenByLab());
+}
+
+/** For who asks a process of this host. */
+export async function localProcesses(): Promise<Pick<Connection, "identityDir" | "sockets">> {
+  return processesOf(await writtenByLab());
+}
+
+/** For who is let into the Web UI. */
+export async function codecAccess(): Promise<NonNullable<Connection["codec"]>> {
+  const { codec } = codecOf(await writtenByLab());
+  return stated("FORESHIFT_CODEC, with FORESHIFT_CODEC_TOKEN_FILE,", codec);
+}
+
+async function writtenByLab(): Promise<Connection | undefined> {
+  return await readFile(connectionFile(), "utf8").then(
     (text) => parseInput(Connection, JSON.parse(text), connectionFile()),
     () => undefined,
   );
-  const { run } = paths();
-  const temporalAddress = process.env.TEMPORAL_ADDRESS ?? written?.temporalAddress;
-  const databaseUrl = process.env.DATABASE_URL ?? written?.databaseUrl;
-  if (temporalAddress === undefined || databaseUrl === undefined) {
-    const field = temporalAddress === undefined ? "TEMPORAL_ADDRESS" : "DATABASE_URL";
-    throw new ForeshiftError("UNREACHABLE", {
-      field,
-      value: "no address",
-      detail: "it is not set, and no lab runs (`foreshift lab up`)",
-    });
-  }
-  return {
-    temporalAddress,
-    temporalNamespace: process.env.TEMPORAL_NAMESPACE ?? written?.temporalNamespace ?? "default",
-    ...codecAccess(written),
-    databaseUrl,
-    ...(written?.identityDir === undefined ? {} : { identityDir: written.identityDir }),
-    payloads: payloadPolicy(written),
-    sockets: written?.sockets ?? localSockets(run),
-  };
+}
+
+function stated<T>(field: string, value: T | undefined): T {
+  if (value === undefined) throw new ForeshiftError("NOT_CONFIGURED", { field });
+  return value;
+}
+
+function databaseOf(written: Connection | undefined): string {
+  return stated("DATABASE_URL", process.env.DATABASE_URL ?? written?.databaseUrl);
+}
+
+function processesOf(written: Connection | undefined): Pick<Connection, "identityDir" | "sockets"> {
+  const identity = written?.identityDir === undefined ? {} : { identityDir: written.identityDir };
+  return { ...identity, sockets: written?.sockets ?? localSockets(paths().run) };
 }
 
 /**
@@ -68,13 +91,13 @@ export async function connection(): Promise<Connection> {
  * `transit/payloads` unless stated; Vault is where `VAULT_ADDR` says, its token in `VAULT_TOKEN_FILE` or where Vault's own tools keep it.
  */
 function payloadPolicy(written: Connection | undefined): Connection["payloads"] {
-  const { TEMPORAL_ADDRESS, FORESHIFT_PAYLOADS: stated = "transit/payloads", VAULT_ADDR, VAULT_NAMESPACE } = process.env;
+  const { TEMPORAL_ADDRESS, FORESHIFT_PAYLOADS: policy = "transit/payloads", VAULT_ADDR, VAULT_NAMESPACE } = process.env;
   if (TEMPORAL_ADDRESS === undefined && written !== undefined) return written.payloads;
-  if (stated === "plain") return { mode: "plain" };
-  const [, transit, key] = /^(.+)\/([^/]+)$/.exec(stated) ?? [];
+  if (policy === "plain") return { mode: "plain" };
+  const [, transit, key] = /^(.+)\/([^/]+)$/.exec(policy) ?? [];
   if (transit === undefined || key === undefined || VAULT_ADDR === undefined) {
     const detail = "set VAULT_ADDR, and the transit key as MOUNT/KEY, or state that payloads are `plain`";
-    throw new ForeshiftError("INVALID_FIELD", { field: "FORESHIFT_PAYLOADS", value: stated, detail });
+    throw new ForeshiftError("INVALID_FIELD", { field: "FORESHIFT_PAYLOADS", value: policy, detail });
   }
   const tokenFile = process.env.VAULT_TOKEN_FILE ?? join(homedir(), ".vault-token");
   const vault = {
@@ -86,7 +109,7 @@ function payloadPolicy(written: Connection | undefined): Connection["payloads"] 
   return { mode: "sealed", vault, key };
 }
 
-function codecAccess(written: Connection | undefined): Pick<Connection, "codec"> {
+function codecOf(written: Connection | undefined): Pick<Connection, "codec"> {
   const { FORESHIFT_CODEC: address, FORESHIFT_CODEC_TOKEN_FILE: tokenFile } = process.env;
   if (address !== undefined && tokenFile !== undefined) return { codec: { address, tokenFile } };
   return written?.codec === undefined ? {} : { codec: written.codec };

@@ -10,10 +10,9 @@ import { ForeshiftError } from "../models/errors.ts";
 import { VaultMounts, type VaultProcess } from "../models/vault-layout.ts";
 import { readIfThere, writePrivate } from "./files.ts";
 import { findOpenBao } from "./find.ts";
-import { SETUP_LIMITS } from "./limits.ts";
 import { withLock } from "./lock.ts";
 import { makePaths } from "./paths.ts";
-import { choosePort, isFree, LOOPBACK } from "./ports.ts";
+import { LOOPBACK, onChosenPorts } from "./ports.ts";
 import { asService, externalService, type Service, type ServiceOptions, startChild } from "./service.ts";
 import { registerAwsPlugin, statedEnrolments } from "./vault-aws.ts";
 import { callVault, type VaultAdmin } from "./vault-call.ts";
@@ -50,16 +49,9 @@ export async function startOpenBao(options: ServiceOptions): Promise<OpenBaoServ
   if (external !== undefined && external !== "") return useExternal(external, options);
   const { source, where } = await findOpenBao();
   if (source === "missing") throw new ForeshiftError("MISSING_TOOL", { value: "bao", detail: where });
-  for (let attempt = 1; ; attempt += 1) {
-    const port = await choosePort(options.home, "openbao");
-    const clusterPort = await choosePort(options.home, "openbao-cluster");
-    try {
-      return await startServer(options, where, port, clusterPort);
-    } catch (thrown) {
-      const free = (await isFree(port)) && (await isFree(clusterPort));
-      if (free || attempt === SETUP_LIMITS.startAttemptsMax) throw thrown;
-    }
-  }
+  return await onChosenPorts(options.home, ["openbao", "openbao-cluster"], (ports) =>
+    startServer(options, where, ports.openbao, ports["openbao-cluster"]),
+  );
 }
 
 async function startServer(

@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { ForeshiftError } from "../models/errors.ts";
 import { readIfThere, writePrivate } from "./files.ts";
 import { SETUP_LIMITS } from "./limits.ts";
+import { type Lock, tryLock } from "./lock.ts";
 
 export const LOOPBACK = "127.0.0.1";
 /** State of a listening socket in `/proc/net/tcp`. */
@@ -26,20 +27,66 @@ export type PortName = keyof typeof DEFAULT_PORTS;
 
 /** The port used last time if it is free, else the first free one from the usual one on; remembered in `home`. */
 export async function choosePort(home: string, name: PortName): Promise<number> {
+  const { port, lock } = await claimPort(home, name);
+  lock.release();
+  return port;
+}
+
+/**
+ * Starts a server on ports that are chosen like that, and claimed until it listens: who starts at the same moment takes others. Where
+ * a stranger took one in between, it is started again on others.
+ */
+export async function onChosenPorts<N extends PortName, T>(
+  home: string,
+  names: readonly N[],
+  start: (ports: Readonly<Record<N, number>>) => Promise<T>,
+): Promise<T> {
+  for (let attempt = 1; ; attempt += 1) {
+    const claims = new Map<N, Claim>();
+    try {
+      for (const name of names) claims.set(name, await claimPort(home, name));
+      const ports = Object.fromEntries([...claims].map(([name, { port }]) => [name, port])) as Record<N, number>;
+      return await start(ports);
+    } catch (thrown) {
+      const free = await Promise.all([...claims.values()].map(({ port }) => isFree(port)));
+      if (attempt === SETUP_LIMITS.startAttemptsMax || free.every(Boolean)) throw thrown;
+    } finally {
+      for (const { lock } of claims.values()) lock.release();
+    }
+  }
+}
+
+interface Claim {
+  readonly port: number;
+  readonly lock: Lock;
+}
+
+async function claimPort(home: string, name: PortName): Promise<Claim> {
   const file = join(home, "ports", name);
   const remembered = Number(await readIfThere(file));
-  if (remembered > 0 && (await isFree(remembered))) return remembered;
+  const known = remembered > 0 ? await tryClaim(remembered) : undefined;
+  if (known !== undefined) return known;
   const first = DEFAULT_PORTS[name];
   for (let port = first; port < first + SETUP_LIMITS.portsTriedMax; port += 1) {
-    if (!(await isFree(port))) continue;
+    const claim = await tryClaim(port);
+    if (claim === undefined) continue;
     await mkdir(join(home, "ports"), { recursive: true, mode: 0o700 });
     await writePrivate(file, `${port}\n`);
-    return port;
+    return claim;
   }
   throw new ForeshiftError("NOT_READY", {
     value: name,
     detail: `no free port between ${first} and ${first + SETUP_LIMITS.portsTriedMax - 1}`,
   });
+}
+
+/** Undefined for a port that is taken, or about to be. */
+async function tryClaim(port: number): Promise<Claim | undefined> {
+  const lock = await tryLock(`port ${port}`);
+  if (lock === undefined) return undefined;
+  if (await isFree(port)) return { port, lock };
+  lock.release();
+  return undefined;
 }
 
 export function isFree(port: number): Promise<boolean> {

@@ -10,7 +10,7 @@ import { findPostgres } from "./find.ts";
 import { SETUP_LIMITS } from "./limits.ts";
 import { withLock } from "./lock.ts";
 import { makePaths } from "./paths.ts";
-import { choosePort, isFree, LOOPBACK } from "./ports.ts";
+import { LOOPBACK, onChosenPorts } from "./ports.ts";
 import { asService, childLine, externalService, type Service, type ServiceOptions, startChild } from "./service.ts";
 
 const USER = "foreshift";
@@ -38,14 +38,7 @@ export async function startPostgres(options: ServiceOptions & { readonly binary?
     await ensureData(options.home, postgres);
     return known;
   });
-  for (let attempt = 1; ; attempt += 1) {
-    const port = await choosePort(options.home, "postgres");
-    try {
-      return await startServer(options, postgres, port, password);
-    } catch (thrown) {
-      if ((await isFree(port)) || attempt === SETUP_LIMITS.startAttemptsMax) throw thrown;
-    }
-  }
+  return await onChosenPorts(options.home, ["postgres"], (ports) => startServer(options, postgres, ports.postgres, password));
 }
 
 async function startServer(

@@ -1,12 +1,12 @@
 /** The Temporal development server with its Web UI, persisted to a file; or the cluster `TEMPORAL_ADDRESS` names. */
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { Connection, type ConnectionOptions } from "@temporalio/client";
+import { Connection } from "@temporalio/client";
 import { ForeshiftError, messageOf } from "../models/errors.ts";
 import { findTemporal } from "./find.ts";
 import { SETUP_LIMITS } from "./limits.ts";
-import { choosePort, isFree, LOOPBACK } from "./ports.ts";
+import { LOOPBACK, onChosenPorts } from "./ports.ts";
 import { asService, externalService, type Service, type ServiceOptions, startChild } from "./service.ts";
+import { temporalSecurity } from "./temporal-security.ts";
 
 /** Keywords by which people find runs in the Web UI. */
 const SEARCH_ATTRIBUTES = ["ForeshiftSwarm", "ForeshiftEndpoint", "ForeshiftPhase", "ForeshiftCause"] as const;
@@ -32,16 +32,9 @@ export async function startTemporal(options: TemporalOptions): Promise<TemporalS
   if (external !== undefined && external !== "") return useExternal(external);
   const { source, where } = await findTemporal();
   if (source === "missing") throw new ForeshiftError("MISSING_TOOL", { value: "temporal", detail: where });
-  for (let attempt = 1; ; attempt += 1) {
-    const port = await choosePort(options.home, "temporal");
-    const uiPort = await choosePort(options.home, "temporal-ui");
-    try {
-      return await startServer(options, where, port, uiPort);
-    } catch (thrown) {
-      const taken = !(await isFree(port)) || !(await isFree(uiPort));
-      if (!taken || attempt === SETUP_LIMITS.startAttemptsMax) throw thrown;
-    }
-  }
+  return await onChosenPorts(options.home, ["temporal", "temporal-ui"], (ports) =>
+    startServer(options, where, ports.temporal, ports["temporal-ui"]),
+  );
 }
 
 async function startServer(options: TemporalOptions, command: string, port: number, uiPort: number): Promise<TemporalService> {
@@ -95,7 +88,11 @@ async function useExternal(address: string): Promise<TemporalService> {
   const namespace = process.env.TEMPORAL_NAMESPACE ?? "default";
   let connection: Connection;
   try {
-    connection = await Connection.connect(await connectionOptions(address));
+    connection = await Connection.connect({
+      address,
+      connectTimeout: SETUP_LIMITS.externalTimeoutMs,
+      ...(await temporalSecurity()),
+    });
   } catch (thrown) {
     throw refusal(address, thrown);
   }
@@ -107,15 +104,6 @@ async function useExternal(address: string): Promise<TemporalService> {
     await connection.close();
   }
   return Object.assign(externalService("temporal", address), { namespace, uiUrl: undefined });
-}
-
-/** The variables Temporal's own tools read. */
-async function connectionOptions(address: string): Promise<ConnectionOptions> {
-  const { TEMPORAL_API_KEY: apiKey, TEMPORAL_TLS: tls, TEMPORAL_TLS_CERT: cert, TEMPORAL_TLS_KEY: key } = process.env;
-  const base = { address, connectTimeout: SETUP_LIMITS.externalTimeoutMs };
-  if (apiKey !== undefined && apiKey !== "") return { ...base, apiKey, tls: true };
-  if (cert === undefined || key === undefined) return tls === "true" ? { ...base, tls: true } : base;
-  return { ...base, tls: { clientCertPair: { crt: await readFile(cert), key: await readFile(key) } } };
 }
 
 async function completeSearchAttributes(connection: Connection, namespace: string): Promise<void> {

@@ -7,7 +7,15 @@ import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { IDENTITY_LIMITS } from "../models/limits-identity.ts";
-import { agentPolicy, awsMount, PKI_ROLE, TRANSIT_KEYS, VAULT_PROCESSES, type VaultMounts } from "../models/vault-layout.ts";
+import {
+  agentPolicy,
+  awsMount,
+  ipsecKey,
+  PKI_ROLE,
+  TRANSIT_KEYS,
+  VAULT_PROCESSES,
+  type VaultMounts,
+} from "../models/vault-layout.ts";
 import { paths } from "./paths.ts";
 import { type AwsEnrolments, assertAwsLogins, writeAwsLogins } from "./vault-aws.ts";
 import { callVault, type VaultAdmin } from "./vault-call.ts";
@@ -57,7 +65,8 @@ export async function layOutVault(admin: VaultAdmin, layout: VaultLayout): Promi
   for (const mount of [mounts.approle, mounts.agents]) {
     await callVault(admin, "POST", `sys/auth/${mount}/tune`, { body: { user_lockout_config: { lockout_disable: true } } });
   }
-  for (const key of Object.values(TRANSIT_KEYS)) {
+  const swarmKeys = [...new Set([...layout.swarms, ...awsSwarms])].map(ipsecKey);
+  for (const key of [...Object.values(TRANSIT_KEYS), ...swarmKeys]) {
     await callVault(admin, "POST", `${mounts.transit}/keys/${key}`, { body: { type: "aes256-gcm96" } });
   }
   const approleAccessor = accessors.get(mounts.approle) ?? "";

@@ -3,7 +3,7 @@
  */
 import { readFile, stat } from "node:fs/promises";
 import type { z } from "zod";
-import { ForeshiftError, messageOf } from "../models/errors.ts";
+import { ForeshiftError, fileTrouble } from "../models/errors.ts";
 import { parseInput } from "../models/parse.ts";
 
 /** The parsed file; INVALID_FIELD when it is missing, readable by others, not JSON, or has a wrong field. */
@@ -15,7 +15,7 @@ export async function readConfig<T>(path: string | undefined, schema: z.ZodType<
     if ((mode & 0o077) !== 0) throw new Error("others may read it; make it mode 0600");
     text = await readFile(path, "utf8");
   } catch (thrown) {
-    throw invalid(path, messageOf(thrown));
+    throw invalid(path, fileTrouble(thrown));
   }
   let json: unknown;
   try {

@@ -64,7 +64,7 @@ export async function secure({ name, config, collector, log }: SecureOptions): P
 
 /** Resolves once the process has a certificate and every source of the revocation list was asked. */
 export async function identify({ uri, config, pki, collector, log }: IdentifyOptions): Promise<ProcessIdentity> {
-  const { dir, certificateTtlMs, staleCrl, confirmCrlWithinMs } = config;
+  const { dir, certificateTtlMs, handshakeTimeoutMs, staleCrl, confirmCrlWithinMs } = config;
   const crlSources = (identity: ProcessIdentity): readonly CrlSource[] => {
     if (collector === undefined) return [vaultCrl(pki, IDENTITY_LIMITS.crlPollMs)];
     const expected = processIdentity("collector");
@@ -76,6 +76,7 @@ export async function identify({ uri, config, pki, collector, log }: IdentifyOpt
     pki,
     dir,
     certificateTtlMs,
+    handshakeTimeoutMs,
     staleCrl,
     confirmCrlWithinMs,
     crlSources,

@@ -70,7 +70,8 @@ export interface Gate {
 
 /** Hands connections that were let in to `http`. The caller listens. */
 export function tlsGate({ identity, accepts, counts }: Door, http: HttpServer): Gate {
-  const { handshakeTimeoutMs, connectionsMax, connectionsPerPeerMax } = IDENTITY_LIMITS;
+  const { connectionsMax, connectionsPerPeerMax } = IDENTITY_LIMITS;
+  const { handshakeTimeoutMs = IDENTITY_LIMITS.handshakeTimeoutMs } = identity;
   const perPeer = new Map<string, number>();
   const options = { ...identity.secureOptions(), requestCert: true, rejectUnauthorized: true };
   const gate = createServer({ ...options, handshakeTimeout: handshakeTimeoutMs });

@@ -9,12 +9,15 @@ import { reasonOf } from "./failures.ts";
 import { giveWeight, joinAndProbe, obtainMachine, removeMachine } from "./machines.ts";
 import { allTo, moveSessions } from "./move-sessions.ts";
 import { Journal } from "./run.ts";
+import { spreadAndReplace } from "./spread-and-replace.ts";
 
 const ACTION = "drain and replace";
 
 export interface ReplaceInput extends DrainInput {
   /** Promised by the swarm. */
   readonly ghost: string | undefined;
+  /** The others have room: sessions go to them at once. */
+  readonly spread?: boolean;
 }
 
 /** What has been done so far, which is what must be undone. */
@@ -29,6 +32,7 @@ export async function drainAndReplace(input: ReplaceInput): Promise<DrainFinishe
   const { endpoint, cause, reason, spec } = input;
   const title = `Drain ${endpoint} and replace it: ${reason}`;
   const journal = new Journal({ swarm: spec.name, endpoint, cause, title });
+  if (input.spread === true) return await spreadAndReplace(journal, input);
   const progress: Progress = { replacement: undefined, drained: false, moving: false, moved: 0 };
   try {
     await replace(journal, input, progress);
@@ -53,7 +57,8 @@ async function replace(journal: Journal, input: ReplaceInput, progress: Progress
   await beginDraining(journal, input);
   journal.enter("moving");
   progress.moving = true;
-  const move = { from: endpoint, share: allTo(replacement), policy: spec.move, reason, name: "move" };
+  const ipsec = { prefers: replacement, capacitySessions: spec.endpoints.capacitySessions };
+  const move = { from: endpoint, share: allTo(replacement), policy: spec.move, ipsec, reason, name: "move" };
   const outcome = await moveSessions(journal, move);
   progress.moved = outcome.moved;
   await confirmMove(journal, input, outcome, "takeover");
@@ -74,7 +79,8 @@ async function putBack(journal: Journal, input: ReplaceInput, progress: Progress
     if (progress.drained) await endDraining(journal, input);
     if (replacement !== undefined) {
       if (progress.moving) {
-        const move = { from: replacement, share: allTo(endpoint), policy: spec.move, reason, name: "back" };
+        const ipsec = { prefers: endpoint, capacitySessions: spec.endpoints.capacitySessions };
+        const move = { from: replacement, share: allTo(endpoint), policy: spec.move, ipsec, reason, name: "back" };
         await confirmMove(journal, { ...input, endpoint: replacement }, await moveSessions(journal, move), "back-takeover");
       }
       await removeMachine(journal, replacement, { reason, name: "undo" });

@@ -5,11 +5,19 @@
  */
 import type { DrainFinished } from "../models/swarm-messages.ts";
 import { counted } from "../models/words.ts";
-import { beginDraining, canServe, confirmMove, type DrainInput, endDraining, finishDrain, pageStuck } from "./drain-run.ts";
+import {
+  beginDraining,
+  canServe,
+  confirmMove,
+  type DrainInput,
+  endDraining,
+  finishDrain,
+  pageStuck,
+  toOthers,
+} from "./drain-run.ts";
 import { reasonOf } from "./failures.ts";
 import { removeMachine } from "./machines.ts";
 import { moveSessions, unpin } from "./move-sessions.ts";
-import { agents } from "./queues.ts";
 import { Journal } from "./run.ts";
 
 const ACTION = "drain";
@@ -41,18 +49,14 @@ async function moveAway(journal: Journal, input: DrainInput, progress: Progress)
   progress.drained = true;
   await beginDraining(journal, input);
   journal.enter("moving");
-  const share = async (publicKeys: readonly string[]) => {
-    const shares = await agents.shareSessions.executeWithOptions(
-      { summary: `Who takes ${counted(publicKeys.length, "session")}?` },
-      [{ swarm: spec.name, from: endpoint, publicKeys, capacitySessions: spec.endpoints.capacitySessions }],
-    );
-    for (const { to } of shares) progress.targets.add(to);
-    return shares;
-  };
-  const onMoved = (count: number) => {
+  const share = toOthers(input, progress.targets);
+  const onMoved = (count: number, to?: string) => {
     progress.moved += count;
+    if (to !== undefined && count > 0) progress.targets.add(to);
   };
-  const outcome = await moveSessions(journal, { from: endpoint, share, policy: spec.move, reason, name: "move", onMoved });
+  const ipsec = { capacitySessions: spec.endpoints.capacitySessions };
+  const move = { from: endpoint, share, policy: spec.move, ipsec, reason, name: "move", onMoved };
+  const outcome = await moveSessions(journal, move);
   await confirmMove(journal, input, outcome, "takeover");
   journal.enter("retiring");
   await removeMachine(journal, endpoint, { reason, name: "old" });

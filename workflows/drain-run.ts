@@ -4,11 +4,12 @@
  */
 import { workflowInfo } from "@temporalio/workflow";
 import { ROLL_CAUSE } from "../models/roll.ts";
+import type { Share } from "../models/spread.ts";
 import { type DrainFinished, rollWorkflowId } from "../models/swarm-messages.ts";
 import type { SwarmSpec } from "../models/swarm-spec.ts";
 import { counted } from "../models/words.ts";
 import { drainFinishedSignal } from "./messages.ts";
-import type { MoveOutcome } from "./move-sessions.ts";
+import type { MoveOutcome, MoveRequest } from "./move-sessions.ts";
 import { agents, balancer, store } from "./queues.ts";
 import { audit, type Journal, operationKey, step, tell, tellSwarm } from "./run.ts";
 
@@ -49,6 +50,26 @@ function setDraining(
       { swarm: spec.name, reason, endpoint, ...rest, operation: operationKey(name) },
     ]),
   );
+}
+
+/** To the members that remain, each to its shadow while that has room. `targets` is told who they are. */
+export function toOthers(input: DrainInput, targets: Set<string>): MoveRequest["share"] {
+  return (publicKeys) => sharesOf(input, targets, publicKeys);
+}
+
+/** The same of all sessions that live there, where none are named. */
+export async function sharesOf(
+  { endpoint, spec }: DrainInput,
+  targets: Set<string>,
+  publicKeys?: readonly string[],
+): Promise<readonly Share[]> {
+  const which = publicKeys === undefined ? "every session" : counted(publicKeys.length, "session");
+  const named = publicKeys === undefined ? {} : { publicKeys };
+  const shares = await agents.shareSessions.executeWithOptions({ summary: `Who takes ${which}?` }, [
+    { swarm: spec.name, from: endpoint, ...named, capacitySessions: spec.endpoints.capacitySessions },
+  ]);
+  for (const { to } of shares) targets.add(to);
+  return shares;
 }
 
 /** An endpoint that died on the way is the reflex's to save; what it held is confirmed before its machine ends. */

@@ -6,6 +6,7 @@ export { drainAndReplace } from "./drain-and-replace.ts";
 export { drainEndpoint } from "./drain-endpoint.ts";
 export { endpointLost } from "./endpoint-lost.ts";
 export { predict } from "./predict.ts";
+export { relieveEndpoint } from "./relieve-endpoint.ts";
 export { replenishGhosts } from "./replenish-ghosts.ts";
 export { retireIdentity } from "./retire-identity.ts";
 export { retrainModels } from "./retrain-models.ts";

@@ -9,6 +9,7 @@ import type {
   ApplySwarmRequest,
   ApplySwarmResult,
   DrainFinished,
+  EndpointRelieved,
   EndpointRequest,
   EndpointRequestAccepted,
   LastPlan,
@@ -49,6 +50,8 @@ export const drainFinishedSignal = defineSignal<[DrainFinished]>("drainFinished"
 export const lossHandledSignal = defineSignal<[LossHandled]>("lossHandled");
 export const ghostsReplenishedSignal = defineSignal<[MachinesAdded]>("ghostsReplenished");
 export const endpointsAddedSignal = defineSignal<[MachinesAdded]>("endpointsAdded");
+
+export const endpointRelievedSignal = defineSignal<[EndpointRelieved]>("endpointRelieved");
 
 export const rollAdvancedSignal = defineSignal<[RollAdvanced]>("rollAdvanced");
 export const rollFinishedSignal = defineSignal<[RollFinished]>("rollFinished");

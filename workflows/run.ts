@@ -7,6 +7,7 @@ import {
   getExternalWorkflowHandle,
   isCancellation,
   log,
+  patched,
   type SignalDefinition,
   setCurrentDetails,
   upsertSearchAttributes,
@@ -87,7 +88,8 @@ export async function step<T>(journal: Journal, make: () => Promise<T>): Promise
       const options = { summary: "Wait until automation is resumed" };
       await patientStore.awaitResumed.executeWithOptions(options, [{ swarm: journal.swarm }]);
       journal.note("Resumed.");
-      journal.enter(phase);
+      // Of several steps that are halted at once the first brings the phase back; runs from before this was added end as they began.
+      if (phase !== "halted" || !patched("halted-together")) journal.enter(phase);
     }
   }
 }

@@ -1,15 +1,16 @@
 /**
  * What the swarm workflow is made of: its state, what updates and signals do to it, and one turn of its main loop.
  */
-import { condition, upsertSearchAttributes } from "@temporalio/workflow";
+import { condition, patched, upsertSearchAttributes } from "@temporalio/workflow";
 import type { WatchInput, WatchResult } from "../activities/watch.ts";
 import { checkDrain } from "../models/budget.ts";
 import { actionableSteps, fingerprintOf, type RunUnderWay, runIdOf, withoutHandled } from "../models/decision.ts";
+import type { Abilities } from "../models/draft.ts";
 import { ForeshiftError } from "../models/errors.ts";
 import { ImageName, imageInForce, shortImage } from "../models/image.ts";
 import type { Observation } from "../models/observation.ts";
 import { parseInput } from "../models/parse.ts";
-import { plan } from "../models/plan.ts";
+import { ABILITIES, abilitiesUsed, FORMER_ABILITIES, type Plan, plan } from "../models/plan.ts";
 import { goalOf, newRoll, rollStatus } from "../models/roll.ts";
 import { checkSwarmSpec } from "../models/swarm-check.ts";
 import type * as messages from "../models/swarm-messages.ts";
@@ -179,9 +180,13 @@ export class SwarmEntity {
       const roll = newRoll({ image, previous, by, policy }, observation, observation.atMs);
       const workflowId = runIdOf(this.#swarm, "roll", undefined);
       const status = rollStatus(roll);
-      this.#state = states.takeRoll(this.#known(), goalOf(roll), { workflowId, endpoints: [], status });
+      const before = this.#known();
+      this.#state = states.takeRoll(before, goalOf(roll), { workflowId, endpoints: [], status });
       this.#board.note(`${by} asked for every machine to be of ${shortImage(image)}, now ${shortImage(previous)}.`);
-      await this.#runs.roll({ swarm: this.#swarm, spec, roll });
+      if (!(await this.#runs.roll({ swarm: this.#swarm, spec, roll }))) {
+        this.#state = { ...this.#known(), image: before.image, roll: before.roll };
+        throw failure(new ForeshiftError("ROLL_UNDER_WAY", { value: this.#swarm, detail: workflowId }));
+      }
       this.#wake();
       return { workflowId, status };
     });
@@ -243,12 +248,17 @@ export class SwarmEntity {
     this.#runEnded(fact, (state) => states.recordDisruptionEnd(state, fact.endpoint, fact.outcome, Date.now()));
   }
 
+  endpointRelieved(fact: messages.EndpointRelieved): void {
+    const { endpoint, failed } = fact;
+    this.#runEnded(fact, (state) => states.recordReliefEnd(state, endpoint, failed, Date.now()));
+  }
+
   ghostsReplenished(fact: messages.MachinesAdded): void {
     this.#runEnded(fact, (state) => states.recordLaunchEnd(state, "ghost"));
   }
 
   endpointsAdded(fact: messages.MachinesAdded): void {
-    this.#runEnded(fact, (state) => states.recordLaunchEnd(state, "endpoint"));
+    this.#runEnded(fact, (state, run) => states.recordLaunchEnd(state, "endpoint", run?.turn));
   }
 
   /** What was predicted anew. The watch begins anew only when a band, or the expected load, is another one. */
@@ -276,7 +286,7 @@ export class SwarmEntity {
 
   async #decide(seen: Observation): Promise<void> {
     const observation = withoutHandled(seen, this.#runs.underWay);
-    const decision = plan(this.#known(), observation, observation.atMs);
+    const decision = planned(this.#known(), observation);
     this.#state = decision.state;
     this.#seen = fingerprintOf(decision);
     this.lastPlan = { atMs: observation.atMs, steps: decision.steps, withheld: decision.withheld };
@@ -309,9 +319,12 @@ export class SwarmEntity {
     ]);
   }
 
-  #runEnded(fact: { workflowId: string; text: string }, change: (state: states.SwarmState) => states.SwarmState): void {
-    this.#runs.end(fact.workflowId);
-    this.#state = change(this.#known());
+  #runEnded(
+    fact: { workflowId: string; text: string },
+    change: (state: states.SwarmState, run: RunUnderWay | undefined) => states.SwarmState,
+  ): void {
+    const run = this.#runs.end(fact.workflowId);
+    this.#state = change(this.#known(), run);
     this.#board.note(fact.text);
     this.#wake();
   }
@@ -320,11 +333,12 @@ export class SwarmEntity {
     const run = this.#runs.end(workflowId);
     if (run === undefined) return;
     const text = `The run ${workflowId} ended without a word; the swarm decides anew.`;
-    const { endpoint, kind } = run;
+    const { endpoint, kind, turn } = run;
     this.#runEnded({ workflowId, text }, (state) => {
+      if (endpoint !== undefined && kind === "relieve") return states.recordReliefEnd(state, endpoint, true, Date.now());
       if (endpoint !== undefined) return states.recordDisruptionEnd(state, endpoint, "failed", Date.now());
       if (kind === "roll") return states.forgetRoll(state);
-      return states.recordLaunchEnd(state, kind === "ghosts" ? "ghost" : "endpoint");
+      return states.recordLaunchEnd(state, kind === "ghosts" ? "ghost" : "endpoint", turn);
     });
   }
 
@@ -375,6 +389,23 @@ export class SwarmEntity {
 
   #show(): void {
     this.#board.show(this.status(), this.lastPlan);
+  }
+}
+
+const ABILITY_PATCHES: Readonly<Record<keyof Abilities, string>> = {
+  addRunsMax: "add-runs",
+  relieves: "relieve",
+  spreads: "spread-ill",
+};
+
+/** Runs that were under way before an ability was known decide on as they began. */
+function planned(state: states.SwarmState, observation: Observation): Plan {
+  let abilities = ABILITIES;
+  for (;;) {
+    const decision = plan(state, observation, observation.atMs, abilities);
+    const unknown = abilitiesUsed(decision).find((ability) => !patched(ABILITY_PATCHES[ability]));
+    if (unknown === undefined) return decision;
+    abilities = { ...abilities, [unknown]: FORMER_ABILITIES[unknown] };
   }
 }
 

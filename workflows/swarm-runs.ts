@@ -2,18 +2,26 @@
  * The child runs of a swarm that are under way: begins them, and keeps which machines are in whose hands.
  */
 import { WorkflowExecutionAlreadyStartedError } from "@temporalio/common";
-import { ChildWorkflowCancellationType, ParentClosePolicy, startChild, WorkflowIdReusePolicy } from "@temporalio/workflow";
-import { type RunUnderWay, runIdOf, runKindOf } from "../models/decision.ts";
-import { isOfAnother } from "../models/image.ts";
+import {
+  ChildWorkflowCancellationType,
+  ParentClosePolicy,
+  patched,
+  sleep,
+  startChild,
+  WorkflowIdReusePolicy,
+} from "@temporalio/workflow";
+import { endpointOf, type RunUnderWay, runIdOf, runIdOfStep, runKindOf } from "../models/decision.ts";
+import { RUN_LIMITS } from "../models/limits-runs.ts";
 import type { Observation } from "../models/observation.ts";
 import type { Step } from "../models/plan.ts";
-import { ROLL_CAUSE } from "../models/roll.ts";
+import { ghostsFor } from "../models/promised-ghosts.ts";
 import type * as messages from "../models/swarm-messages.ts";
 import type { SwarmSpec } from "../models/swarm-spec.ts";
 import { addEndpoints } from "./add-endpoints.ts";
 import { drainAndReplace } from "./drain-and-replace.ts";
 import { drainEndpoint } from "./drain-endpoint.ts";
 import { endpointLost } from "./endpoint-lost.ts";
+import { relieveEndpoint } from "./relieve-endpoint.ts";
 import { replenishGhosts } from "./replenish-ghosts.ts";
 import { type RollInput, rollImage } from "./roll-image.ts";
 
@@ -34,21 +42,24 @@ export class SwarmRuns {
 
   async start(step: RunStep, spec: SwarmSpec, observation: Observation): Promise<void> {
     const kind = runKindOf(step);
-    if (kind === undefined) return;
-    const endpoint = "endpoint" in step ? step.endpoint : undefined;
-    const ghosts = this.#ghostsFor(step, spec, observation);
-    const workflowId = runIdOf(this.#swarm, kind, endpoint);
-    const run: RunUnderWay = { workflowId, kind, endpoint, ghosts, machines: [], startedAtMs: observation.atMs };
+    const workflowId = runIdOfStep(this.#swarm, step);
+    if (kind === undefined || workflowId === undefined) return;
+    const ghosts = ghostsFor(step, this.#underWay, observation, spec.endpoints.image);
+    const known = { workflowId, kind, endpoint: endpointOf(step), ghosts, machines: [], startedAtMs: observation.atMs };
+    const run: RunUnderWay = step.kind === "add-endpoints" && step.turn !== undefined ? { ...known, turn: step.turn } : known;
     this.#underWay = [...this.#underWay, run];
     await startRun(step, run, spec, observation);
   }
 
-  async roll(input: RollInput): Promise<void> {
+  /** False when another rollout is under way that the swarm did not know of. */
+  async roll(input: RollInput): Promise<boolean> {
     const { by, image, startedAtMs } = input.roll;
     const workflowId = runIdOf(this.#swarm, "roll", undefined);
     const run: RunUnderWay = { workflowId, kind: "roll", endpoint: undefined, ghosts: [], machines: [], startedAtMs };
     this.#underWay = [...this.#underWay, run];
-    await begin(rollImage, run, `${by} asked for every machine to be of ${image}`, input);
+    const begun = await begin(rollImage, run, `${by} asked for every machine to be of ${image}`, input);
+    if (!begun) this.end(workflowId);
+    return begun;
   }
 
   machineObtained({ workflowId, machine }: messages.MachineObtained): void {
@@ -63,35 +74,9 @@ export class SwarmRuns {
     this.#underWay = this.#underWay.filter((run) => run !== ended);
     return ended;
   }
-
-  /**
-   * Those of the image in force before others. While one is being rolled out no other is woken: the former may be what is being got rid of,
-   * and on the way back the image may be what made things worse.
-   */
-  #ghostsFor(step: RunStep, spec: SwarmSpec, observation: Observation): readonly string[] {
-    const promised = new Set(this.#underWay.flatMap((run) => run.ghosts));
-    const free = observation.ghosts.filter((ghost) => !promised.has(ghost));
-    if (step.kind === "replenish-ghosts") return free.filter((ghost) => step.replaces?.includes(ghost) === true);
-    const isStale = (ghost: string) => isOfAnother(observation.ghostImages?.[ghost], spec.endpoints.image);
-    const fresh = free.filter((ghost) => !isStale(ghost));
-    const isRolling = this.#underWay.some((run) => run.kind === "roll") || ("cause" in step && step.cause === ROLL_CAUSE);
-    return [...fresh, ...(isRolling ? [] : free.filter(isStale))].slice(0, machinesWanted(step));
-  }
 }
 
-/** How many machines the run brings into service, each of which a ghost may become. */
-function machinesWanted(step: Exclude<RunStep, { kind: "replenish-ghosts" }>): number {
-  switch (step.kind) {
-    case "add-endpoints":
-      return step.count;
-    case "finish-lost":
-      return 1;
-    case "drain-and-replace":
-      return step.mode === "replace" ? 1 : 0;
-  }
-}
-
-async function startRun(step: RunStep, run: RunUnderWay, spec: SwarmSpec, observation: Observation): Promise<void> {
+async function startRun(step: RunStep, run: RunUnderWay, spec: SwarmSpec, observation: Observation): Promise<boolean> {
   const { reason } = step;
   const seen = observation.endpoints.find((one) => one.endpoint === run.endpoint);
   const [ghost] = run.ghosts;
@@ -100,13 +85,16 @@ async function startRun(step: RunStep, run: RunUnderWay, spec: SwarmSpec, observ
       const { endpoint, cause } = step;
       const input = { endpoint, cause, reason, weight: seen?.weight ?? spec.endpoints.weight, spec };
       if (step.mode === "drain") return await begin(drainEndpoint, run, reason, input);
-      return await begin(drainAndReplace, run, reason, { ...input, ghost });
+      const spread = step.mode === "spread" ? { spread: true } : {};
+      return await begin(drainAndReplace, run, reason, { ...input, ghost, ...spread });
     }
     case "finish-lost": {
       const { endpoint, cause } = step;
       const ejectedAtMs = seen?.ejectedAtMs;
       return await begin(endpointLost, run, reason, { endpoint, cause, reason, ejectedAtMs, ghost, spec });
     }
+    case "relieve":
+      return await begin(relieveEndpoint, run, reason, { endpoint: step.endpoint, to: step.to, reason, spec });
     case "replenish-ghosts":
       return await begin(replenishGhosts, run, reason, {
         count: step.count,
@@ -119,8 +107,25 @@ async function startRun(step: RunStep, run: RunUnderWay, spec: SwarmSpec, observ
   }
 }
 
-/** Starts a run that outlives the swarm's continue-as-new and tells it its last word by signal. */
-async function begin<I>(workflow: (input: I) => Promise<unknown>, run: RunUnderWay, reason: string, input: I): Promise<void> {
+type RunWorkflow<I> = (input: I) => Promise<unknown>;
+
+/**
+ * Begins a run that outlives the swarm's continue-as-new and tells it its last word by signal. A run that has told it may take a moment
+ * longer to end; what is under way after that was begun before the swarm knew of it, and its word will come: false.
+ */
+async function begin<I>(workflow: RunWorkflow<I>, run: RunUnderWay, reason: string, input: I): Promise<boolean> {
+  if (await started(workflow, run, reason, input)) return true;
+  // Histories from before took it for begun.
+  if (!patched("begin-again")) return true;
+  for (const pauseMs of RUN_LIMITS.beginAgainAfterMs) {
+    await sleep(pauseMs);
+    if (await started(workflow, run, reason, input)) return true;
+  }
+  return false;
+}
+
+/** False while another run of its id is under way. */
+async function started<I>(workflow: RunWorkflow<I>, run: RunUnderWay, reason: string, input: I): Promise<boolean> {
   try {
     await startChild(workflow, {
       args: [input],
@@ -130,8 +135,9 @@ async function begin<I>(workflow: (input: I) => Promise<unknown>, run: RunUnderW
       cancellationType: ChildWorkflowCancellationType.ABANDON,
       staticSummary: reason,
     });
+    return true;
   } catch (thrown) {
-    // A run of this id is under way, begun before the swarm knew of it; its word will come.
-    if (!(thrown instanceof WorkflowExecutionAlreadyStartedError)) throw thrown;
+    if (thrown instanceof WorkflowExecutionAlreadyStartedError) return false;
+    throw thrown;
   }
 }

@@ -46,6 +46,7 @@ export async function swarm(input: SwarmInput): Promise<never> {
   setHandler(messages.lossHandledSignal, (fact) => entity.lossHandled(fact));
   setHandler(messages.ghostsReplenishedSignal, (fact) => entity.ghostsReplenished(fact));
   setHandler(messages.endpointsAddedSignal, (fact) => entity.endpointsAdded(fact));
+  setHandler(messages.endpointRelievedSignal, (fact) => entity.endpointRelieved(fact));
   setHandler(messages.rollAdvancedSignal, (fact) => entity.rollAdvanced(fact));
   setHandler(messages.rollFinishedSignal, (fact) => entity.rollFinished(fact));
   setHandler(messages.risksScoredSignal, (fact) => entity.risksScored(fact));

@@ -60,6 +60,7 @@ export function ipsecRuleset(input: IpsecSteeringInput): Ruleset {
       "by_hash",
       "unknown_spi",
       "dropped",
+      "fenced",
       ...slots.map((s) => `member_${s.mark}`),
     ],
     learned: [
@@ -83,13 +84,19 @@ export function ipsecRuleset(input: IpsecSteeringInput): Ruleset {
       {
         name: "fences",
         type: "mark : verdict",
-        elements: new Map(slots.filter(({ mark }) => fenced.has(mark)).map(({ mark }) => [`${mark}`, "drop"])),
+        elements: new Map(slots.filter(({ mark }) => fenced.has(mark)).map(({ mark }) => [`${mark}`, "goto fenced"])),
       },
       { name: "spis", type: "typeof esp spi : meta mark", elements: numbered(input.spis) },
       { name: "ike_pins", type: "ipv4_addr : mark", elements: numbered(input.pins) },
       { name: "buckets", type: "mark : mark", elements: numbered(input.buckets.entries()) },
     ],
-    chains: [...slots.map(memberChain), ...clientChains(input), edgeChain(input), ...learnChains(input, timeout)],
+    chains: [
+      { name: "fenced", rules: ['counter name "fenced" drop'] },
+      ...slots.map(memberChain),
+      ...clientChains(input),
+      edgeChain(input),
+      ...learnChains(input, timeout),
+    ],
   };
 }
 
@@ -173,7 +180,12 @@ function learnChains({ vip, slots }: IpsecSteeringInput, timeout: string): Chain
           `${ike} update @ike_clients { ip daddr timeout ${timeout} : ${slot.mark} } meta mark set 0 accept`,
         ];
       };
-      return [...learn(IKE_PORT, ""), ...learn(NATT_PORT, `${NATT_WORD} 0 `)];
+      // Of an endpoint that is out, ESP too: one that was frozen and wakes sends what had come for it, by SAs that another goes on with.
+      const sent = [`${from} ip protocol esp`, `${from} udp sport ${NATT_PORT} ${NATT_WORD} != 0`].flatMap((esp) => [
+        `${esp} meta mark set ${slot.mark} meta mark vmap @fences`,
+        `${esp} meta mark set 0 accept`,
+      ]);
+      return [...sent, ...learn(IKE_PORT, ""), ...learn(NATT_PORT, `${NATT_WORD} 0 `)];
     });
     return { name: baseChainName("learn", device), device, binding: `${sharing[0]?.deviceIndex}`, rules };
   });

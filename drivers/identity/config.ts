@@ -8,6 +8,8 @@ export const IdentityConfig = z.strictObject({
   /** Private folder of this process: its key, certificate and the last revocation list. */
   dir: z.string().min(1),
   certificateTtlMs: z.number().int().min(IDENTITY_LIMITS.certificateTtlMsMin).default(IDENTITY_LIMITS.certificateTtlMs),
+  /** Of the handshakes of its connections, from a connection's begin; absent: as long as one of our processes needs. */
+  handshakeTimeoutMs: z.number().int().min(100).max(IDENTITY_LIMITS.handshakeTimeoutMsMax).optional(),
   /** While no revocation list is valid: what becomes of new connections, and of those there are. A revoked certificate is out anyhow. */
   staleCrl: z
     .strictObject({

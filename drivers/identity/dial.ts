@@ -14,15 +14,11 @@ export interface DialOptions {
   readonly expects: (uri: string, peer: Identity) => boolean;
   /** False for fetching the revocation list itself, which is signed. */
   readonly checked?: boolean;
-  /** From the connection's begin to the handshake's end; `LIMITS.http.connectTimeoutMs` unless stated. */
-  readonly handshakeTimeoutMs?: number | undefined;
 }
 
 /** UNREACHABLE when nobody answers as they should; UNAUTHORISED when somebody else answers, or one whose certificate is revoked. */
-export function dialer(
-  identity: ProcessIdentity,
-  { expects, checked = true, handshakeTimeoutMs = LIMITS.http.connectTimeoutMs }: DialOptions,
-): Dial {
+export function dialer(identity: ProcessIdentity, { expects, checked = true }: DialOptions): Dial {
+  const { handshakeTimeoutMs = LIMITS.http.connectTimeoutMs } = identity;
   const dial = (where: string): Promise<TLSSocket> =>
     new Promise((resolve, reject) => {
       const socket = connect({
@@ -58,9 +54,8 @@ export function dialProcess(identity: ProcessIdentity, process: VaultProcess): D
 }
 
 /** To an endpoint's agent; whichever it is, unless it is said. */
-export function dialAgent(identity: ProcessIdentity, endpoint?: string, handshakeTimeoutMs?: number): Dial {
+export function dialAgent(identity: ProcessIdentity, endpoint?: string): Dial {
   return dialer(identity, {
-    handshakeTimeoutMs,
     expects: (_, peer) => peer.kind === "agent" && (endpoint === undefined || peer.endpoint === endpoint),
   });
 }

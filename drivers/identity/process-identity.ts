@@ -27,6 +27,8 @@ export interface ProcessIdentityOptions {
   /** Private folder: key and certificate in `identity.json`, the revocation list in `crl.der`, mode 0600 both. */
   readonly dir: string;
   readonly certificateTtlMs: number;
+  /** Of the handshakes of its connections, where it is stated. */
+  readonly handshakeTimeoutMs?: number | undefined;
   readonly crlSources: (identity: ProcessIdentity) => readonly CrlSource[];
   readonly staleCrl: StaleCrlPolicy;
   readonly confirmCrlWithinMs?: number | undefined;
@@ -68,6 +70,10 @@ export class ProcessIdentity {
       confirmWithinMs: options.confirmCrlWithinMs,
       note: options.note,
     });
+  }
+
+  get handshakeTimeoutMs(): number | undefined {
+    return this.#options.handshakeTimeoutMs;
   }
 
   /** NOT_READY before the start. */

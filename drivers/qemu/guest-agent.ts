@@ -50,7 +50,7 @@ export class GuestAgent {
   }
 
   /** Waits until the agent answers, which is when the guest has booted. NOT_READY when it does not. */
-  async ready(timeoutMs: number = MACHINE_LIMITS.bootTimeoutMs): Promise<void> {
+  async ready(timeoutMs: number): Promise<void> {
     const deadline = performance.now() + timeoutMs;
     for (;;) {
       try {

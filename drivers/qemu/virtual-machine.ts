@@ -12,7 +12,7 @@ import type { Duplex } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
 import { z } from "zod";
 import { ForeshiftError, messageOf } from "../../models/errors.ts";
-import { MACHINE_LIMITS } from "../../models/limits-machines.ts";
+import { EMULATED_LIMITS, MACHINE_LIMITS } from "../../models/limits-machines.ts";
 import { type Accelerator, accelerator, QEMU } from "./accelerator.ts";
 import { configDrive, type DriveFile } from "./config-drive.ts";
 import { GuestAgent, type GuestOutcome } from "./guest-agent.ts";
@@ -148,7 +148,8 @@ export class VirtualMachine {
   /** Waits until the guest has booted. NOT_READY, with the last word on its console, when it does not. */
   async ready(): Promise<void> {
     try {
-      await this.agent.ready();
+      const { bootTimeoutMs } = this.#process.accelerator === "tcg" ? EMULATED_LIMITS : MACHINE_LIMITS;
+      await this.agent.ready(bootTimeoutMs);
     } catch (thrown) {
       const last = (await this.consoleLog().catch(() => "")).trim().split("\n").at(-1);
       const detail = `${messageOf(thrown)}; the last word on its console: ${last}`;
@@ -255,8 +256,13 @@ async function end(machine: Adoption): Promise<void> {
     await delay(MACHINE_LIMITS.pollMs);
   }
   await rm(join(machine.folder, "config-drive"), { force: true });
-  for (const line of LINES) await rm(`${machine.sockets}.${line}`, { force: true });
+  await removeLines(machine.sockets);
   if (lives(machine)) throw new ForeshiftError("COMMAND_FAILED", { field: `ending ${machine.name}`, detail: "QEMU stays" });
+}
+
+/** Of a machine that has ended without anybody who could remove them; `sockets` as it was launched with. */
+export async function removeLines(sockets: string): Promise<void> {
+  for (const line of LINES) await rm(`${sockets}.${line}`, { force: true });
 }
 
 /** Numbers of processes are used again: it is the one whose command names the machine's folder. */

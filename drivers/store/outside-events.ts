@@ -5,7 +5,10 @@ import { type Kysely, sql } from "kysely";
 import type { OutsideEvent } from "../../models/outside-events.ts";
 import type { Tables } from "./tables.ts";
 
-/** Takes a feed's whole document; answers whether anything changed. Said again, it changes nothing. */
+/**
+ * Takes a feed's whole document; answers whether anything changed. Said again, it changes nothing.
+ * A withdrawal is kept in whole milliseconds, as everybody asks: with its microseconds it would lie after its own moment.
+ */
 export async function saveOutsideEvents(db: Kysely<Tables>, feed: string, events: readonly OutsideEvent[]): Promise<boolean> {
   return await db.transaction().execute(async (tx) => {
     const saved = await sql`
@@ -23,7 +26,7 @@ export async function saveOutsideEvents(db: Kysely<Tables>, feed: string, events
         is distinct from (excluded.source, excluded.kind, excluded.region, excluded.zone, excluded.starts_at, excluded.ends_at,
           excluded.severity, excluded.confidence, excluded.text, excluded.feed, null::timestamptz)`.execute(tx);
     const withdrawn = await sql`
-      update outside_events set withdrawn_at = now()
+      update outside_events set withdrawn_at = date_trunc('milliseconds', now())
       where feed = ${feed} and withdrawn_at is null and ends_at > now()
         and not (id = any(${events.map(({ id }) => id)}::text[]))`.execute(tx);
     return Number(saved.numAffectedRows ?? 0) + Number(withdrawn.numAffectedRows ?? 0) > 0;

@@ -3,6 +3,7 @@
  */
 import { setTimeout as delay } from "node:timers/promises";
 import { z } from "zod";
+import { IpsecLine } from "../../models/ipsec/wire.ts";
 import { LIMITS } from "../../models/limits.ts";
 import { parseInput } from "../../models/parse.ts";
 import { Peer, PublicKey, SessionState } from "../../models/session.ts";
@@ -29,6 +30,8 @@ export interface FollowOptions {
   readonly swarm: string;
   /** Version to go on after; asked at each connection. */
   readonly after: () => number;
+  /** Follows IPsec sessions too: those that this endpoint is the shadow of. */
+  readonly ipsec?: { readonly endpoint: string; readonly onLines: (lines: readonly IpsecLine[]) => void } | undefined;
   readonly onLines: (lines: readonly StreamLine[]) => void | Promise<void>;
   readonly onBreak: (thrown: unknown) => void;
   readonly signal: AbortSignal;
@@ -55,7 +58,9 @@ export async function followSessions(options: FollowOptions): Promise<void> {
 }
 
 async function followOnce(options: FollowOptions): Promise<boolean> {
-  const path = `/v1/sessions/stream?swarm=${encodeURIComponent(options.swarm)}&after=${options.after()}`;
+  const { ipsec } = options;
+  const shadow = ipsec === undefined ? "" : `&ipsec=${encodeURIComponent(ipsec.endpoint)}`;
+  const path = `/v1/sessions/stream?swarm=${encodeURIComponent(options.swarm)}&after=${options.after()}${shadow}`;
   const stream = options.collector.ndjson(path, {
     connectTimeoutMs: LIMITS.http.requestTimeoutMs,
     idleTimeoutMs: LIMITS.collector.streamIdleTimeoutMs,
@@ -64,9 +69,17 @@ async function followOnce(options: FollowOptions): Promise<boolean> {
   let took = false;
   for await (const lines of batched(stream)) {
     took = true;
-    await options.onLines(lines.map((line) => parseInput(StreamLine, line, "line of the session stream")));
+    const what = "line of the session stream";
+    const ofIpsec = ipsec === undefined ? [] : lines.filter(isOfIpsec);
+    if (ofIpsec.length > 0) ipsec?.onLines(ofIpsec.map((line) => parseInput(IpsecLine, line, what)));
+    const others = ipsec === undefined ? lines : lines.filter((line) => !isOfIpsec(line));
+    if (others.length > 0) await options.onLines(others.map((line) => parseInput(StreamLine, line, what)));
   }
   return took;
+}
+
+function isOfIpsec(line: unknown): boolean {
+  return typeof line === "object" && line !== null && Object.keys(line).some((name) => name.startsWith("ipsec"));
 }
 
 /** Groups what is there already; waits only for the first of each group. */

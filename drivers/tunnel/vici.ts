@@ -21,25 +21,28 @@ interface Packet {
 export class ViciClient {
   readonly #socket: Socket;
   readonly #path: string;
+  /** For each answer. */
+  readonly #timeoutMs: number;
   #rest: Buffer = Buffer.alloc(0);
   #waiting: { resolve: (packet: Packet) => void; reject: (error: Error) => void } | undefined;
   readonly #packets: Packet[] = [];
   #broken: Error | undefined;
 
-  private constructor(socket: Socket, path: string) {
+  private constructor(socket: Socket, path: string, timeoutMs: number) {
     this.#socket = socket;
     this.#path = path;
+    this.#timeoutMs = timeoutMs;
     socket.on("data", (bytes: Buffer) => this.#read(bytes));
     socket.once("error", (error) => this.#break(messageOf(error)));
     socket.once("close", () => this.#break("it closed the connection"));
   }
 
   /** UNREACHABLE when nobody answers at the socket. */
-  static open(path: string): Promise<ViciClient> {
+  static open(path: string, timeoutMs: number = IPSEC_LIMITS.viciTimeoutMs): Promise<ViciClient> {
     return new Promise((resolve, reject) => {
       const socket = connect(path);
       socket.once("error", (error) => reject(unreachable(path, messageOf(error))));
-      socket.once("connect", () => resolve(new ViciClient(socket, path)));
+      socket.once("connect", () => resolve(new ViciClient(socket, path, timeoutMs)));
     });
   }
 
@@ -90,10 +93,10 @@ export class ViciClient {
     return new Promise((resolve, reject) => {
       if (this.#broken !== undefined) return reject(this.#broken);
       const limit = setTimeout(() => {
-        const detail = `no answer within ${IPSEC_LIMITS.viciTimeoutMs} ms`;
+        const detail = `no answer within ${this.#timeoutMs} ms`;
         this.#break(detail);
         this.#socket.destroy();
-      }, IPSEC_LIMITS.viciTimeoutMs);
+      }, this.#timeoutMs);
       const settle = <T>(done: (value: T) => void) => {
         return (value: T) => {
           clearTimeout(limit);

@@ -1,9 +1,11 @@
 /**
- * A WireGuard device by the `wg` command: the way to the kernel's WireGuard. Keys go in by standard input.
+ * The kernel's WireGuard: in the kernel's own messages where socat is there, else by the `wg` command. Keys go in by standard input.
  */
 import { ForeshiftError } from "../../models/errors.ts";
 import { LIMITS } from "../../models/limits.ts";
+import { RepeatedCommand } from "../repeated-command.ts";
 import { runCommand, runWithPipe } from "../run-command.ts";
+import { NetlinkLine } from "./netlink-line.ts";
 import {
   type DevicePeer,
   type DeviceState,
@@ -12,16 +14,25 @@ import {
   type PeerChange,
   type WireGuardDevice,
 } from "./wireguard-device.ts";
+import { changeMessage, familyOf, familyQuestion, stateOf, stateQuestion } from "./wireguard-netlink.ts";
 
 const { commandTimeoutMs, peersPerCommandMax } = LIMITS.wireguard;
+
+/** By device: an agent looks at its own five times a second. */
+const dumps = new Map<string, RepeatedCommand>();
+const line = new NetlinkLine();
+let family: number | undefined;
+/** A message reaches the kernel in one piece. */
+const CHANGES_PER_MESSAGE = 16;
 
 export function toolDevice(device: string): WireGuardDevice {
   return {
     device,
-    state: async () => parseDump(await dump(device)),
+    state: async () => (await look(device)) ?? parseDump(await dump(device)),
     apply: async (changes) => {
+      const left = await tell(device, changes);
       // Order matters between kinds only (a removal before the peer's return), so neighbours of one kind share a command.
-      for (const batch of batches(changes)) await applyBatch(device, batch);
+      for (const batch of batches(left)) await applyBatch(device, batch);
     },
     setIdentity: async ({ privateKey, listenPort }) => {
       const held = (await dump(device)).split("\n")[0]?.split("\t") ?? [];
@@ -38,9 +49,45 @@ export function toolDevice(device: string): WireGuardDevice {
   };
 }
 
-async function dump(device: string): Promise<string> {
+/** Undefined where the kernel cannot be asked so, or refuses: `wg` has the words for it. */
+async function look(device: string): Promise<DeviceState | undefined> {
   try {
-    return await runCommand("wg", ["show", device, "dump"], { timeoutMs: commandTimeoutMs });
+    const known = await familyNumber();
+    if (known === undefined) return undefined;
+    const messages = await line.ask((sequence) => stateQuestion(known, device, sequence), commandTimeoutMs);
+    return messages === undefined ? undefined : stateOf(messages);
+  } catch {
+    family = undefined;
+    return undefined;
+  }
+}
+
+/** Answers those that are left for `wg`: all where the kernel cannot be asked so, and from the first message on that it refuses. */
+async function tell(device: string, changes: readonly PeerChange[]): Promise<readonly PeerChange[]> {
+  for (let at = 0; at < changes.length; at += CHANGES_PER_MESSAGE) {
+    const some = changes.slice(at, at + CHANGES_PER_MESSAGE);
+    try {
+      const known = await familyNumber();
+      if (known === undefined) return changes.slice(at);
+      await line.ask((sequence) => changeMessage(known, device, some, sequence), commandTimeoutMs);
+    } catch {
+      family = undefined;
+      return changes.slice(at);
+    }
+  }
+  return [];
+}
+
+async function familyNumber(): Promise<number | undefined> {
+  family ??= familyOf((await line.ask(familyQuestion, commandTimeoutMs)) ?? []);
+  return family;
+}
+
+async function dump(device: string): Promise<string> {
+  const command = dumps.get(device) ?? new RepeatedCommand("wg", ["show", device, "dump"]);
+  dumps.set(device, command);
+  try {
+    return await command.run(commandTimeoutMs);
   } catch (thrown) {
     if (!(thrown instanceof ForeshiftError) || thrown.code !== "COMMAND_FAILED") throw thrown;
     throw new ForeshiftError("UNREACHABLE", { field: "WireGuard", value: device, detail: thrown.message });

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { ForeshiftError, messageOf } from "../../models/errors.ts";
 import { LIMITS } from "../../models/limits.ts";
-import { atDataPathPriority, raiseSession } from "../priority.ts";
+import { atDataPathPriority, raisePackets } from "../priority.ts";
 import { runCommand } from "../run-command.ts";
 import type { WireGuardDevice } from "./wireguard-device.ts";
 import { toolDevice } from "./wireguard-tool.ts";
@@ -101,8 +101,8 @@ async function createInKernel(options: InterfaceOptions): Promise<boolean> {
 async function createInUserspace(options: InterfaceOptions): Promise<WireGuardDevice> {
   await mkdir(options.stateDir, { recursive: true, mode: 0o700 });
   const env = { PATH: process.env.PATH ?? "", LOG_LEVEL: "error", WG_I_PREFER_BUGGY_USERSPACE_TO_POLISHED_KMOD: "1" };
-  const [nice = "nice", ...args] = atDataPathPriority(["wireguard-go", "-f", options.device]);
-  const child = spawn(nice, args, { detached: true, stdio: "ignore", env });
+  const [command = "nice", ...args] = atDataPathPriority(["wireguard-go", "-f", options.device]);
+  const child = spawn(command, args, { detached: true, stdio: "ignore", env });
   let ended: string | undefined;
   child.once("error", (error) => {
     ended = messageOf(error);
@@ -113,7 +113,7 @@ async function createInUserspace(options: InterfaceOptions): Promise<WireGuardDe
     ended ??= `it ended with ${signal ?? `status ${status}`}`;
   });
   child.unref();
-  if (child.pid !== undefined) raiseSession(child.pid);
+  if (child.pid !== undefined) raisePackets(child.pid);
   const device = uapiDevice(options.device);
   const deadline = Date.now() + startTimeoutMs;
   for (;;) {

@@ -1,12 +1,15 @@
 /**
  * The kernel's own word of SAs that count on, come or go: messages of NETLINK_XFRM as a stream of bytes. Node has no netlink sockets, so socat
  * has one: `SOCKET-RECV:16:3:6:x00000000000016000000`, the groups EXPIRE, SA and AEVENTS. How often the kernel speaks is set by net.core.xfrm_aevent_rseqth (packets) and
- * xfrm_aevent_etime (tenths of a second). Layouts: linux/xfrm.h and linux/netlink.h; little-endian, as all machines that Foreshift runs on.
+ * xfrm_aevent_etime (tenths of a second). Layouts: linux/xfrm.h (of netlink itself: netlink.ts); little-endian, as all machines that Foreshift runs on.
  */
 import { ForeshiftError } from "../../models/errors.ts";
+import { addressText, attributes, NetlinkReader } from "./netlink.ts";
 
 export interface XfrmCounters {
   readonly kind: "counters";
+  /** With the SPI it names the SA: SPIs of what is sent are chosen by the peers, each for itself. */
+  readonly destination: string;
   readonly spi: number;
   readonly reqid: number;
   /** Whole numbers, the upper halves included. */
@@ -25,31 +28,18 @@ export interface XfrmChange {
 
 export type XfrmEvent = XfrmCounters | XfrmChange;
 
-const HEADER_BYTES = 16;
 const AEVENT_BYTES = 48;
-const MESSAGE_BYTES_MAX = 65_536;
 const [NEW_SA, DELETE_SA, EXPIRE, UPDATE_SA, FLUSH_SA, NEW_AEVENT] = [0x10, 0x11, 0x18, 0x1a, 0x1c, 0x1e];
 const [LIFETIME, REPLAY, REPLAY_ESN] = [9, 10, 23];
 const WORD = 2 ** 32;
+const FAMILY = { v4: 2, v6: 10 } as const;
 
 /** Takes bytes as they come and gives each whole message's event. INVALID_FIELD when they cannot be messages: the stream is of no use then. */
 export class XfrmEventReader {
-  #rest: Buffer = Buffer.alloc(0);
+  readonly #messages = new NetlinkReader(refused);
 
   read(bytes: Buffer): readonly XfrmEvent[] {
-    let rest = this.#rest.length === 0 ? bytes : Buffer.concat([this.#rest, bytes]);
-    const events: XfrmEvent[] = [];
-    while (rest.length >= HEADER_BYTES) {
-      const length = rest.readUInt32LE(0);
-      if (length < HEADER_BYTES || length > MESSAGE_BYTES_MAX) throw refused("length", length);
-      const aligned = align(length);
-      if (rest.length < aligned) break;
-      const event = eventOf(rest.readUInt16LE(4), rest.subarray(HEADER_BYTES, length));
-      if (event !== undefined) events.push(event);
-      rest = rest.subarray(aligned);
-    }
-    this.#rest = Buffer.from(rest);
-    return events;
+    return this.#messages.read(bytes).flatMap(({ type, body }) => eventOf(type, body) ?? []);
   }
 }
 
@@ -64,6 +54,7 @@ function countersOf(body: Buffer): XfrmCounters {
   if (body.length < AEVENT_BYTES) throw refused("length of an event", body.length);
   const counters = {
     kind: "counters" as const,
+    destination: addressOf(body.readUInt16LE(20), body.subarray(0, 16)),
     spi: body.readUInt32BE(16),
     reqid: body.readUInt32LE(44),
     inboundSequence: -1,
@@ -72,7 +63,7 @@ function countersOf(body: Buffer): XfrmCounters {
     bytes: 0,
     packets: 0,
   };
-  for (const [type, value] of attributes(body.subarray(AEVENT_BYTES))) {
+  for (const [type, value] of attributes(body.subarray(AEVENT_BYTES), refused)) {
     if (type === REPLAY) {
       expectBytes(value, 12);
       counters.outboundSequence = value.readUInt32LE(0);
@@ -95,13 +86,10 @@ function countersOf(body: Buffer): XfrmCounters {
   return counters;
 }
 
-function* attributes(bytes: Buffer): Iterable<readonly [number, Buffer]> {
-  for (let at = 0; at + 4 <= bytes.length; ) {
-    const length = bytes.readUInt16LE(at);
-    if (length < 4 || at + length > bytes.length) throw refused("length of an attribute", length);
-    yield [bytes.readUInt16LE(at + 2) & 0x3fff, bytes.subarray(at + 4, at + length)];
-    at += align(length);
-  }
+/** As iproute2 prints it. */
+function addressOf(family: number, bytes: Buffer): string {
+  if (family !== FAMILY.v4 && family !== FAMILY.v6) throw refused("address family", family);
+  return addressText(family === FAMILY.v4 ? bytes.subarray(0, 4) : bytes, refused);
 }
 
 function bitmapText(bitmap: Buffer): string {
@@ -112,10 +100,6 @@ function bitmapText(bitmap: Buffer): string {
 
 function expectBytes(value: Buffer, least: number): void {
   if (value.length < least) throw refused("length of an attribute", value.length);
-}
-
-function align(length: number): number {
-  return (length + 3) & ~3;
 }
 
 function refused(field: string, value: number | string): ForeshiftError {

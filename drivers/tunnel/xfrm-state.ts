@@ -100,7 +100,7 @@ const PARSERS: readonly LineParser[] = [
     return true;
   },
   (line, draft) => {
-    const match = /^replay-window (\d+)(?: seq 0x[0-9a-f]+)?(?: flag ((?:[a-z0-9-]+ ?)*)(?:\(0x[0-9a-f]+\))?)?$/.exec(line);
+    const match = /^replay-window (\d+)(?: seq 0x[0-9a-f]+)?(?: flag +((?:[a-z0-9-]+ ?)*)(?:\(0x[0-9a-f]+\))?)?$/.exec(line);
     if (match?.[1] === undefined) return false;
     const flags = (match[2] ?? "").split(" ").filter((flag) => flag !== "");
     draft.esn = flags.includes("esn");
@@ -165,7 +165,7 @@ const PARSERS: readonly LineParser[] = [
     if (Number(expire[1]) > 0) draft.secondsMax = Number(expire[1]);
     return true;
   },
-  (line) => /^sel src \S+ dst \S+(?: uid \d+)?$/.test(line),
+  (line) => /^sel src \S+ dst \S+(?: (?:proto|sport|dport|type|code|key|dev|uid) \S+)*$/.test(line),
 ];
 
 /** Words of an ESN bitmap stand alone on their lines, the lowest first; elsewhere such a line is nothing known. */

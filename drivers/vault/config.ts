@@ -2,6 +2,7 @@
  * How a process reaches Vault or OpenBao, and as whom: paths and references, no secret.
  */
 import { z } from "zod";
+import { LIMITS } from "../../models/limits.ts";
 import { VaultMounts } from "../../models/vault-layout.ts";
 import { MetadataUrl } from "../aws/instance-metadata.ts";
 
@@ -42,6 +43,8 @@ export const VaultConfig = z
     /** Certificate authorities of Vault's own certificate; without it those of the system. */
     caFile: path.optional(),
     mounts: VaultMounts.prefault({}),
+    /** Of each call; a machine that gets little time wants more. */
+    callTimeoutMs: z.number().int().min(100).max(LIMITS.vault.callTimeoutMsMax).default(LIMITS.vault.callTimeoutMs),
     auth: VaultAuth,
   })
   .refine(({ socketPath, address }) => (socketPath === undefined) !== (address === undefined), {

@@ -3,7 +3,7 @@
  */
 import { readFileSync } from "node:fs";
 import vault from "node-vault";
-import { Agent, type Dispatcher, Pool, request } from "undici";
+import { Agent, type Dispatcher, Pool } from "undici";
 import { z } from "zod";
 import { ForeshiftError, messageOf } from "../../models/errors.ts";
 import { LIMITS } from "../../models/limits.ts";
@@ -59,15 +59,17 @@ export function openTransport(
   const { dispatcher, origin } = wayTo(config, callTimeoutMs);
   const exchange = async (asked: VaultRequest) => {
     const hasBody = typeof asked.json === "object" && asked.json !== null;
-    const response = await request(asked.uri, {
-      dispatcher,
+    const { origin, pathname, search } = new URL(asked.uri);
+    const response = await dispatcher.request({
+      origin,
+      path: `${pathname}${search}`,
       method: asked.method,
       headers: { ...asked.headers, ...(hasBody ? { "content-type": "application/json" } : {}) },
       ...(hasBody ? { body: JSON.stringify(asked.json) } : {}),
       signal: AbortSignal.timeout(callTimeoutMs),
     });
     const body = parseJson(await response.body.text());
-    return { statusCode: response.statusCode, body, request: { path: new URL(asked.uri).pathname } };
+    return { statusCode: response.statusCode, body, request: { path: pathname } };
   };
   const clientFor = (token: string | undefined) => {
     const client = vault({

@@ -32,7 +32,7 @@ export interface Vault {
 /** Reaches for nothing yet: the first call logs in, and a Vault that is away is an error of that call. INVALID_FIELD on a bad option. */
 export function openVault(options: VaultOptions, limits?: { readonly callTimeoutMs: number }): Vault {
   const config = parseInput(VaultConfig, options, "vault");
-  const transport = openTransport(config, limits?.callTimeoutMs);
+  const transport = openTransport(config, limits?.callTimeoutMs ?? config.callTimeoutMs);
   const session = new VaultSession(transport, config);
   return {
     kv: openKv(session, config.mounts.kv),

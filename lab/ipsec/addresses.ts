@@ -1,18 +1,40 @@
-/** Addresses, links and configurations of `bench ipsec`: one client, two gateways that own one VIP, a server behind them. */
+/** Addresses and links of `bench ipsec`: clients in one guest, three gateways that own one VIP in another, a server behind them. */
 
 export const VIP = "198.19.0.1";
-export const CLIENT = "198.18.0.9";
-export const CLIENT_INNER = "10.9.0.1";
 export const SERVER = "198.18.200.1";
 export const SERVER_NETWORK = "198.18.200.0/24";
-/** Fixed, so that what a shadow holds and what its own strongSwan makes share their policies. */
-export const REQID = 9;
 /** Where the kernels' events of the gateways are sent, on the host's end of their inner links. */
 export const EVENTS_PORT = 4_901;
-/** At the client's guest: whole frames that come here leave by its link once more, as if somebody there replayed them. */
+/** At the clients' guest: whole frames that come here leave by its link once more, as if somebody there replayed them. */
 export const REPLAY_PORT = 4_902;
-export const MARKS = [1, 2] as const;
+export const MARKS = [1, 2, 3] as const;
 export type Mark = (typeof MARKS)[number];
+
+/** One client: an address of its own on the link, an address behind it, an identity, a session. All are one guest and one strongSwan. */
+export interface Client {
+  readonly name: string;
+  readonly outer: string;
+  readonly inner: string;
+  /** Fixed, so that what a shadow holds and what its own strongSwan makes share their policies. */
+  readonly reqid: number;
+}
+
+const CLIENTS_MAX = 50;
+export const CLIENTS: readonly Client[] = Array.from({ length: CLIENTS_MAX }, (_, n) => ({
+  name: `client-${n + 1}`,
+  outer: `198.18.0.${n + 9}`,
+  inner: `10.9.0.${n + 1}`,
+  reqid: n + 9,
+}));
+const CLIENTS_OUTER = "198.18.0.0/25";
+const CLIENTS_INNER = "10.9.0.0/25";
+/** The guest's own, by which it is given frames to replay. */
+const [{ outer: CLIENT_GUEST }] = CLIENTS as readonly [Client, ...Client[]];
+
+export { CLIENT_GUEST };
+
+/** Where the clients' network translates ports, these are what the world sees of 500 and 4500. */
+const TRANSLATED = { ike: 20_500, natt: 24_500 } as const;
 
 export interface Link {
   readonly tap: string;
@@ -51,8 +73,8 @@ export function hostNetwork(): string {
     echo 1 > /proc/sys/net/ipv4/ip_forward
     ip addr add ${SERVER}/32 dev lo
     ${up(CLIENT_LINK.tap, EDGE_MAC)}
-    ip route add ${CLIENT} dev ${CLIENT_LINK.tap}
-    ip neigh replace ${CLIENT} lladdr ${CLIENT_LINK.mac} dev ${CLIENT_LINK.tap}
+    ip route add ${CLIENTS_OUTER} dev ${CLIENT_LINK.tap}
+    ${CLIENTS.map(({ outer }) => `ip neigh replace ${outer} lladdr ${CLIENT_LINK.mac} dev ${CLIENT_LINK.tap}`).join("\n")}
     ${MARKS.map(gateway).join("\n")}
     for file in /proc/sys/net/ipv4/conf/*/rp_filter /proc/sys/net/ipv4/conf/*/send_redirects; do echo 0 > $file; done`;
 }
@@ -64,14 +86,29 @@ export function hostLinkAgain(mark: Mark): string {
 }
 
 export function clientNetwork(): string {
-  return `ip addr add ${CLIENT}/32 dev eth0; ip link set eth0 up; ip addr add ${CLIENT_INNER}/32 dev lo
+  return `ip link set eth0 up
+    for n in $(seq ${CLIENTS_MAX}); do echo addr add 198.18.0.$((n + 8))/32 dev eth0; echo addr add 10.9.0.$n/32 dev lo; done | ip -batch -
     ip route add ${VIP} dev eth0; ip neigh replace ${VIP} lladdr ${EDGE_MAC} dev eth0
-    ip route add ${SERVER_NETWORK} via ${VIP} dev eth0 onlink src ${CLIENT_INNER}
+    ip route add ${SERVER_NETWORK} via ${VIP} dev eth0 onlink
     setsid socat -u UDP4-RECV:${REPLAY_PORT} INTERFACE:eth0 >/run/replay.log 2>&1 </dev/null &`;
 }
 
-/** Two gateways in one guest, each a network namespace with links, SAs and a strongSwan of its own. Commands for `ip` come in by the line. */
-export function gatewaysStart(events: { readonly packets: number; readonly tenths: number }): string {
+/** What the clients' network does to their ports, or no more. */
+export function portTranslation(wanted: boolean): string {
+  const rule = (from: number, to: number) =>
+    `nft add rule ip translation out ip saddr ${CLIENTS_OUTER} ip daddr ${VIP} udp sport ${from} snat to :${to}`;
+  const add = `nft add table ip translation
+    nft add chain ip translation out '{ type nat hook postrouting priority srcnat; }'
+    ${rule(500, TRANSLATED.ike)}
+    ${rule(4_500, TRANSLATED.natt)}`;
+  return `nft delete table ip translation 2>/dev/null || true\n${wanted ? add : ""}`;
+}
+
+/**
+ * Three gateways in one guest, each a network namespace with links, SAs and a strongSwan of its own. Commands for `ip` come in by the line. What
+ * passes the events on goes before all else: packets that are encrypted take the processor first otherwise, and the events wait.
+ */
+export function gatewaysStart(): string {
   const gateway = (mark: Mark, at: number) => `
     ip netns add gw${mark}
     ip link set eth${at * 2} netns gw${mark} name out0
@@ -81,15 +118,15 @@ export function gatewaysStart(events: { readonly packets: number; readonly tenth
     ip netns exec gw${mark} sh -euc '
       ip link set lo up; ip addr add ${VIP}/32 dev lo; ip addr add ${innerAddress(mark)}/30 dev in0
       ip link set out0 up; ip link set in0 up
-      ip route add ${CLIENT}/32 dev out0 src ${VIP}; ip neigh replace ${CLIENT} lladdr 02:00:00:00:03:0${mark} dev out0
-      ip route add default via ${hostInnerAddress(mark)}; ip route add ${CLIENT_INNER}/32 dev out0
+      ip route add ${CLIENTS_OUTER} dev out0 src ${VIP}
+      for n in $(seq ${CLIENTS_MAX}); do echo neigh replace 198.18.0.$((n + 8)) lladdr 02:00:00:00:03:0${mark} dev out0; done | ip -batch -
+      ip route add default via ${hostInnerAddress(mark)}; ip route add ${CLIENTS_INNER} dev out0
       ip neigh replace ${hostInnerAddress(mark)} lladdr 02:00:00:00:04:0${mark} dev in0
       echo 1 > /proc/sys/net/ipv4/ip_forward
-      for file in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 > $file; done
-      echo ${events.packets} > /proc/sys/net/core/xfrm_aevent_rseqth; echo ${events.tenths} > /proc/sys/net/core/xfrm_aevent_etime'
+      for file in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 > $file; done'
     ip netns exec gw${mark} ip -force -batch - <>/run/gw${mark}/batch >>/run/gw${mark}/batch.log 2>&1 &
     (while :; do
-      ip netns exec gw${mark} socat -u -b 65536 SOCKET-RECV:16:3:6:x00000000000016000000 UDP-SENDTO:${hostInnerAddress(mark)}:${EVENTS_PORT}
+      sh -c 'renice -n -20 -p $$; exec ip netns exec gw${mark} socat -u -b 65536 SOCKET-RECV:16:3:6:x00000000000016000000 UDP-SENDTO:${hostInnerAddress(mark)}:${EVENTS_PORT}'
       sleep 1
     done) >/dev/null 2>&1 &`;
   return `set -e
@@ -101,47 +138,7 @@ export function gatewaysStart(events: { readonly packets: number; readonly tenth
     while read -r gateway line <&3; do printf '%s\\n' "$line" > /run/$gateway/batch; done`;
 }
 
-/** Dead-peer detection of the client; absent: as it is when nobody says anything, which is none. */
-export interface DeadPeerDetection {
-  readonly delaySeconds: number;
+/** After how many packets of an SA the kernel speaks, and after how many tenths of a second; SAs take it when they are made. */
+export function eventPace({ packets, tenths }: { readonly packets: number; readonly tenths: number }): string {
+  return `echo ${packets} > /proc/sys/net/core/xfrm_aevent_rseqth; echo ${tenths} > /proc/sys/net/core/xfrm_aevent_etime`;
 }
-
-/** swanctl.conf of either side. The key is made up and lives as long as the guests. */
-export function connections(side: "client" | "gateway", detection?: DeadPeerDetection): string {
-  const isClient = side === "client";
-  const [local, remote] = isClient ? [CLIENT, VIP] : [VIP, CLIENT];
-  const [near, far] = isClient ? [`${CLIENT_INNER}/32`, SERVER_NETWORK] : [SERVER_NETWORK, `${CLIENT_INNER}/32`];
-  return `connections { net { version = 2
-      proposals = aes128gcm16-prfsha256-x25519
-      local_addrs = ${local}
-      remote_addrs = ${remote}
-      ${isClient ? "" : "unique = never"}
-      ${detection === undefined ? "" : `dpd_delay = ${detection.delaySeconds}s`}
-      local { auth = psk
-        id = ${side} }
-      remote { auth = psk
-        id = ${isClient ? "gateway" : "client"} }
-      children { net { esp_proposals = aes128gcm16
-        local_ts = ${near}
-        remote_ts = ${far}
-        ${detection === undefined ? "" : "dpd_action = restart"}
-        ${isClient ? "" : `reqid = ${REQID}`} } } } }
-    secrets { ike-1 { secret = "made up for the bench" } }
-`;
-}
-
-/** strongswan.conf of a gateway: beside another one in the same guest, and its routes are not strongSwan's to make. */
-export function gatewayDaemon(mark: Mark): string {
-  return `include /etc/strongswan.conf
-    charon-systemd { install_routes = no
-      install_virtual_ip = no
-      plugins { vici { socket = unix:///run/gw${mark}/charon.vici } } }
-`;
-}
-
-/** strongswan.conf of a client that gives up on a silent peer as soon as strongSwan can. */
-export const FASTEST_CLIENT_DAEMON = `include /etc/strongswan.conf
-    charon-systemd { retransmit_tries = 1
-      retransmit_timeout = 1.0
-      retransmit_base = 1.0 }
-`;

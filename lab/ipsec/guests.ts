@@ -1,26 +1,28 @@
-/** The two guests of `bench ipsec`: a client with Debian's stock kernel and strongSwan, and one that is two gateways. */
+/** The two guests of `bench ipsec`: clients with Debian's stock kernel and strongSwan, and one that is three gateways. */
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { VirtualMachine } from "../../drivers/qemu/virtual-machine.ts";
 import { ForeshiftError } from "../../models/errors.ts";
 import { IPSEC_BENCH } from "../../models/limits-ipsec.ts";
+import { CLIENT_LINK, clientNetwork, gatewaysStart, innerLink, MARKS, outerLink, portTranslation } from "./addresses.ts";
 import {
-  CLIENT_LINK,
-  clientNetwork,
+  clientsOf,
   connections,
   FASTEST_CLIENT_DAEMON,
   gatewayDaemon,
-  gatewaysStart,
-  innerLink,
-  MARKS,
-  outerLink,
-} from "./addresses.ts";
+  KIND_NAMES,
+  KINDS,
+  type KindName,
+} from "./connections.ts";
 
 const CONFIG = "/run/config";
 const CLIENT_SOCKET = "/var/run/charon.vici";
 
+/** In one script: emulated guests take up to seconds for each. */
+const CALLS_AT_ONCE = 10;
+
 export interface Guests {
-  readonly client: VirtualMachine;
+  readonly clients: VirtualMachine;
   readonly gateways: VirtualMachine;
 }
 
@@ -40,27 +42,35 @@ export async function bootGuests(image: string, folder: string): Promise<Guests>
       taps: taps.map(({ tap, mac }) => ({ device: tap, mac })),
     });
   };
-  const client = await launch("client", [CLIENT_LINK], {
-    "default.conf": connections("client"),
-    "fastest.conf": connections("client", IPSEC_BENCH.fastestDetection),
+  const clients = await launch("clients", [CLIENT_LINK], {
+    ...configurations("client"),
     "fastest-daemon.conf": FASTEST_CLIENT_DAEMON,
   });
   const links = MARKS.flatMap((mark) => [outerLink(mark), innerLink(mark)]);
   const gateways = await launch("gateways", links, {
-    start: gatewaysStart({ packets: IPSEC_BENCH.eventPackets, tenths: IPSEC_BENCH.eventTenths }),
-    "gateway.conf": connections("gateway"),
+    start: gatewaysStart(),
+    ...configurations("gateway"),
     ...Object.fromEntries(MARKS.map((mark) => [`gw${mark}-daemon.conf`, gatewayDaemon(mark)])),
   });
-  await client.ready();
+  await clients.ready();
   await gateways.ready();
-  await script(client, clientNetwork());
+  await script(clients, clientNetwork());
   await script(gateways, waitFor("[ -e /run/ready ]"));
-  return { client, gateways };
+  return { clients, gateways };
+}
+
+function configurations(side: "client" | "gateway"): Readonly<Record<string, string>> {
+  return Object.fromEntries(KIND_NAMES.map((kind) => [`${side}-${kind}.conf`, connections(side, kind)]));
 }
 
 /** What a shell script in a guest prints. COMMAND_FAILED with the end of what it complained of. */
 export async function script(guest: VirtualMachine, text: string): Promise<string> {
-  const options = { timeoutMs: IPSEC_BENCH.scriptTimeoutMs };
+  return await scriptWithInput(guest, text, "");
+}
+
+/** The same, of a script that reads what nobody else is to see. */
+export async function scriptWithInput(guest: VirtualMachine, text: string, input: string): Promise<string> {
+  const options = { timeoutMs: IPSEC_BENCH.scriptTimeoutMs, ...(input === "" ? {} : { input }) };
   const { status, stdout, stderr } = await guest.run(["/usr/bin/sh", "-euc", `PATH=/usr/sbin:/usr/bin\n${text}`], options);
   if (status === 0) return stdout;
   const detail = `${stderr.trim().split("\n").at(-1) ?? ""} ${stdout.trim().split("\n").at(-1) ?? ""}`.trim();
@@ -70,18 +80,24 @@ export async function script(guest: VirtualMachine, text: string): Promise<strin
   });
 }
 
-/** Starts the client's strongSwan anew, and lets it make its session. */
-export async function connectClient(client: VirtualMachine, kind: "default" | "fastest"): Promise<void> {
+/** Starts the clients' strongSwan anew, and lets each make its session. */
+export async function connectClients(guest: VirtualMachine, kind: KindName): Promise<void> {
   const daemon = kind === "fastest" ? `STRONGSWAN_CONF=${CONFIG}/fastest-daemon.conf ` : "";
+  const initiate = (name: string) => `swanctl --initiate --child ${name} --timeout ${IPSEC_BENCH.initiateTimeoutSeconds}`;
   await script(
-    client,
+    guest,
     `[ ! -e /run/charon.pid ] || { kill -9 $(cat /run/charon.pid) || true; ip xfrm state flush; ip xfrm policy flush; }
+    ${portTranslation("translated" in KINDS[kind])}
     rm -f ${CLIENT_SOCKET}
     ${daemon}setsid charon-systemd >/run/charon.log 2>&1 </dev/null & echo $! > /run/charon.pid
     ${waitFor(`[ -S ${CLIENT_SOCKET} ]`)}
-    swanctl --load-all --file ${CONFIG}/${kind}.conf
-    swanctl --initiate --child net --timeout ${IPSEC_BENCH.initiateTimeoutSeconds}`,
+    swanctl --load-all --file ${CONFIG}/client-${kind}.conf`,
   );
+  const clients = clientsOf(kind);
+  for (let from = 0; from < clients.length; from += CALLS_AT_ONCE) {
+    const calls = clients.slice(from, from + CALLS_AT_ONCE).map(({ name }) => initiate(name));
+    await script(guest, calls.join("\n"));
+  }
 }
 
 /** A line of shell that waits until a condition holds, and fails when it does not come. */

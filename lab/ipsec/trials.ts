@@ -1,194 +1,88 @@
 /**
- * Runs inside namespaces of its own (lab/enclosure.ts): a client with stock strongSwan in one guest, two gateways in another, and the
+ * Runs inside namespaces of its own (lab/enclosure.ts): clients with stock strongSwan in one guest, three gateways in another, and the
  * balancer's real rules between them. Plays crashes, planned moves and stock behaviour under traffic, and prints what they cost, as JSON.
  */
-import { createSocket } from "node:dgram";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
 import { z } from "zod";
 import { messageOf } from "../../models/errors.ts";
 import { IPSEC_BENCH } from "../../models/limits-ipsec.ts";
-import { CLIENT, EVENTS_PORT, hostLinkAgain, hostNetwork, innerAddress, REPLAY_PORT } from "./addresses.ts";
-import { type Crash, figures, type Move, type Stock } from "./figures.ts";
-import { Gateway, refusalsIn, type SaPair } from "./gateway.ts";
-import { bootGuests, connectClient, type Guests, script } from "./guests.ts";
+import { hostNetwork, MARKS, type Mark } from "./addresses.ts";
+import { type Bench, begin, bringBack, listen, progress } from "./bench.ts";
+import { playCrash, playMove, playStock } from "./crash.ts";
+import { type Crash, figures, type Move, type Played, type Spread, VARIANTS } from "./figures.ts";
+import { Gateway, refusalsIn } from "./gateway.ts";
+import { bootGuests, type Guests, script } from "./guests.ts";
+import { playLoad } from "./lag.ts";
+import { GUEST_PARTS, type GuestPart } from "./parts.ts";
+import { playSpread } from "./spread.ts";
 import { Steering } from "./steering.ts";
-import { Pings, Wire } from "./wire.ts";
+import { Wire } from "./wire.ts";
 
-const Options = z.object({ image: z.string(), crashes: z.number(), moves: z.number(), stock: z.boolean() });
+const Options = z.object({ image: z.string(), trials: z.number().int().min(1), parts: z.array(z.enum(GUEST_PARTS)) });
 
-interface Bench {
-  readonly guests: Guests;
-  readonly steering: Steering;
-  readonly gateways: readonly [Gateway, Gateway];
-  readonly wire: Wire;
-}
+/** In every Linux; what is mounted over it in namespaces of one's own ends with them, however they end. */
+const MEMORY = "/dev/shm";
 
 const options = Options.parse(JSON.parse(process.argv[2] ?? ""));
-const folder = await mkdtemp(join(tmpdir(), "foreshift-ipsec-"));
 try {
   process.stdout.write(`${JSON.stringify(await play())}\n`);
 } catch (thrown) {
   progress(messageOf(thrown));
   process.exitCode = 1;
-} finally {
-  await rm(folder, { recursive: true, force: true });
 }
 // QEMU ends with this process.
 process.exit();
 
 async function play(): Promise<object> {
-  progress("booting a client and two gateways");
-  const guests = await bootGuests(options.image, folder);
+  progress("booting clients and three gateways");
   const steering = new Steering();
+  await steering.shell(`mount -t tmpfs -o mode=0700 tmpfs ${MEMORY}`);
+  const guests = await bootGuests(options.image, MEMORY);
   await steering.shell(hostNetwork());
-  const gateways = [new Gateway(guests.gateways, 1), new Gateway(guests.gateways, 2)] as const;
-  listen(gateways);
-  const bench: Bench = { guests, steering, gateways, wire: new Wire() };
-  await begin(bench, "default");
+  const [first, second, third] = MARKS.map((mark) => new Gateway(guests.gateways, mark)) as [Gateway, Gateway, Gateway];
+  const bench: Bench = { guests, steering, gateways: { 1: first, 2: second, 3: third }, wire: new Wire() };
+  listen(bench.gateways);
+  const plays = (part: GuestPart) => options.parts.includes(part);
+  const trialsOf = (part: GuestPart) => {
+    const most = part === "crash" || part === "move" ? options.trials : IPSEC_BENCH.partTrialsMax;
+    return plays(part) ? Math.min(options.trials, most) : 0;
+  };
+  const { crashes, moves } = await playSingles(bench, trialsOf);
+  const spreads: Spread[] = [];
+  for (let n = 0; n < trialsOf("spread"); n += 1) spreads.push(await playSpread(bench, MARKS[n % MARKS.length] ?? 1));
+  // Of sessions at an even pace; those that are to be too many for the guests have figures of their own.
+  const lagsMs = [first, second, third].flatMap((gateway) => bench.wire.lagsMs(gateway.heard));
+  const load = plays("load") ? await playLoad(bench) : [];
+  const refused = await refusedByClients(guests);
+  const wire = bench.wire.counts;
+  bench.wire.stop();
+  const stock = plays("stock") ? [await playStock(bench, "fastest"), await playStock(bench, "default")] : [];
+  return figures({ crashes, moves, spreads, load, stock, lagsMs, wire, refused });
+}
+
+/** One client, two gateways that take turns. */
+async function playSingles(bench: Bench, trialsOf: (part: GuestPart) => number): Promise<Pick<Played, "crashes" | "moves">> {
   const crashes: Crash[] = [];
   const moves: Move[] = [];
-  let [holder, shadow] = gateways;
-  for (let n = 0; n < options.crashes + options.moves; n += 1) {
-    const isCrash = n < options.crashes;
-    if (isCrash) crashes.push(await playCrash(bench, holder, shadow));
-    else moves.push(await playMove(bench, holder, shadow));
-    progress(JSON.stringify(isCrash ? crashes.at(-1) : moves.at(-1)));
-    await steering.shell(hostLinkAgain(holder.mark));
-    await holder.startAnew();
-    [holder, shadow] = [shadow, holder];
+  const { gateways } = bench;
+  for (const variant of VARIANTS) {
+    let [holder, shadow]: [Mark, Mark] = [1, 2];
+    const lost = trialsOf(variant === "plain" ? "crash" : variant);
+    const moved = variant === "plain" ? trialsOf("move") : 0;
+    for (let n = 0; n < lost + moved; n += 1) {
+      // Numbers near their end are given to a session that has not been used.
+      const isFresh = n === 0 || variant === "esn";
+      if (isFresh) await begin(bench, variant, () => holder);
+      const isCrash = n < lost;
+      if (isCrash) crashes.push(await playCrash(bench, variant, gateways[holder], gateways[shadow]));
+      else moves.push(await playMove(bench, gateways[holder], gateways[shadow]));
+      progress(JSON.stringify(isCrash ? crashes.at(-1) : moves.at(-1)));
+      await bringBack(bench, gateways[holder], variant);
+      [holder, shadow] = [shadow, holder];
+    }
   }
-  const refused = await refusedByClient(guests);
-  const heard = gateways.flatMap((gateway) => bench.wire.lagsMs(gateway.heard));
-  const wire = { packets: bench.wire.packets, notGrowing: bench.wire.notGrowing, usedTwice: bench.wire.usedTwice };
-  bench.wire.stop();
-  const stock = options.stock ? [await playStock(bench, "fastest"), await playStock(bench, "default")] : [];
-  return figures({ crashes, moves, stock, lagsMs: heard, wire, refused });
+  return { crashes, moves };
 }
 
-/** Gateways as after a boot, and the client's session with the first. */
-async function begin({ guests, steering, gateways }: Bench, kind: "default" | "fastest"): Promise<void> {
-  const [first, second] = gateways;
-  for (const { mark } of gateways) await steering.shell(hostLinkAgain(mark));
-  await steering.steer({ to: first.mark });
-  await first.startAnew();
-  await second.startAnew();
-  progress("the client makes its session");
-  await connectClient(guests.client, kind);
-  await steering.wayBack(first.mark);
-}
-
-function listen(gateways: readonly Gateway[]): void {
-  const byAddress = new Map(gateways.map((gateway) => [innerAddress(gateway.mark), gateway]));
-  const socket = createSocket("udp4", (datagram, { address }) => byAddress.get(address)?.hear(datagram));
-  socket.bind(EVENTS_PORT);
-}
-
-async function playCrash({ steering, wire }: Bench, holder: Gateway, shadow: Gateway): Promise<Crash> {
-  const pair = await pairOf(holder);
-  await steering.steer({ to: holder.mark, pair });
-  shadow.preparePolicies();
-  const pings = new Pings();
-  await delay(IPSEC_BENCH.warmUpMs);
-  await steering.cut(holder.mark);
-  await delay(IPSEC_BENCH.detectionMs);
-  const detectedAtMs = Date.now();
-  await steering.steer({ to: shadow.mark, pair, fenced: holder.mark });
-  const fencedAtMs = Date.now();
-  const lagMs = Math.max(IPSEC_BENCH.lagAllowedMs, ...wire.lagsMs(holder.heard));
-  const outcome = await shadow.takeOver(holder, pair, { fencedAtMs, lagMs }, steering);
-  await steering.wayBack(shadow.mark);
-  if (outcome.kind === "new-handshake") progress(`a new handshake: ${outcome.reason}, ${outcome.detail}`);
-  const backAtMs = await pings.answeredAfter(detectedAtMs, outcome.kind === "go-on" ? IPSEC_BENCH.oldSpiMs : 0);
-  await shadow.authenticate();
-  const anew = await pairOf(shadow);
-  await steering.steer({ to: shadow.mark, pair: anew, fenced: holder.mark });
-  const answeredAtMs = backAtMs ?? (await pings.answeredAfter(detectedAtMs, IPSEC_BENCH.recoverMsMax));
-  const replayed = wire.clientFrames(pair.inbound.spi, fencedAtMs);
-  await replay(replayed);
-  await delay(IPSEC_BENCH.afterMs);
-  const packetsLost = await pings.stop();
-  const refusedByShadow = (await shadow.refusals()).replayed;
-  const wentOn = outcome.kind === "go-on" && backAtMs !== undefined;
-  const floor = outcome.kind === "go-on" ? outcome.inboundSequence - outcome.replayWindow : Number.MAX_SAFE_INTEGER;
-  if (outcome.kind === "go-on") shadow.forget(pair);
-  return {
-    recoverMs: answeredAtMs === undefined ? undefined : Math.round(answeredAtMs - detectedAtMs),
-    takeoverMs: fencedAtMs - detectedAtMs,
-    packetsLost,
-    wentOnWithoutRekey: wentOn,
-    outboundJump: outcome.kind === "go-on" ? outcome.outboundJump : 0,
-    inboundJump: outcome.kind === "go-on" ? outcome.inboundJump : 0,
-    replayable: wire.sentAbove(pair.inbound.spi, floor, fencedAtMs),
-    replayed: replayed.length,
-    replayAccepted: pings.doubled,
-    refusedByShadow,
-    newSpi: anew.outbound.spi !== pair.outbound.spi,
-  };
-}
-
-/** Sends frames of the client once more, from its link. */
-async function replay(frames: readonly Buffer[]): Promise<void> {
-  const socket = createSocket("udp4");
-  for (const frame of frames) {
-    await new Promise<void>((resolve) => socket.send(frame, REPLAY_PORT, CLIENT, () => resolve()));
-    await delay(IPSEC_BENCH.replayPauseMs);
-  }
-  socket.close();
-}
-
-/** The new endpoint makes an IKE SA of its own first; old packets go by the old SPIs to the old endpoint until none are left. */
-async function playMove({ steering }: Bench, holder: Gateway, shadow: Gateway): Promise<Move> {
-  const pair = await pairOf(holder);
-  await steering.steer({ to: holder.mark, pair });
-  const pings = new Pings();
-  await delay(IPSEC_BENCH.warmUpMs);
-  await steering.steer({ to: holder.mark, pair, ikeTo: shadow.mark });
-  await shadow.hold();
-  await shadow.authenticate();
-  await steering.wayBack(shadow.mark);
-  await shadow.release();
-  await delay(IPSEC_BENCH.afterMs);
-  await holder.terminate();
-  await steering.steer({ to: shadow.mark, pair: await pairOf(shadow) });
-  await delay(IPSEC_BENCH.afterMs);
-  return { packetsLost: await pings.stop() };
-}
-
-/** What a client costs that nobody helps: its gateway is gone, and its packets go to another that knows nothing of it. */
-async function playStock(bench: Bench, kind: "default" | "fastest"): Promise<Stock> {
-  await begin(bench, kind);
-  const { steering, gateways } = bench;
-  const [holder, other] = gateways;
-  const pair = await pairOf(holder);
-  await steering.steer({ to: holder.mark, pair });
-  const pings = new Pings();
-  await delay(IPSEC_BENCH.warmUpMs);
-  await steering.cut(holder.mark);
-  await delay(IPSEC_BENCH.detectionMs);
-  const detectedAtMs = Date.now();
-  await steering.steer({ to: other.mark, fenced: holder.mark });
-  await steering.wayBack(other.mark);
-  const watchedMs = IPSEC_BENCH.stockWatchMs;
-  const answeredAtMs = await pings.answeredAfter(detectedAtMs, watchedMs);
-  await pings.stop();
-  const recoverMs = answeredAtMs === undefined ? undefined : Math.round(answeredAtMs - detectedAtMs);
-  progress(JSON.stringify({ kind, recoverMs }));
-  return { kind, recoverMs, watchedMs };
-}
-
-async function pairOf(gateway: Gateway): Promise<SaPair> {
-  const pair = await gateway.newestPair();
-  if (pair === undefined) throw new Error(`gateway ${gateway.mark} has no SAs`);
-  return pair;
-}
-
-async function refusedByClient({ client }: Guests): Promise<{ readonly replayed: number; readonly failed: number }> {
-  return refusalsIn(await script(client, "ip -s xfrm state list nokeys"));
-}
-
-function progress(text: string): void {
-  process.stderr.write(`  ${text}\n`);
+async function refusedByClients({ clients }: Guests): Promise<{ readonly replayed: number; readonly failed: number }> {
+  return refusalsIn(await script(clients, "ip -s xfrm state list nokeys"));
 }

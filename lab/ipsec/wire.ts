@@ -3,20 +3,21 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { setTimeout as delay } from "node:timers/promises";
 import { IPSEC_BENCH } from "../../models/limits-ipsec.ts";
-import { CLIENT_INNER, CLIENT_LINK, SERVER, VIP } from "./addresses.ts";
+import { CLIENT_LINK, type Client, SERVER, VIP } from "./addresses.ts";
 import type { HeardNumber } from "./gateway.ts";
 
-/** Packets to the client and back at an even pace, until they are stopped. */
+/** Packets to a client and back at an even pace, until they are stopped. */
 export class Pings {
   readonly #child: ChildProcess;
+  readonly #pps: number;
   readonly #answers: { readonly atMs: number; readonly number: number }[] = [];
   #rest = "";
   /** Answers that came once more. */
   doubled = 0;
 
-  constructor() {
-    const pace = `${1 / IPSEC_BENCH.packetsPerSecond}`;
-    this.#child = spawn("ping", ["-D", "-n", "-I", SERVER, "-i", pace, "-s", "64", CLIENT_INNER], {
+  constructor({ inner }: Client, pps: number = IPSEC_BENCH.packetsPerSecond) {
+    this.#pps = pps;
+    this.#child = spawn("ping", ["-D", "-n", "-I", SERVER, "-i", `${1 / pps}`, "-s", "64", inner], {
       stdio: ["ignore", "pipe", "ignore"],
     });
     this.#child.stdout?.setEncoding("utf8").on("data", (text: string) => this.#read(text));
@@ -37,7 +38,7 @@ export class Pings {
     this.#child.kill("SIGINT");
     await once(this.#child, "close");
     const numbers = new Set(this.#answers.map(({ number }) => number));
-    const last = Math.max(0, ...numbers) - IPSEC_BENCH.packetsPerSecond;
+    const last = Math.max(0, ...numbers) - this.#pps;
     const first = Math.min(last, ...numbers);
     let lost = 0;
     for (let number = first; number <= last; number += 1) if (!numbers.has(number)) lost += 1;
@@ -55,37 +56,55 @@ export class Pings {
   }
 }
 
-/** One ESP packet on the client's link. */
+/** One ESP packet on the clients' link. */
 interface EspFrame {
   readonly atMs: number;
   readonly fromGateway: boolean;
+  readonly isInUdp: boolean;
   readonly spi: number;
+  /** As it stands in the packet: the lower half of an extended one. */
   readonly sequence: number;
   readonly bytes: Buffer;
 }
 
 interface SeenSpi {
   last: number;
+  /** By whole numbers. */
   readonly seenAtMs: Map<number, number>;
 }
 
-/** ESP on the client's link as tcpdump sees it: whether the gateways' numbers grow strictly, and when each number passed. */
+/** What was seen so far of the gateways' packets. */
+export interface WireCounts {
+  readonly packets: number;
+  readonly inUdp: number;
+  /** Extended numbers that came into their second half. */
+  readonly beyondWord: number;
+  readonly notGrowing: number;
+  readonly usedTwice: number;
+}
+
+const WORD = 2 ** 32;
+
+/** ESP on the clients' link as tcpdump sees it: whether the gateways' numbers grow strictly, and when each number passed. */
 export class Wire {
   readonly #child: ChildProcess;
   readonly #fromGateways = new Map<number, SeenSpi>();
-  readonly #fromClient = new Map<number, SeenSpi>();
+  readonly #fromClients = new Map<number, SeenSpi>();
   readonly #clientFrames: EspFrame[] = [];
+  readonly #counts = { packets: 0, inUdp: 0, beyondWord: 0, notGrowing: 0, usedTwice: 0 };
   #rest: Buffer = Buffer.alloc(0);
   #isBegun = false;
-  packets = 0;
-  notGrowing = 0;
-  usedTwice = 0;
 
   constructor() {
-    this.#child = spawn("tcpdump", ["-i", CLIENT_LINK.tap, "-n", "-U", "--immediate-mode", "-Z", "root", "-w", "-", "esp"], {
+    const filter = `esp or (udp port ${NATT_PORT})`;
+    this.#child = spawn("tcpdump", ["-i", CLIENT_LINK.tap, "-n", "-U", "--immediate-mode", "-Z", "root", "-w", "-", filter], {
       stdio: ["ignore", "pipe", "ignore"],
     });
     this.#child.stdout?.on("data", (bytes: Buffer) => this.#read(bytes));
+  }
+
+  get counts(): WireCounts {
+    return { ...this.#counts };
   }
 
   /** From a packet's passing until its number was heard of, for the numbers that were. */
@@ -96,9 +115,25 @@ export class Wire {
     });
   }
 
+  /** From each packet's passing, of those that passed within a time, until its number or a later one was heard of; those that were. */
+  coveredMs(heard: readonly HeardNumber[], fromMs: number, toMs: number): readonly number[] {
+    const bySpi = Map.groupBy(heard, ({ spi }) => spi);
+    return [...bySpi].flatMap(([spi, words]) => {
+      const passed = [...(this.#fromGateways.get(spi)?.seenAtMs ?? [])].filter(([, atMs]) => atMs >= fromMs && atMs < toMs);
+      const lags: number[] = [];
+      let next = 0;
+      for (const [sequence, atMs] of passed.sort(([a], [b]) => a - b)) {
+        while (next < words.length && (words[next]?.sequence ?? 0) < sequence) next += 1;
+        const word = words[next];
+        if (word !== undefined) lags.push(Math.max(0, word.atMs - atMs));
+      }
+      return lags;
+    });
+  }
+
   /** Numbers above `floor` that the client had sent by this SPI before a moment: the endpoint before may have accepted them. */
   sentAbove(spi: number, floor: number, beforeMs: number): number {
-    const seen = this.#fromClient.get(spi)?.seenAtMs ?? new Map<number, number>();
+    const seen = this.#fromClients.get(spi)?.seenAtMs ?? new Map<number, number>();
     return [...seen].filter(([sequence, atMs]) => sequence > floor && atMs < beforeMs).length;
   }
 
@@ -131,31 +166,49 @@ export class Wire {
   }
 
   #see(frame: EspFrame): void {
-    const { spi, sequence, atMs, fromGateway } = frame;
-    const direction = fromGateway ? this.#fromGateways : this.#fromClient;
-    const known = direction.get(spi) ?? { last: 0, seenAtMs: new Map<number, number>() };
+    const { spi, atMs, fromGateway } = frame;
+    const direction = fromGateway ? this.#fromGateways : this.#fromClients;
+    const known = direction.get(spi) ?? { last: frame.sequence, seenAtMs: new Map<number, number>() };
+    const whole = wholeNumber(frame.sequence, known.last);
+    const isFirst = !direction.has(spi);
     direction.set(spi, known);
+    const isNew = !known.seenAtMs.has(whole);
     if (fromGateway) {
-      this.packets += 1;
-      if (sequence <= known.last) this.notGrowing += 1;
-      if (known.seenAtMs.has(sequence)) this.usedTwice += 1;
-    } else if (!known.seenAtMs.has(sequence)) {
+      const counts = this.#counts;
+      counts.packets += 1;
+      if (frame.isInUdp) counts.inUdp += 1;
+      if (whole >= WORD) counts.beyondWord += 1;
+      if (whole <= known.last && !isFirst) counts.notGrowing += 1;
+      if (!isNew) counts.usedTwice += 1;
+    } else if (isNew) {
       this.#clientFrames.push(frame);
       if (this.#clientFrames.length > IPSEC_BENCH.framesKept) this.#clientFrames.shift();
     }
-    if (!known.seenAtMs.has(sequence)) known.seenAtMs.set(sequence, atMs);
-    known.last = Math.max(known.last, sequence);
+    if (isNew) known.seenAtMs.set(whole, atMs);
+    known.last = Math.max(known.last, whole);
   }
+}
+
+/** The whole number nearest to the last one that has this lower half. */
+function wholeNumber(low: number, last: number): number {
+  const ahead = (((low - last) % WORD) + WORD) % WORD;
+  return last + (ahead >= WORD / 2 ? ahead - WORD : ahead);
 }
 
 /** Of tcpdump's format, in this machine's byte order, which is little-endian. */
 const PCAP = { fileHeaderBytes: 24, packetHeaderBytes: 16 } as const;
 const ETHERNET_BYTES = 14;
+const UDP_BYTES = 8;
+const UDP_PROTOCOL = 17;
+const NATT_PORT = 4_500;
 
+/** Undefined for what is not ESP: IKE on port 4500 begins with a word of zero, a keepalive is one byte (RFC 3948). */
 function espFrame(bytes: Buffer, atMs: number): EspFrame | undefined {
-  const esp = ETHERNET_BYTES + ((bytes[ETHERNET_BYTES] ?? 0) & 0x0f) * 4;
+  const isInUdp = bytes[ETHERNET_BYTES + 9] === UDP_PROTOCOL;
+  const esp = ETHERNET_BYTES + ((bytes[ETHERNET_BYTES] ?? 0) & 0x0f) * 4 + (isInUdp ? UDP_BYTES : 0);
   if (bytes.length < esp + 8) return undefined;
   const source = bytes.subarray(ETHERNET_BYTES + 12, ETHERNET_BYTES + 16).join(".");
   const [spi, sequence] = [bytes.readUInt32BE(esp), bytes.readUInt32BE(esp + 4)];
-  return { atMs, fromGateway: source === VIP, spi, sequence, bytes: Buffer.from(bytes) };
+  if (spi === 0) return undefined;
+  return { atMs, fromGateway: source === VIP, isInUdp, spi, sequence, bytes: Buffer.from(bytes) };
 }

@@ -26,7 +26,11 @@ const Sequence = z
 
 const Network = z.string().regex(/^[0-9a-fA-F.:]+\/\d{1,3}$/, "expected address/length");
 
-const Outbound = z.strictObject({ spi: Spi, keys: SealedKeys, sequence: Sequence });
+const amount = z.number().int().nonnegative();
+/** What an SA has carried, and the highest rate that it has shown in its life: absent where it was not measured yet. */
+const Carried = { peakPps: z.number().nonnegative().optional(), bytes: amount.optional(), packets: amount.optional() };
+
+const Outbound = z.strictObject({ spi: Spi, keys: SealedKeys, sequence: Sequence, ...Carried });
 const Inbound = Outbound.extend({
   replayWindow: z.number().int().min(1).max(IPSEC_LIMITS.replayWindowMax),
   /** Of the last `replayWindow` numbers those that were seen, the newest as the lowest bit; hexadecimal. */
@@ -58,8 +62,8 @@ export const ChildSa = z.strictObject({
   inbound: Inbound,
   lifetime: Lifetime,
   /** By both SAs together. */
-  bytes: z.number().int().nonnegative(),
-  packets: z.number().int().nonnegative(),
+  bytes: amount,
+  packets: amount,
 });
 export type ChildSa = z.infer<typeof ChildSa>;
 
@@ -84,10 +88,17 @@ export const IpsecSession = z.strictObject({
   children: z.array(ChildSa).min(1).max(IPSEC_LIMITS.childrenMax),
   /** Grows with every change. */
   version: z.number().int().nonnegative(),
-  /** When the counters were read, by the endpoint's clock, in Unix milliseconds. */
+  /** When the counters were read, by the collector's clock as the endpoint knows it, in Unix milliseconds. */
   updatedAtMs: z.number().int().nonnegative(),
 });
 export type IpsecSession = z.infer<typeof IpsecSession>;
+
+/** Names a session among all of its swarm: the SPIs of its IKE SA, initiator's first. */
+export const SessionId = z.string().regex(/^[0-9a-f]{32}$/, "expected 32 hexadecimal digits");
+
+export function sessionId({ ike }: Pick<IpsecSession, "ike">): string {
+  return `${ike.initiatorSpi}${ike.responderSpi}`;
+}
 
 /** What moved of one SA since the last word of it. */
 export const CounterDelta = z.strictObject({
@@ -95,6 +106,7 @@ export const CounterDelta = z.strictObject({
   sequence: Sequence,
   /** Of an inbound SA alone. */
   seen: Inbound.shape.seen.optional(),
+  ...Carried,
 });
 export type CounterDelta = z.infer<typeof CounterDelta>;
 
@@ -113,22 +125,61 @@ export type SessionDelta = z.infer<typeof SessionDelta>;
 export function applyDelta(session: IpsecSession, delta: SessionDelta): IpsecSession {
   if (delta.version <= session.version) return session;
   const bySpi = new Map(delta.counters.map((counter) => [counter.spi, counter]));
-  const children = session.children.map((child) => ({
-    ...child,
-    outbound: advanced(child.outbound, bySpi.get(child.outbound.spi)),
-    inbound: advanced(child.inbound, bySpi.get(child.inbound.spi)),
-  }));
+  const children = session.children.map((child) => {
+    const outbound = advanced(child.outbound, bySpi.get(child.outbound.spi));
+    const inbound = advanced(child.inbound, bySpi.get(child.inbound.spi));
+    return { ...child, outbound, inbound, ...carriedBy(child, [outbound, inbound]) };
+  });
   const known = new Set(session.children.flatMap((child) => [child.outbound.spi, child.inbound.spi]));
   for (const spi of bySpi.keys()) if (!known.has(spi)) refuse("spi", spi, "the session has no such SA");
   return { ...session, children, version: delta.version, updatedAtMs: delta.atMs };
 }
 
-function advanced<Half extends { spi: number; sequence: number }>(half: Half, delta: CounterDelta | undefined): Half {
+/**
+ * A whole copy in place of what is known. An older one changes nothing; of an SA that both have, the higher counter and the higher rate
+ * stand, for words overtake one another.
+ */
+export function applyCopy(known: IpsecSession | undefined, copy: IpsecSession): IpsecSession {
+  if (known === undefined) return copy;
+  if (copy.version <= known.version) return known;
+  const before = new Map(
+    known.children.flatMap(({ outbound, inbound }) => [outbound, inbound]).map((half) => [half.spi, half]),
+  );
+  const kept = <H extends Half>(half: H): H => {
+    const old = before.get(half.spi);
+    if (old === undefined) return half;
+    const peakPps = highest(old.peakPps, half.peakPps);
+    return { ...half, sequence: Math.max(old.sequence, half.sequence), ...(peakPps === undefined ? {} : { peakPps }) };
+  };
+  const children = copy.children.map((child) => ({ ...child, outbound: kept(child.outbound), inbound: kept(child.inbound) }));
+  return { ...copy, children };
+}
+
+type Half = Pick<ChildSa["outbound"], "spi" | "sequence" | "peakPps" | "bytes" | "packets">;
+
+function advanced<H extends Half>(half: H, delta: CounterDelta | undefined): H {
   if (delta === undefined) return half;
   if (delta.sequence < half.sequence)
     refuse("sequence", delta.sequence, `a newer word takes it back; it was ${half.sequence} before`);
-  const { sequence, seen } = delta;
-  return "seen" in half && seen !== undefined ? { ...half, sequence, seen } : { ...half, sequence };
+  const { spi: _, seen, peakPps: told, ...counted } = delta;
+  const peakPps = highest(half.peakPps, told);
+  const next = { ...half, ...counted, ...(peakPps === undefined ? {} : { peakPps }) };
+  return "seen" in half && seen !== undefined ? { ...next, seen } : next;
+}
+
+/** Of both SAs together, where both say it. */
+function carriedBy({ bytes, packets }: ChildSa, halves: readonly Half[]): { readonly bytes: number; readonly packets: number } {
+  const sum = (known: number, field: "bytes" | "packets") =>
+    Math.max(
+      known,
+      halves.reduce((total, half) => total + (half[field] ?? 0), 0),
+    );
+  return { bytes: sum(bytes, "bytes"), packets: sum(packets, "packets") };
+}
+
+function highest(one: number | undefined, other: number | undefined): number | undefined {
+  if (one === undefined || other === undefined) return one ?? other;
+  return Math.max(one, other);
 }
 
 function refuse(field: string, value: number, detail: string): never {

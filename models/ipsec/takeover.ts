@@ -134,14 +134,17 @@ export class PeakRate {
     return this.#peakPps;
   }
 
-  /** A reading, in the order of their times. Too near to the one before, it waits for the next. */
-  read(sequence: number, atMs: number): void {
+  /**
+   * A reading, in the order of their times; `lateMs`: what one may be late by, and the one before it not. The time between the two is
+   * taken for as short as it can have been. Too near to the one before, a reading waits for the next.
+   */
+  read(sequence: number, atMs: number, lateMs = 0): void {
     const last = this.#last;
     if (last === undefined) {
       this.#last = { sequence, atMs };
       return;
     }
-    const elapsedMs = atMs - last.atMs;
+    const elapsedMs = atMs - last.atMs - lateMs;
     if (elapsedMs < IPSEC_LIMITS.rateWindowMs) return;
     // One more than counted: the reading may have come just before the next packet.
     this.#peakPps = Math.max(this.#peakPps ?? 0, ((sequence - last.sequence + 1) * 1000) / elapsedMs);

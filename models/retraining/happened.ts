@@ -2,6 +2,7 @@
  * What really happened to the endpoints of a swarm, from the audit trail: when they failed, when they were taken out or had their weight
  * lowered on a prediction. Labels come from nothing else.
  */
+import { isPredictedCause } from "../predicted.ts";
 
 /** A row of the audit trail, as far as it matters here. */
 export interface TrailRow {
@@ -40,8 +41,6 @@ export interface Happened {
   readonly mitigations: readonly Mitigation[];
 }
 
-const PREDICTED_CAUSE = /^predicted-/;
-
 /** Rows of one swarm in the order in which they were written. */
 export function happenedBy(rows: readonly TrailRow[]): Happened {
   const drains = drainsIn(rows);
@@ -49,7 +48,7 @@ export function happenedBy(rows: readonly TrailRow[]): Happened {
   const mitigations = [
     ...rows.flatMap((row) => reweightingOf(row) ?? []),
     ...drains.flatMap(({ outage: { endpoint, fromMs }, cause }) =>
-      PREDICTED_CAUSE.test(cause) ? [{ endpoint, atMs: fromMs, isControl: false }] : [],
+      isPredictedCause(cause) ? [{ endpoint, atMs: fromMs, isControl: false }] : [],
     ),
   ];
   return {

@@ -1,64 +1,78 @@
 /**
- * Foreshift's own part of the image: the endpoint's programs as JavaScript, the packages that they import, and Node. Types are taken
- * out when the image is built, because an emulated processor takes seconds for it at each boot.
+ * Foreshift's own part of the image: the endpoint's programs, each with all that it imports in a few files of JavaScript, and Node. An
+ * emulated processor takes seconds to find, read and compile hundreds of modules at each boot, and pays for what is loaded and never used.
  */
 import { createHash } from "node:crypto";
-import { chmod, cp, mkdir, readdir, readFile, stat, writeFile } from "node:fs/promises";
-import { isBuiltin, stripTypeScriptTypes } from "node:module";
-import { dirname, join, normalize } from "node:path";
-import { ForeshiftError } from "../../models/errors.ts";
+import { chmod, cp, mkdir, writeFile } from "node:fs/promises";
+import { basename, join } from "node:path";
+import { build, type Plugin } from "esbuild";
+import { ForeshiftError, messageOf } from "../../models/errors.ts";
 import { MACHINE_LIMITS } from "../../models/limits-machines.ts";
 import { exec } from "../exec.ts";
 import { sha256Of } from "./packages.ts";
 
 /** What an endpoint runs, and what a machine here or an instance of EC2 runs around it. */
-const ENTRIES = ["workers/agent.ts", "workers/guest.ts", "workers/instance.ts"] as const;
-
-/** Parts of packages that nothing loads: folders at a package's top, and files anywhere. */
-const FOLDERS_LEFT_OUT = new Set([".github", "benchmark", "benchmarks", "docs", "example", "examples", "test", "tests"]);
-const FILES_LEFT_OUT = /\.(d\.[cm]?ts|map|md|markdown|ts)$/;
+const PROGRAMS = ["workers/agent.ts", "workers/guest.ts", "workers/instance.ts"] as const;
 
 const ERROR_CHARS_MAX = 600;
-const SPECIFIER = /(\bfrom\s+|\bimport\s*\(\s*|^\s*import\s+)"([^"]+)"/gm;
 
-export interface AgentFiles {
-  /** Paths below the checkout, sorted. */
-  readonly sources: readonly string[];
-  /** Folders below the checkout, sorted. */
-  readonly packages: readonly string[];
+/** Packages of which the programs use a small part and their own entry loads all: what is loaded of them instead. */
+const PARTS: Readonly<Record<string, string>> = {
+  // Without caches, mocks, proxies, WebSocket and `fetch`.
+  undici: `
+    const Dispatcher = require("undici/lib/dispatcher/dispatcher.js");
+    Object.assign(Dispatcher.prototype, require("undici/lib/api/index.js"));
+    exports.Agent = require("undici/lib/dispatcher/agent.js");
+    exports.Pool = require("undici/lib/dispatcher/pool.js");`,
+  // node-vault's transport where it is given none; ours is drivers/vault/transport.ts.
+  axios: "",
+};
+
+export interface AgentFile {
+  /** Below `workers/` of the image's Foreshift. */
+  readonly name: string;
+  readonly code: string;
 }
 
-/** What the programs import, and what that imports. */
-export async function agentFiles(project: string): Promise<AgentFiles> {
-  const sources = new Set<string>(ENTRIES);
-  const packages = new Set<string>();
-  for (const file of sources) {
-    const { code } = strip(await readFile(join(project, file), "utf8"));
-    for (const [, , specifier = ""] of code.matchAll(SPECIFIER)) {
-      if (specifier.startsWith(".")) sources.add(normalize(join(dirname(file), specifier)));
-      else if (!isBuiltin(specifier)) await addPackage(project, packageName(specifier), project, packages);
-    }
+/** The programs, sorted by name: the same bytes for the same checkout and packages. COMMAND_FAILED where a part is missing. */
+export async function agentFiles(project: string): Promise<readonly AgentFile[]> {
+  try {
+    const { outputFiles } = await build({
+      absWorkingDir: project,
+      entryPoints: [...PROGRAMS],
+      outdir: "workers",
+      bundle: true,
+      splitting: true,
+      platform: "node",
+      target: `node${process.versions.node}`,
+      format: "esm",
+      minify: true,
+      entryNames: "[name]",
+      chunkNames: "[name]-[hash]",
+      // For packages in CommonJS that ask for Node's own modules.
+      banner: { js: 'import { createRequire } from "node:module"; const require = createRequire(import.meta.url);' },
+      plugins: [partsOf(project)],
+      write: false,
+      logLevel: "silent",
+    });
+    const files = outputFiles.map(({ path, text }) => ({ name: basename(path), code: text }));
+    return files.sort((one, other) => (one.name < other.name ? -1 : 1));
+  } catch (thrown) {
+    throw failed(messageOf(thrown), thrown);
   }
-  return { sources: [...sources].sort(), packages: [...packages].sort() };
 }
 
 /** One hash over all that `copyAgent` would write. */
-export async function agentDigest(project: string, files: AgentFiles): Promise<string> {
+export async function agentDigest(files: readonly AgentFile[]): Promise<string> {
   const hash = createHash("sha256");
-  for (const file of files.sources) hash.update(`${file}\0${await sha256Of(join(project, file))}\n`);
-  for (const folder of files.packages) hash.update(`${folder}\0${await sha256Of(join(project, folder, "package.json"))}\n`);
-  hash.update(await sha256Of(process.execPath));
-  return hash.digest("hex");
+  for (const { name, code } of files) hash.update(`${name}\0${code}\0`);
+  return hash.update(await sha256Of(process.execPath)).digest("hex");
 }
 
-export async function copyAgent(project: string, files: AgentFiles, root: string, folder: string): Promise<void> {
+export async function copyAgent(files: readonly AgentFile[], root: string, folder: string): Promise<void> {
   const target = join(root, folder);
-  for (const file of files.sources) {
-    const to = join(target, asJavaScript(file));
-    await mkdir(dirname(to), { recursive: true });
-    await writeFile(to, strip(await readFile(join(project, file), "utf8")).output);
-  }
-  for (const one of files.packages) await copyPackage(project, one, target);
+  await mkdir(join(target, "workers"), { recursive: true });
+  for (const { name, code } of files) await writeFile(join(target, "workers", name), code);
   await writeFile(join(target, "package.json"), `${JSON.stringify({ name: "foreshift", type: "module" })}\n`);
   await cp(process.execPath, join(root, "usr/bin/node"), { dereference: true });
   await chmod(join(root, "usr/bin/node"), 0o755);
@@ -68,56 +82,24 @@ export async function copyAgent(project: string, files: AgentFiles, root: string
 /** Without a configuration it ends with a coded error, once all that it imports was found. */
 async function tryAgent(file: string): Promise<void> {
   const { stderr } = await exec(process.execPath, [file], { timeoutMs: MACHINE_LIMITS.packageQueryTimeoutMs });
-  if (stderr.includes("INVALID_FIELD")) return;
-  throw new ForeshiftError("COMMAND_FAILED", {
-    field: "the agent of the image",
-    detail: stderr.trim().slice(0, ERROR_CHARS_MAX),
-  });
+  if (!stderr.includes("INVALID_FIELD")) throw failed(stderr.trim());
 }
 
-function strip(source: string): { code: string; output: string } {
-  const code = stripTypeScriptTypes(source);
-  const output = code.replace(SPECIFIER, (whole, before: string, specifier: string) =>
-    specifier.startsWith(".") ? `${before}"${asJavaScript(specifier)}"` : whole,
-  );
-  return { code, output };
+function failed(detail: string, cause?: unknown): ForeshiftError {
+  const shown = detail.slice(0, ERROR_CHARS_MAX);
+  return new ForeshiftError("COMMAND_FAILED", { field: "the agent of the image", detail: shown }, { cause });
 }
 
-function asJavaScript(path: string): string {
-  return path.replace(/\.ts$/, ".js");
-}
-
-function packageName(specifier: string): string {
-  return specifier
-    .split("/")
-    .slice(0, specifier.startsWith("@") ? 2 : 1)
-    .join("/");
-}
-
-/** As Node finds it: in the nearest `node_modules` above whoever imports it. */
-async function addPackage(project: string, name: string, importer: string, packages: Set<string>): Promise<void> {
-  for (let at = importer; at.startsWith(project); at = dirname(at)) {
-    const folder = join(at, "node_modules", name);
-    const manifest = await readFile(join(folder, "package.json"), "utf8").catch(() => undefined);
-    if (manifest === undefined) continue;
-    const path = folder.slice(project.length + 1);
-    if (packages.has(path)) return;
-    packages.add(path);
-    const { dependencies = {} }: { dependencies?: Record<string, string> } = JSON.parse(manifest);
-    for (const dependency of Object.keys(dependencies)) await addPackage(project, dependency, folder, packages);
-    return;
-  }
-  throw new ForeshiftError("MISSING_TOOL", { value: name, detail: "it is not in node_modules: run `npm ci`" });
-}
-
-async function copyPackage(project: string, path: string, target: string): Promise<void> {
-  const to = join(target, path);
-  await mkdir(to, { recursive: true });
-  for (const entry of (await readdir(join(project, path))).sort()) {
-    if (entry === "node_modules" || FOLDERS_LEFT_OUT.has(entry)) continue;
-    const filter = (file: string) => !FILES_LEFT_OUT.test(file);
-    await cp(join(project, path, entry), join(to, entry), { recursive: true, filter });
-  }
-  const { mode } = await stat(join(to, "package.json"));
-  if ((mode & 0o444) === 0) await chmod(join(to, "package.json"), 0o644);
+function partsOf(project: string): Plugin {
+  return {
+    name: "parts",
+    setup(bundle) {
+      bundle.onResolve({ filter: /./ }, ({ path }) => (Object.hasOwn(PARTS, path) ? { path, namespace: "part" } : undefined));
+      bundle.onLoad({ filter: /./, namespace: "part" }, ({ path }) => ({
+        contents: PARTS[path] ?? "",
+        loader: "js",
+        resolveDir: project,
+      }));
+    },
+  };
 }

@@ -25,7 +25,7 @@ import { MACHINE_LIMITS } from "../../models/limits-machines.ts";
 import { readIfThere, writePrivate } from "../files.ts";
 import { withLock } from "../lock.ts";
 import { paths } from "../paths.ts";
-import { type AgentFiles, agentDigest, agentFiles, copyAgent } from "./agent-files.ts";
+import { type AgentFile, agentDigest, agentFiles, copyAgent } from "./agent-files.ts";
 import { kernelFile, kernelVersion, trimModules, writeInitramfs } from "./kernel.ts";
 import {
   bytesOf,
@@ -43,6 +43,8 @@ import { BUILD_PACKAGES, FORESHIFT_DIR, LEFT_OUT, PACKAGES, PRUNED, RECIPE_VERSI
 const GUEST = join(import.meta.dirname, "guest");
 const APT_LISTS = "/var/lib/apt/lists";
 const FILES = ["kernel", "initrd", "root"] as const;
+/** Its largest file lies there as it is: an emulated processor takes seconds to unpack what it loads of it. */
+const PACKED = ["-comp", "lz4", "-b", "128K", "-action", "uncompressed@name(node)"] as const;
 
 const Manifest = z.object({
   /** `sha256:…` over the three files; the image's name. */
@@ -91,17 +93,16 @@ async function build(noCache: boolean, report: (text: string) => void): Promise<
   const seconds = () => Math.round((performance.now() - startedAtMs) / 100) / 10;
   const folder = imagesFolder();
   await mkdir(folder, { recursive: true, mode: 0o700 });
-  const project = paths().project;
-  const agent = await agentFiles(project);
+  const agent = await agentFiles(paths().project);
   const parts = await currentParts(folder, report);
-  const recipe = await recipeDigest(parts, project, agent);
+  const recipe = await recipeDigest(parts, agent);
   const there = noCache ? undefined : await findImage(folder, recipe);
   if (there !== undefined) return { image: there, seconds: seconds(), cached: true };
   await removePartial(folder);
   const work = await mkdtemp(join(folder, ".partial-"));
   try {
     const packages = await fetchParts(parts, folder, report);
-    await assemble({ work, packages, cache: join(folder, "packages"), project, agent, report });
+    await assemble({ work, packages, cache: join(folder, "packages"), agent, report });
     const image = await publish({ work: join(work, "image"), folder, recipe, packages: packages.image });
     await forgetOld(folder, image.folder);
     return { image, seconds: seconds(), cached: false };
@@ -152,11 +153,11 @@ async function fetchParts(parts: Parts, folder: string, report: (text: string) =
   }
 }
 
-async function recipeDigest(parts: Parts, project: string, agent: AgentFiles): Promise<string> {
+async function recipeDigest(parts: Parts, agent: readonly AgentFile[]): Promise<string> {
   const hash = createHash("sha256").update(JSON.stringify([RECIPE_VERSION, parts]));
   const own = (await readdir(import.meta.dirname, { recursive: true, withFileTypes: true })).filter((entry) => entry.isFile());
   for (const file of own.map((entry) => join(entry.parentPath, entry.name)).sort()) hash.update(await sha256Of(file));
-  return hash.update(await agentDigest(project, agent)).digest("hex");
+  return hash.update(await agentDigest(agent)).digest("hex");
 }
 
 interface Assembly {
@@ -164,12 +165,11 @@ interface Assembly {
   readonly packages: Parts;
   /** Where the packages' files lie. */
   readonly cache: string;
-  readonly project: string;
-  readonly agent: AgentFiles;
+  readonly agent: readonly AgentFile[];
   readonly report: (text: string) => void;
 }
 
-async function assemble({ work, packages, cache, project, agent, report }: Assembly): Promise<void> {
+async function assemble({ work, packages, cache, agent, report }: Assembly): Promise<void> {
   const [root, tools, image] = ["root", "tools", "image"].map((name) => join(work, name)) as [string, string, string];
   report("unpacking");
   await mkdir(image);
@@ -178,14 +178,14 @@ async function assemble({ work, packages, cache, project, agent, report }: Assem
   await copyFile(kernelFile(root, version), join(image, "kernel"));
   await Promise.all(PRUNED.map((path) => rm(join(root, path), { recursive: true, force: true })));
   await trimModules(root, tools, version);
-  await copyAgent(project, agent, root, FORESHIFT_DIR);
+  await copyAgent(agent, root, FORESHIFT_DIR);
   await furnish(root);
   await writeInitramfs(root, version, join(image, "initrd"));
   await writeFile(join(image, "kernel-version"), version);
   report("packing");
   await normalise(root);
   const settings = ["-noappend", "-all-root", "-no-xattrs", "-no-progress", "-quiet", "-mkfs-time", "0", "-all-time", "0"];
-  await runUnpacked(tools, "usr/bin/mksquashfs", [root, join(image, "root"), ...settings, "-comp", "lz4", "-b", "128K"]);
+  await runUnpacked(tools, "usr/bin/mksquashfs", [root, join(image, "root"), ...settings, ...PACKED]);
 }
 
 /** What no package brings: the first process, users, mount points, and names for what busybox can do. */

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { readFile } from "node:fs/promises";
-import { connect, type Socket } from "node:net";
+import { connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { connect as connectTls, type TLSSocket } from "node:tls";
@@ -299,6 +299,25 @@ test("the collector's certificate is replaced again and again; every call is ans
   await closed;
   assert.match(await waited, /^HTTP\/1\.1 204[^]*^connection: close/im, "who waits for a list waits with the next certificate");
   assert.match(collector.log(), /certificate-renewed/);
+});
+
+test("a handshake may take as long as the configuration says, and no longer", async () => {
+  const one = await agent("ep-13");
+  const silent = createServer().listen(join(where.run, "silent.sock"));
+  const slow = new ProcessIdentity({
+    uri: one.identity.uri,
+    pki: one.vault.pki,
+    dir: join(where.home, "slow"),
+    certificateTtlMs: 60_000,
+    handshakeTimeoutMs: 150,
+    crlSources: () => [],
+    staleCrl: { newConnections: "accept", established: "keep" },
+    note: () => undefined,
+  });
+  await slow.start();
+  await assert.rejects(dialProcess(slow, "reflex")(join(where.run, "silent.sock")), /no handshake within 150 ms/);
+  await slow.close();
+  silent.close();
 });
 
 /** Of the certificate that the collector shows to who comes new. */

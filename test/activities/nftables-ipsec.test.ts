@@ -113,9 +113,18 @@ if (insideNamespace(import.meta.url)) {
 
   test("a fenced member teaches nothing and gets nothing new", async () => {
     await table.apply(ipsecRuleset({ ...base, fenced: new Set([2]) }));
-    await counted("m2", [answer("cccccccccccccccc")]);
+    assert.deepEqual(await counted("m2", [answer("cccccccccccccccc")]), { fenced: 1 });
     assert.equal((await table.elements("ike_sas")).size, 2);
     assert.deepEqual(await counted("cl", [ike(IKE_SPI)]), { by_ike_spi: 1, by_client: 1, by_hash: 1, member_1: 1 });
+    await table.apply(ipsecRuleset(base));
+  });
+
+  test("what a fenced member sends of ESP, bare and inside UDP, goes nowhere: it may have been frozen, and its SAs are another's", async () => {
+    const sent = [esp(KNOWN), natt(KNOWN)].map((packet) => ({ ...packet, from: VIP, to: CLIENT }));
+    assert.deepEqual(await counted("m2", sent), {});
+    await table.apply(ipsecRuleset({ ...base, fenced: new Set([2]) }));
+    assert.deepEqual(await counted("m2", sent), { fenced: 2 });
+    assert.deepEqual(await counted("m1", sent), {});
     await table.apply(ipsecRuleset(base));
   });
 
@@ -148,14 +157,15 @@ function layNetwork(): void {
     ip -n cl route add ${VIP} dev eth0
     ip -n cl neigh add ${VIP} lladdr 02:00:00:00:02:02 dev eth0
     ip link set edge up
-    ip netns exec cl nft -f - <<'END'
+    for host in cl m1 m2; do ip netns exec $host nft -f - <<'END'
 table ip bare {
   chain out {
     type filter hook postrouting priority 300
     udp sport 0xc001 ip protocol set 50
   }
 }
-END`;
+END
+    done`;
   const { status, stderr } = spawnSync("sh", ["-c", script], { encoding: "utf8" });
   assert.equal(status, 0, stderr);
 }

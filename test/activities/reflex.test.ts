@@ -56,8 +56,16 @@ if (insideNamespace(import.meta.url)) {
     return state;
   };
   const events = () => reflex.events({ after: 0, waitMs: 0 });
-  const awaitEvent = (what: string, matches: (event: ReflexEvent) => boolean, afterSeq = 0) =>
-    eventually(what, async () => (await events()).find((event) => event.seq > afterSeq && matches(event)), 20_000);
+  const eventsSince = async (seq: number) => (await events()).filter((event) => event.seq > seq);
+  const toldSince = async (seq: number) =>
+    (await eventsSince(seq)).map(({ text, details }) => `${text} ${JSON.stringify(details)}`).join("\n");
+  const awaitEvent = async (what: string, matches: (event: ReflexEvent) => boolean, afterSeq = 0) => {
+    try {
+      return await eventually(what, async () => (await eventsSince(afterSeq)).find(matches), 20_000);
+    } catch (thrown) {
+      throw new Error(`${what} did not come; instead: ${await toldSince(afterSeq)}`, { cause: thrown });
+    }
+  };
   const lastSeq = async () => (await events()).at(-1)?.seq ?? 0;
   const answersAll = () =>
     eventually(
@@ -224,9 +232,12 @@ if (insideNamespace(import.meta.url)) {
   test("an endpoint that loses probes and carries on is overloaded where nobody has room, and a dead one is dead all the same", async () => {
     await apply({ capacitySessions: 1 });
     await answersAll();
-    const [client] = lab.clients.list;
-    assert.ok(client);
-    const holder = (await holderOf(lab, client)) ?? "";
+    // Of four sessions on three endpoints somebody holds two, which is more than it can; who holds one might find room elsewhere.
+    const holders = await Promise.all(lab.clients.list.map(async (one) => ({ one, holder: (await holderOf(lab, one)) ?? "" })));
+    const byHolder = [...Map.groupBy(holders, ({ holder }) => holder).values()];
+    const [busiest] = byHolder.toSorted((one, other) => other.length - one.length);
+    assert.ok(busiest?.[0] !== undefined && busiest.length > 1);
+    const { one: client, holder } = busiest[0];
     const seq = await lastSeq();
     // For longer than its probes are dropped, however slowly a busy machine goes about that: silent and without traffic, it would be dead.
     const streaming = stream(client, 3_000, 2);
@@ -245,7 +256,7 @@ if (insideNamespace(import.meta.url)) {
     );
     await runScript("nft delete table inet test_probes", holder);
     const result = await streaming;
-    assert.equal(await holderOf(lab, client), holder, "nothing was taken from it");
+    assert.equal(await holderOf(lab, client), holder, `nothing was taken from it: ${await toldSince(seq)}`);
     assert.ok(result.answered > result.sent * 0.9, `${result.answered} of ${result.sent}`);
 
     const later = await lastSeq();

@@ -187,6 +187,12 @@ test("outside events: the same said twice is no change; what is said no more is 
     left.map(({ id, severity }) => [id, severity]),
     [["b", 1]],
   );
+  const withdrawn = await client.query("select withdrawn_at from outside_events where id = 'a'");
+  assert.deepEqual(
+    await ids(withdrawn.rows[0].withdrawn_at.getTime()),
+    ["b"],
+    "over in the very millisecond of its withdrawal",
+  );
   assert.equal(await store.saveOutsideEvents("one", [event("a"), event("b", { severity: 1 })]), true);
   assert.deepEqual(await ids(), ["a", "b"]);
   await store.deleteOutsideEventsBefore(now + 3_600_000);

@@ -5,10 +5,11 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import vault from "node-vault";
 import { writeCredentials } from "../../drivers/vault/credentials.ts";
+import { textSealer } from "../../drivers/vault/sealed-text.ts";
 import { openVault, type Vault } from "../../drivers/vault/vault.ts";
 import { ForeshiftError } from "../../models/errors.ts";
 import { agentIdentity, processIdentity } from "../../models/identity.ts";
-import { VAULT_PROCESSES, type VaultProcess } from "../../models/vault-layout.ts";
+import { ipsecKey, VAULT_PROCESSES, type VaultProcess } from "../../models/vault-layout.ts";
 import type { OpenBaoService } from "../../setup/services.ts";
 import { type TestHome, testHome, testOpenBao } from "../support/services.ts";
 
@@ -25,7 +26,7 @@ let bao: OpenBaoService;
 const callers: Caller[] = [];
 let attempt = 0;
 /** Made by the administrator for the tests to read and open. */
-const things = { sessions: "", payloads: "", serials: [] as string[] };
+const things = { sessions: "", payloads: "", ipsec: "", serials: [] as string[] };
 
 before(async () => {
   where = await testHome();
@@ -38,6 +39,9 @@ before(async () => {
     const answer = (await calls.post(`transit/encrypt/${key}`, { plaintext: "eA==" })) as { data: { ciphertext: string } };
     things[key] = answer.data.ciphertext;
   }
+  [things.ipsec = ""] = await textSealer(calls, { mount: "transit", key: ipsecKey("lab") }).seal([
+    { context: "ep-1 out 256", value: "key" },
+  ]);
   for (const process of VAULT_PROCESSES) {
     const file = join(where.home, `${process}.approle`);
     await bao.deliver(process, file);
@@ -79,6 +83,8 @@ async function exchange(asked: { uri: string; method: string; headers?: Record<s
   return { statusCode: response.status, body: text === "" ? {} : JSON.parse(text), request: { path: asked.uri } };
 }
 
+const sealerOf = ({ calls }: Vault, swarm: string) => textSealer(calls, { mount: "transit", key: ipsecKey(swarm) });
+
 const fresh = () => {
   attempt += 1;
   return `attempt-${attempt}`;
@@ -99,6 +105,14 @@ const ACTIONS: Readonly<Record<string, (caller: Caller) => readonly (() => Promi
   ],
   "open session state": ({ vault: { calls } }) => [
     () => calls.post("transit/decrypt/sessions", { ciphertext: things.sessions }),
+  ],
+  "seal keys of IPsec SAs": (each) => [() => sealerOf(each.vault, "lab").seal([{ context: "ep-1 out 256", value: "key" }])],
+  "open keys of IPsec SAs": (each) => [
+    () => sealerOf(each.vault, "lab").open([{ context: "ep-1 out 256", value: things.ipsec }]),
+  ],
+  "seal or open those of another swarm": ({ vault: own }) => [
+    () => sealerOf(own, "other").seal([{ context: "ep-1 out 256", value: "key" }]),
+    () => sealerOf(own, "other").open([{ context: "ep-1 out 256", value: things.ipsec }]),
   ],
   "seal payloads": ({ vault: { calls } }) => [() => calls.post("transit/datakey/plaintext/payloads", {})],
   "open payloads": ({ vault: { calls } }) => [() => calls.post("transit/decrypt/payloads", { ciphertext: things.payloads })],
@@ -185,6 +199,25 @@ async function documented(): Promise<ReadonlyMap<string, ReadonlySet<string>>> {
     }),
   );
 }
+
+test("a key of an IPsec SA opens as that SA's alone, and what does not open keeps nothing else from it", async () => {
+  const agent = callers.find(({ name }) => name === "agent");
+  assert.ok(agent !== undefined);
+  const sealer = sealerOf(agent.vault, "lab");
+  const [one = "", other = ""] = await sealer.seal([
+    { context: "ep-1 out 256", value: "first" },
+    { context: "ep-1 in 257", value: "second" },
+  ]);
+  assert.deepEqual(
+    await sealer.open([
+      { context: "ep-1 out 256", value: one },
+      { context: "ep-1 out 256", value: other },
+      { context: "ep-1 in 257", value: other },
+    ]),
+    ["first", undefined, "second"],
+  );
+  assert.deepEqual(await sealer.open([{ context: "ep-2 out 256", value: one }]), [undefined]);
+});
 
 test("the table names every action that is tried, and no other", async () => {
   assert.deepEqual([...(await documented()).keys()], Object.keys(ACTIONS));

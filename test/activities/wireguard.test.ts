@@ -1,10 +1,11 @@
 // The tunnel driver against real WireGuard: wireguard-go by its control socket and by `wg`, in network namespaces of this test.
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { atDataPathPriority } from "../../drivers/priority.ts";
 import { findInterface, startInterface, stopInterface } from "../../drivers/tunnel/wireguard.ts";
 import type { PeerChange, WireGuardDevice } from "../../drivers/tunnel/wireguard-device.ts";
 import { toolDevice } from "../../drivers/tunnel/wireguard-tool.ts";
@@ -57,7 +58,8 @@ if (insideNamespace(import.meta.url)) {
 
   async function startClient(): Promise<void> {
     const env = { ...process.env, WG_I_PREFER_BUGGY_USERSPACE_TO_POLISHED_KMOD: "1", LOG_LEVEL: "error" };
-    spawn("ip", ["netns", "exec", "c", "wireguard-go", "-f", "wg-c"], { env, stdio: "ignore" }).unref();
+    const command = atDataPathPriority(["wireguard-go", "-f", "wg-c"]);
+    spawn("ip", ["netns", "exec", "c", ...command], { env, stdio: "ignore" }).unref();
     const device = uapiDevice("wg-c");
     await eventually("the client's WireGuard answers", () => device.state().catch(() => undefined));
     await device.setIdentity({ privateKey: clientKey, listenPort: CLIENT_PORT });
@@ -94,6 +96,14 @@ if (insideNamespace(import.meta.url)) {
     assert.equal(peer?.keepaliveS, 0);
     assert.deepEqual(peer?.allowedIps, ["10.66.1.1/32"]);
     assert.equal(peer?.endpoint, `198.18.0.2:${CLIENT_PORT}`);
+  });
+
+  test("all its threads go before whatever else computes, where that is permitted", async (t) => {
+    if (spawnSync("chrt", ["--rr", "1", "true"]).status !== 0) return t.skip("this user may run nothing in real time");
+    const { pid } = JSON.parse(await readFile(join(stateDir, "wireguard.json"), "utf8")) as { pid: number };
+    const policies = run("chrt", "--all-tasks", "--pid", String(pid)).match(/policy: \S+/g) ?? [];
+    assert.ok(policies.length > 1, "it has more than one thread");
+    assert.deepEqual([...new Set(policies)], ["policy: SCHED_RR"]);
   });
 
   test("both ways of control see and change the same; a second adoption starts a handshake though a session is held", async () => {

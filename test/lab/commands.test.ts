@@ -1,8 +1,11 @@
-/** The commands as a person types them against a lab that runs: drain, stop and resume, apply, audit; real WireGuard throughout. */
+/**
+ * The lab as a person has it, on one home: the main job end to end by `lab up --once`, twice, then a lab on what these left, and the
+ * commands as they are typed against it: drain, stop and resume, apply, audit; real WireGuard throughout.
+ */
 import assert from "node:assert/strict";
-import { execFile, spawn } from "node:child_process";
+import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { access, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join, relative } from "node:path";
 import { after, before, describe, it } from "node:test";
@@ -10,14 +13,11 @@ import { reflexClient } from "../../drivers/balancer/reflex-client.ts";
 import { NO_RETRY, UnixHttpClient } from "../../drivers/http-unix.ts";
 import { netnsHypervisor } from "../../drivers/hypervisor/netns.ts";
 import { dialProcess } from "../../drivers/identity/dial.ts";
-import { openDataKeyRegistry } from "../../drivers/store/data-keys.ts";
-import { openTransit } from "../../drivers/vault/transit.ts";
-import { openVault, type Vault } from "../../drivers/vault/vault.ts";
 import { LabClient } from "../../lab/lab-client.ts";
-import { felt } from "../../lab/measure.ts";
 import { operatorIdentity } from "../../lab/operator.ts";
 import { awaitGone, awaitWhole, busiestEndpoint, sessionsOf, settledTraffic } from "../../lab/trial.ts";
 import type { ClientsRevoked, EndpointRevoked, KeysRotated } from "../../models/keys.ts";
+import { patienceWith } from "../../models/patience.ts";
 import type { RollStatus } from "../../models/roll.ts";
 import type { DrainFinished, SwarmStatus } from "../../models/swarm-messages.ts";
 import { Connection, connectionFile, localSockets } from "../../setup/connection.ts";
@@ -26,7 +26,10 @@ import { paths } from "../../setup/paths.ts";
 import { eventually } from "../support/eventually.ts";
 import { historiesOf } from "../support/lab-histories.ts";
 import { identitiesOf, loggedFromNow } from "../support/lab-identities.ts";
-import { coreWriters, crash, crashFiles, LeakScan, openFiles, type Secret } from "../support/leak-scan.ts";
+import { assertScanFinds, databaseUrl, secretsOf } from "../support/lab-secrets.ts";
+import { assertStory } from "../support/lab-story.ts";
+import { trafficFromNow } from "../support/lab-traffic.ts";
+import { coreWriters, crash, crashFiles, LeakScan, openFiles } from "../support/leak-scan.ts";
 
 const MAIN = join(import.meta.dirname, "..", "..", "cli", "main.ts");
 const CLIENTS = 6;
@@ -38,18 +41,46 @@ interface Ran {
   readonly stderr: string;
 }
 
-describe("the commands against a running lab", () => {
-  let home: string;
-  let env: NodeJS.ProcessEnv;
+let home: string;
+let env: NodeJS.ProcessEnv;
+
+before(async () => {
+  home = await mkdtemp(join(tmpdir(), "foreshift-commands-"));
+  // Everything that is ever logged, for the search of secrets.
+  env = { ...process.env, FORESHIFT_HOME: home, FORESHIFT_BIN: paths().bin, FORESHIFT_DEBUG: "1" };
+  delete env.TEMPORAL_ADDRESS;
+  delete env.DATABASE_URL;
+});
+
+after(async () => {
+  await rm(home, { recursive: true, force: true });
+  await rm(paths(env).run, { recursive: true, force: true });
+});
+
+function foreshift(...args: string[]): Promise<Ran> {
+  return run(args, env);
+}
+
+function run(args: readonly string[], environment: NodeJS.ProcessEnv): Promise<Ran> {
+  return new Promise((resolve) => {
+    execFile(process.execPath, [MAIN, ...args], { env: environment, maxBuffer: OUTPUT_BYTES_MAX }, (error, stdout, stderr) => {
+      resolve({ code: typeof error?.code === "number" ? error.code : error === null ? 0 : -1, stdout, stderr });
+    });
+  });
+}
+
+for (const start of ["a fresh home", "the home of the lab before"]) {
+  it(`the lab's story, on ${start}: moves sessions off a failing endpoint`, async () => {
+    const { stdout, stderr } = await run(["lab", "up", "--once", "--json"], { ...env, FORESHIFT_DEBUG: "" });
+    assertStory(stdout, stderr);
+    await assert.rejects(access(connectionFile(home)), "what a lab wrote for others ends with it");
+  });
+}
+
+describe("the commands against a lab on the home of the one before", () => {
   /** Public key of the client that is put out. */
   let clientOut: string | undefined;
 
-  const foreshift = (...args: string[]): Promise<Ran> =>
-    new Promise((resolve) => {
-      execFile(process.execPath, [MAIN, ...args], { env, maxBuffer: OUTPUT_BYTES_MAX }, (error, stdout, stderr) => {
-        resolve({ code: typeof error?.code === "number" ? error.code : error === null ? 0 : -1, stdout, stderr });
-      });
-    });
   const status = async (): Promise<SwarmStatus> => {
     const ran = await foreshift("swarm", "get", "lab", "--json");
     assert.equal(ran.code, 0, ran.stderr);
@@ -57,20 +88,11 @@ describe("the commands against a running lab", () => {
   };
 
   before(async () => {
-    home = await mkdtemp(join(tmpdir(), "foreshift-commands-"));
-    // Everything that is ever logged, for the search of secrets.
-    env = { ...process.env, FORESHIFT_HOME: home, FORESHIFT_BIN: paths().bin, FORESHIFT_DEBUG: "1" };
-    delete env.TEMPORAL_ADDRESS;
-    delete env.DATABASE_URL;
     const { code, stderr } = await foreshift("lab", "up", "--clients", String(CLIENTS), "--json");
     assert.equal(code, 0, stderr);
   });
 
-  after(async () => {
-    await foreshift("lab", "down");
-    await rm(home, { recursive: true, force: true });
-    await rm(paths(env).run, { recursive: true, force: true });
-  });
+  after(() => foreshift("lab", "down"));
 
   it("drains an endpoint onto the others; their clients notice nothing", async () => {
     const { balancer, lab, close } = await instruments();
@@ -78,7 +100,7 @@ describe("the commands against a running lab", () => {
       const endpoint = await busiestEndpoint(balancer);
       const others = (await balancer.health()).map((member) => member.endpoint).filter((name) => name !== endpoint);
       const held = new Set((await sessionsOf(balancer, endpoint)).map(({ publicKey }) => publicKey));
-      await lab.resetTraffic();
+      const traffic = await trafficFromNow(lab, balancer);
       const { code, stdout, stderr } = await foreshift("endpoint", "drain", endpoint, "-s", "lab", "--wait", "--json");
       assert.equal(code, 0, `${stdout}${stderr}`);
       const result = JSON.parse(stdout) as DrainFinished;
@@ -88,9 +110,7 @@ describe("the commands against a running lab", () => {
         .map((session) => session.endpoint);
       assert.equal(homes.length, held.size);
       for (const name of homes) assert.ok(others.includes(name), `${name} is one of ${others.join()}`);
-      const cost = felt(await settledTraffic(lab));
-      assert.ok(cost.packetsSent > 0);
-      assert.deepEqual([cost.packetsLost, cost.packetsDuplicated, cost.tcpBroken], [0, 0, 0]);
+      assert.equal((await traffic.assertWhole()).packetsDuplicated, 0);
       const audit = await foreshift("audit", "--endpoint", endpoint, "--json");
       const actions = (JSON.parse(audit.stdout) as { action: string }[]).map(({ action }) => action);
       for (const action of ["drain", "pin sessions", "retire sessions", "terminate the machine"])
@@ -149,18 +169,14 @@ describe("the commands against a running lab", () => {
     assert.deepEqual([wrong.code, /--image is not valid: got "?Not An Image/.test(wrong.stderr)], [65, true], wrong.stderr);
     const none = await foreshift("swarm", "roll", "lab", "--pause");
     assert.deepEqual([none.code, /No image is being rolled out in swarm lab/.test(none.stderr)], [65, true], none.stderr);
-    const { hypervisor: socketPath } = localSockets(paths(env).run);
-    const lab = new LabClient(socketPath);
-    const hypervisor = netnsHypervisor({ socketPath });
+    const { balancer, hypervisor, lab, close } = await instruments();
     try {
       const before = (await hypervisor.list("lab")).map(({ name }) => name);
-      await lab.resetTraffic();
+      const traffic = await trafficFromNow(lab, balancer);
       const { code, stdout, stderr } = await foreshift("swarm", "roll", "lab", "--image", "v2", "--wait", "--json");
       assert.equal(code, 0, `${stdout}${stderr}`);
       assert.equal((JSON.parse(stdout) as RollStatus).phase, "rolled");
-      const cost = felt(await settledTraffic(lab));
-      assert.ok(cost.packetsSent > 0);
-      assert.deepEqual([cost.packetsLost, cost.packetsDuplicated, cost.tcpBroken], [0, 0, 0]);
+      assert.equal((await traffic.assertWhole()).packetsDuplicated, 0);
       const after = await hypervisor.list("lab");
       assert.deepEqual([...new Set(after.map(({ image }) => image))], ["v2"]);
       assert.deepEqual(
@@ -170,25 +186,23 @@ describe("the commands against a running lab", () => {
       );
       assert.match((await foreshift("swarm", "get", "lab")).stdout, /Rollout of v2, asked for by .*: rolled\./);
     } finally {
-      await Promise.all([lab.close(), hypervisor.close()]);
+      await close();
     }
   });
 
   it("rotates every client's preshared key, and nobody notices", async () => {
-    const lab = new LabClient(localSockets(paths(env).run).hypervisor);
+    const { balancer, lab, close } = await instruments();
     try {
-      await lab.resetTraffic();
+      const traffic = await trafficFromNow(lab, balancer);
       const { code, stdout, stderr } = await foreshift("keys", "rotate", "-s", "lab", "-k", "preshared", "--wait", "--json");
       assert.equal(code, 0, `${stdout}${stderr}`);
       const rotated = JSON.parse(stdout) as KeysRotated;
       assert.deepEqual([rotated.outcome, rotated.done, rotated.skipped], ["rotated", CLIENTS, 0], rotated.text);
-      const cost = felt(await settledTraffic(lab));
-      assert.ok(cost.packetsSent > 0);
-      assert.deepEqual([cost.packetsLost, cost.tcpBroken], [0, 0]);
+      await traffic.assertWhole();
       const told = await foreshift("keys", "status", "-s", "lab");
       assert.match(told.stdout, /preshared +rotated +6 of 6/);
     } finally {
-      await lab.close();
+      await close();
     }
   });
 
@@ -202,7 +216,7 @@ describe("the commands against a running lab", () => {
       const old = owners.map((name) => before.get(name)?.serial ?? `${name} has none`);
       const streams = await metricOf(collector, "foreshift_session_streams");
       const logged = await loggedFromNow(home);
-      await lab.resetTraffic();
+      const traffic = await trafficFromNow(lab, balancer);
       const { code, stdout, stderr } = await foreshift("keys", "rotate", "-s", "lab", "-k", "certificates", "--wait", "--json");
       assert.equal(code, 0, `${stdout}${stderr}`);
       const rotated = JSON.parse(stdout) as KeysRotated;
@@ -225,9 +239,7 @@ describe("the commands against a running lab", () => {
       const streaming = async () => (await metricOf(collector, "foreshift_session_streams")) >= streams - 1;
       await eventually("every stream stands", streaming, 20_000);
       assert.doesNotMatch(await logged(), /"event":"connection-ended"/);
-      const cost = felt(await settledTraffic(lab));
-      assert.ok(cost.packetsSent > 0);
-      assert.deepEqual([cost.packetsLost, cost.tcpBroken], [0, 0]);
+      await traffic.assertWhole();
     } finally {
       await close();
     }
@@ -312,7 +324,7 @@ describe("the commands against a running lab", () => {
     assert.equal((await foreshift("resume")).code, 0);
     const wayIn = await foreshift("ui");
     assert.match(wayIn.stdout, /^http:\/\/127\.0\.0\.1:\d+\/enter\?ticket=/, wayIn.stderr);
-    const { scan, kept } = await secretsOf(home);
+    const { scan, kept } = await secretsOf(home, CLIENTS);
     const histories = await historiesOf(home);
     const ids = [...histories.keys()];
     assert.ok(ids.includes("swarm/lab") && ids.some((id) => id.startsWith("drain/lab/")), ids.join());
@@ -365,7 +377,7 @@ describe("the commands against a running lab", () => {
       await Promise.all(all.map((one) => one.close()));
       await identity.close();
     };
-    const around = { lab, balancer, hypervisor, swarm: "lab" };
+    const around = { lab, balancer, hypervisor, swarm: "lab", patience: patienceWith("own") };
     return { around, balancer, collector, hypervisor, lab, close };
   }
 });
@@ -382,98 +394,4 @@ async function metricOf(collector: UnixHttpClient, name: string): Promise<number
 async function refusals(collector: UnixHttpClient): Promise<number> {
   const heartbeats = await metricOf(collector, 'foreshift_heartbeats_refused_total{why="revoked"}');
   return heartbeats + (await metricOf(collector, 'foreshift_connections_refused_total{why="identity"}'));
-}
-
-async function databaseUrl(home: string): Promise<string> {
-  return (JSON.parse(await readFile(connectionFile(home), "utf8")) as { databaseUrl: string }).databaseUrl;
-}
-
-/** The lab's own secrets, taken from the vault as its administrator; `kept` names the files in which one may lie. */
-async function secretsOf(home: string) {
-  const keysFile = join("openbao", "keys.json");
-  const { rootToken, unsealKey } = JSON.parse(await readFile(join(home, keysFile), "utf8")) as Record<string, string>;
-  assert.ok(rootToken !== undefined && unsealKey !== undefined);
-  const tokenFile = join("config", "operator-token");
-  const operatorToken = (await readFile(join(home, tokenFile), "utf8")).trim();
-  const rootFile = join(home, "root-token");
-  await writeFile(rootFile, rootToken, { mode: 0o600 });
-  const port = (await readFile(join(home, "ports", "openbao"), "utf8")).trim();
-  const vault = openVault({ address: `http://127.0.0.1:${port}`, auth: { method: "token-file", tokenFile: rootFile } });
-  const registry = openDataKeyRegistry({ databaseUrl: await databaseUrl(home) });
-  try {
-    const { privateKey = "" } = await vault.kv.read({ path: "swarms/lab/wireguard", version: 1 });
-    const transit = openTransit(vault.calls, { mount: "transit", key: "payloads" });
-    const { latest } = await transit.versions();
-    const dataKeys = await registry.olderThan(latest + 1, 1_000);
-    assert.ok(dataKeys.length >= 2, "control worker and command line have sealed with keys of their own");
-    const opened = await Promise.all(
-      dataKeys.map(async ({ id, wrapped }) => ({ name: `data key ${id}`, value: await transit.unwrap(wrapped) })),
-    );
-    const presharedPaths = await vault.kv.list("swarms/lab/peers");
-    const preshared = await Promise.all(
-      presharedPaths.map(async (name) => {
-        const path = `swarms/lab/peers/${name}`;
-        // Of a client that was put out, and of a rotation that is over, every version is destroyed.
-        const living = (await vault.kv.metadata(path)).versions.filter(({ destroyed }) => !destroyed);
-        const keys = await Promise.all(living.map(({ version }) => vault.kv.read({ path, version })));
-        return keys.map(({ presharedKey = "" }) => ({
-          name: `preshared key ${name}`,
-          value: Buffer.from(presharedKey, "base64"),
-        }));
-      }),
-    );
-    assert.ok(preshared.flat().length > 0, "clients have preshared keys by now");
-    const secrets: Secret[] = [
-      { name: "swarm key", value: Buffer.from(privateKey, "base64") },
-      ...(await presharedKeys(vault)),
-      { name: "unseal key", value: unsealKey },
-      { name: "root token", value: rootToken },
-      { name: "operator token", value: operatorToken },
-      { name: "database password", value: new URL(await databaseUrl(home)).password },
-      ...opened,
-      ...preshared.flat(),
-    ];
-    const kept = new Map([
-      ["unseal key", /^openbao\/keys\.json$/],
-      ["root token", /^openbao\/keys\.json$/],
-      ["operator token", /^config\/operator-token$/],
-      // The one secret that the processes' own files hold, and where set-up keeps it.
-      ["database password", /^(config\/\w+\.json|postgres\.password)$/],
-    ]);
-    return { scan: new LeakScan(secrets), kept };
-  } finally {
-    await Promise.all([vault.close(), registry.close()]);
-    await rm(rootFile);
-  }
-}
-
-/** Of the clients that were rotated, but for the one that is out, whose keys are destroyed. */
-async function presharedKeys({ kv }: Vault): Promise<readonly Secret[]> {
-  const ids = await kv.list("swarms/lab/peers");
-  const found = ids.map(async (id): Promise<readonly Secret[]> => {
-    const path = `swarms/lab/peers/${id}`;
-    const { currentVersion: version, versions } = await kv.metadata(path);
-    if (versions.every(({ destroyed }) => destroyed)) return [];
-    const { presharedKey = "" } = await kv.read({ path, version });
-    return [{ name: `preshared key ${id}`, value: Buffer.from(presharedKey, "base64") }];
-  });
-  const secrets = (await Promise.all(found)).flat();
-  assert.equal(secrets.length, CLIENTS - 1);
-  return secrets;
-}
-
-/** A scan that finds nothing must be one that would: leaks are planted, and found. */
-async function assertScanFinds(scan: LeakScan, home: string): Promise<void> {
-  const secret = (await readFile(join(home, "config", "operator-token"), "utf8")).trim();
-  const planted = join(home, "log", "core.4711");
-  await writeFile(planted, `{"event":"oops","token":"${Buffer.from(`x${secret}`).toString("base64")}"}\n`, { mode: 0o644 });
-  const child = spawn("sleep", ["60"], { env: { OOPS: secret }, stdio: "ignore" });
-  try {
-    assert.deepEqual(await crashFiles(join(home, "log")), [planted]);
-    const found = [...(await scan.files(join(home, "log"))), ...(await scan.processes())].map(({ place }) => place);
-    assert.ok(found.includes(planted) && found.includes(`environ of process ${child.pid}`), found.join());
-  } finally {
-    child.kill("SIGKILL");
-    await rm(planted);
-  }
 }

@@ -9,7 +9,20 @@ import { historyToJSON } from "@temporalio/common/lib/proto-utils.js";
 import { ForeshiftError } from "../../models/errors.ts";
 import { KEY_KINDS } from "../../models/keys.ts";
 import type { SwarmSpec } from "../../models/swarm-spec.ts";
-import { awaitWhole, BY, membersOf, onSwarm, rolled, type Stage, setStage } from "../workflows/stories.ts";
+import {
+  awaitWhole,
+  BY,
+  GROWING,
+  growBeside,
+  leadAway,
+  membersOf,
+  onSwarm,
+  refusedRuns,
+  rolled,
+  rollThatEndsLate,
+  type Stage,
+  setStage,
+} from "../workflows/stories.ts";
 import { eventually, specFor, startServer } from "../workflows/support.ts";
 import { TrainingStage } from "../workflows/training-stage.ts";
 import type { World } from "../workflows/world.ts";
@@ -42,11 +55,22 @@ const STORIES: Readonly<Record<string, Story>> = {
     await awaitWhole(stage, world, spec);
   },
   foreseen: async (stage, world, spec) => {
-    const [endpoint] = membersOf(world);
-    world.connect(endpoint, 20);
-    world.measure(endpoint, { memoryShare: (secondsAgo) => 0.9 - 0.008 * secondsAgo });
-    await eventually(`${endpoint} is gone`, () => world.score().terminated.includes(endpoint));
-    await awaitWhole(stage, world, spec);
+    // The others would be too full (LITTLE_ROOM): what takes its place comes first.
+    world.connect(membersOf(world)[1], 20);
+    await leaveBeforeItFails(stage, world, spec);
+  },
+  spread: leaveBeforeItFails,
+  "spread-put-back": async (_, world) => {
+    let refused = false;
+    world.intercept = (call) => {
+      if (call !== "agent.adopt" || refused) return;
+      refused = true;
+      throw new ForeshiftError("NOT_PERMITTED", { detail: "do this in this story" });
+    };
+    fillUp(world);
+    await eventually("it was put back", async () =>
+      world.auditRows.some(({ action, outcome }) => action === "drain and replace" && outcome === "failed"),
+    );
   },
   "as-likely-elsewhere": async (stage, world, spec) => {
     const [endpoint, ...others] = membersOf(world);
@@ -78,6 +102,22 @@ const STORIES: Readonly<Record<string, Story>> = {
     await eventually("it was put back", async () =>
       world.auditRows.some(({ action, outcome }) => action === "drain" && outcome === "failed"),
     );
+    await awaitWhole(stage, world, spec);
+  },
+  "ipsec-drained": async (stage, world, spec) => {
+    const [endpoint] = membersOf(world);
+    world.connect(endpoint, 2);
+    world.connectIpsec(endpoint, 3);
+    await stage.temporal.drainEndpoint({ swarm: spec.name, endpoint, by: BY });
+    await eventually(`${endpoint} is gone`, () => world.score().terminated.includes(endpoint));
+    await awaitWhole(stage, world, spec);
+  },
+  "ipsec-put-back": async (stage, world, spec) => {
+    const [endpoint] = membersOf(world);
+    const [, deaf] = world.connectIpsec(endpoint, 2);
+    if (deaf !== undefined) deaf.isCutOff = true;
+    await stage.temporal.replaceEndpoint({ swarm: spec.name, endpoint, by: BY });
+    await eventually("the replacement is gone", () => world.score().terminated.length > 0);
     await awaitWhole(stage, world, spec);
   },
   "lost-and-replaced": async (stage, world, spec) => {
@@ -146,6 +186,16 @@ const STORIES: Readonly<Record<string, Story>> = {
     await rolled(stage, spec.name);
     await awaitWhole(stage, world, spec);
   },
+  "image-again": async (stage, world, spec) => {
+    const { name: swarm } = spec;
+    const { ending, release } = await rollThatEndsLate(stage, world, swarm);
+    const begun = stage.temporal.rollSwarm({ swarm, image: "image-1", by: BY, policy: { bakeMs: 200 } });
+    await eventually("it was tried", async () => (await refusedRuns(stage, swarm)) > 0);
+    release();
+    await Promise.all([ending, begun]);
+    await rolled(stage, swarm);
+    await awaitWhole(stage, world, spec);
+  },
   "image-aborted": async (stage, world, spec) => {
     const { name: swarm } = spec;
     world.refuseImage = "image-2";
@@ -200,14 +250,41 @@ const STORIES: Readonly<Record<string, Story>> = {
     if (away !== undefined) away.reachable = false;
     await rotateStaticKey(temporal, world, spec);
   },
-  degraded: async (stage, world, spec) => {
-    const [endpoint] = membersOf(world);
-    world.connect(endpoint, 3);
-    world.machine(endpoint).loss = 0.1;
-    await eventually(`${endpoint} is replaced`, () => world.score().terminated.includes(endpoint), 60_000);
-    await awaitWhole(stage, world, spec);
+  grown: async (stage, world, spec) => {
+    await growBeside(stage, world, spec);
   },
+  relieved: async (stage, world, spec) => {
+    await leadAway(stage, world, spec);
+  },
+  degraded: async (stage, world, spec) => {
+    // The others would be too full (LITTLE_ROOM): what takes its place comes first.
+    world.connect(membersOf(world)[1], 20);
+    await leaveWhatIsIll(stage, world, spec);
+  },
+  "degraded-spread": leaveWhatIsIll,
 };
+
+async function leaveWhatIsIll(stage: Stage, world: World, spec: SwarmSpec): Promise<void> {
+  const [endpoint] = membersOf(world);
+  world.connect(endpoint, 20);
+  world.machine(endpoint).loss = 0.1;
+  await eventually(`${endpoint} is replaced`, () => world.score().terminated.includes(endpoint), 60_000);
+  await awaitWhole(stage, world, spec);
+}
+
+/** One of them, its memory. */
+function fillUp(world: World): string {
+  const [endpoint] = membersOf(world);
+  world.connect(endpoint, 20);
+  world.measure(endpoint, { memoryShare: (secondsAgo) => 0.9 - 0.008 * secondsAgo });
+  return endpoint;
+}
+
+async function leaveBeforeItFails(stage: Stage, world: World, spec: SwarmSpec): Promise<void> {
+  const endpoint = fillUp(world);
+  await eventually(`${endpoint} is gone`, () => world.score().terminated.includes(endpoint));
+  await awaitWhole(stage, world, spec);
+}
 
 async function rotateStaticKey(temporal: Stage["temporal"], world: World, spec: SwarmSpec): Promise<void> {
   const policy = { ...spec.keys.static, graceMs: 1_500, retryEveryMs: 1_000, verifyTimeoutMs: 1_000 };
@@ -217,13 +294,18 @@ async function rotateStaticKey(temporal: Stage["temporal"], world: World, spec: 
 }
 
 /** Stories in which predictions act. */
-const PREDICTED = new Set(["foreseen", "as-likely-elsewhere"]);
+const PREDICTED = new Set(["foreseen", "spread", "spread-put-back", "as-likely-elsewhere"]);
+
+const LITTLE_ROOM = { capacitySessions: 24 };
 
 async function record(stage: Stage, name: string, story: Story): Promise<number> {
   const spec = specFor({
     name,
+    ...(name === "foreseen" || name === "degraded" ? LITTLE_ROOM : {}),
     outlier: { takeover: name !== "left-to-its-clients" },
     foresight: PREDICTED.has(name) ? { mode: "act", windowMs: 60_000, dwellMs: 1_000 } : {},
+    ...(name === "grown" ? GROWING : {}),
+    ...(name === "relieved" ? { capacitySessions: 10 } : {}),
   });
   await onSwarm(stage, spec, async (world) => {
     await story(stage, world, spec);

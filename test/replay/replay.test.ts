@@ -8,7 +8,7 @@ import { test } from "node:test";
 import { Worker } from "@temporalio/worker";
 import { pino } from "pino";
 import { PLAIN_PAYLOADS } from "../../drivers/temporal-codec/codec.ts";
-import { bundleWorkflows, installRuntime } from "../../workers/control/worker-set.ts";
+import { bundleFor, installRuntime } from "../../workers/control/worker-set.ts";
 
 const FOLDER = join(import.meta.dirname, "histories");
 /** What the corpus covers at least: one history of each workflow, in more than one outcome where it has them. */
@@ -18,7 +18,8 @@ const EXPECTED = {
   drainEndpoint: 3,
   endpointLost: 5,
   replenishGhosts: 6,
-  addEndpoints: 6,
+  addEndpoints: 9,
+  relieveEndpoint: 1,
   predict: 6,
   rollImage: 3,
   rotateKeys: 4,
@@ -38,7 +39,7 @@ test("replays every recorded history", { timeout: 300_000 }, async () => {
   assert.ok(files.length > 0, "the corpus is empty; record it with `node test/replay/record.ts`");
   const log = pino({ level: "silent" });
   installRuntime(log);
-  const workflowBundle = await bundleWorkflows(log, PLAIN_PAYLOADS);
+  const workflowBundle = await bundleFor(log, PLAIN_PAYLOADS);
   const counts = new Map<string, number>();
   const histories: { workflowId: string; history: object }[] = [];
   for (const file of files) {

@@ -6,7 +6,7 @@ import { before, test } from "node:test";
 import { verifyImage } from "../../lab/verify-image.ts";
 import { buildImage, type Image } from "../../setup/image/build.ts";
 import { TESTED_MODULES } from "../../setup/image/recipe.ts";
-import { whyNoImage, whyNoMachines } from "../support/machines.ts";
+import { whyNoImage, whyNoLongMachines } from "../support/machines.ts";
 
 const skip = await whyNoImage();
 let image: Image;
@@ -40,7 +40,7 @@ test("a bill of materials names each package with version and hash, and what an 
 });
 
 test("the image boots and passes its own test: modules, programs, agent, read-only root, no secrets, serial line", {
-  skip: await whyNoMachines(),
+  skip: await whyNoLongMachines(),
 }, async () => {
   const { checks } = await verifyImage(image);
   const passed = checks.filter(({ ok }) => ok).map(({ what }) => what);

@@ -1,9 +1,10 @@
 /** The embedded services for real: what is written survives a kill, addresses stay, nothing outlives its parent. */
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { mkdtemp, readFile, rm, stat } from "node:fs/promises";
-import { createServer } from "node:net";
+import { createServer, type Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -12,7 +13,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { Client, Connection } from "@temporalio/client";
 import pg from "pg";
 import { ForeshiftError } from "../../models/errors.ts";
-import { choosePort, DEFAULT_PORTS, isFree, listenerOf } from "../../setup/ports.ts";
+import { choosePort, DEFAULT_PORTS, isFree, listenerOf, onChosenPorts } from "../../setup/ports.ts";
 import { type Service, startOpenBao, startPostgres, startTemporal } from "../../setup/services.ts";
 
 const GONE_TIMEOUT_MS = 20_000;
@@ -153,6 +154,32 @@ test("two homes that start at the same moment have a server each, though both fi
     await Promise.all(temporals.map(stop));
   } finally {
     await Promise.all(homes.map((twin) => rm(twin, { recursive: true, force: true })));
+  }
+});
+
+test("many that start at the same moment have ports of their own at the first attempt", async () => {
+  const homes = await Promise.all(Array.from({ length: 8 }, (_, n) => mkdtemp(join(tmpdir(), `foreshift-many-${n}-`))));
+  const servers: Server[] = [];
+  let starts = 0;
+  try {
+    const ports = await Promise.all(
+      homes.map((one) =>
+        onChosenPorts(one, ["temporal", "temporal-ui"], async (chosen) => {
+          starts += 1;
+          for (const port of Object.values(chosen)) {
+            const server = createServer();
+            servers.push(server);
+            await once(server.listen(port, "127.0.0.1"), "listening");
+          }
+          return Object.values(chosen);
+        }),
+      ),
+    );
+    assert.equal(starts, homes.length);
+    assert.equal(new Set(ports.flat()).size, 2 * homes.length);
+  } finally {
+    for (const server of servers) server.close();
+    await Promise.all(homes.map((one) => rm(one, { recursive: true, force: true })));
   }
 });
 

@@ -4,9 +4,11 @@
 import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
+import { atDataPathPriority } from "../../drivers/priority.ts";
 import { uapiDevice } from "../../drivers/tunnel/wireguard-uapi.ts";
 import { ECHO_PORT, ENDPOINT_INNER, endpointLinks, INNER, probeInnerAddress, SERVER_INNER } from "../../lab/addresses.ts";
-import { type Client, Clients } from "../../lab/clients.ts";
+import type { Client } from "../../lab/client-host.ts";
+import { Clients } from "../../lab/clients.ts";
 import { makeKeyPair } from "../../lab/keys.ts";
 import { pathOn, removeNamespace, runScript, signalHost, spawnIn } from "../../lab/namespace.ts";
 import { addMachine, buildBackbone } from "../../lab/topology.ts";
@@ -58,7 +60,7 @@ export async function buildBalancerLab(options: BalancerLabOptions): Promise<Bal
   const startWireGuard = async (host: string) => {
     await runScript(
       `export WG_I_PREFER_BUGGY_USERSPACE_TO_POLISHED_KMOD=1 LOG_LEVEL=silent
-      wireguard-go wg0
+      ${atDataPathPriority(["wireguard-go", "wg0"]).join(" ")}
       wg setconf wg0 /dev/stdin <<'END'\n${config}${peers.join("")}\nEND
       ip addr add ${ENDPOINT_INNER} dev wg0; ip link set wg0 mtu 1420 up
       ip route add ${INNER.clients} dev wg0; ip route add ${INNER.probes} dev wg0`,

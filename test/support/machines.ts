@@ -2,6 +2,8 @@
 import { which } from "../../setup/exec.ts";
 import { findQemu } from "../../setup/find.ts";
 
+const LEFT_OUT = "FORESHIFT_TEST_VMS=0 leaves virtual machines out";
+
 /** `false`, or why tests of images are skipped. */
 export async function whyNoImage(): Promise<string | false> {
   if (process.arch !== "x64") return `images are built for x86-64 processors, and this one is ${process.arch}`;
@@ -9,14 +11,20 @@ export async function whyNoImage(): Promise<string | false> {
   return false;
 }
 
-/** `false`, or why tests of virtual machines are skipped. Emulated guests take minutes, so that they run when they are asked for. */
+/** `false`, or why tests of virtual machines are skipped. */
 export async function whyNoMachines(
   env: NodeJS.ProcessEnv = process.env,
   find: typeof findQemu = findQemu,
 ): Promise<string | false> {
   const noImage = await whyNoImage();
   if (noImage !== false) return noImage;
-  if (env["FORESHIFT_TEST_VMS"] !== "1") return "virtual machines take minutes: FORESHIFT_TEST_VMS=1 runs them";
+  if (env["FORESHIFT_TEST_VMS"] === "0") return LEFT_OUT;
   const qemu = await find();
   return qemu.source === "missing" ? `QEMU is not here: install ${qemu.debianPackage}` : false;
+}
+
+/** The same for those in which guests take many minutes: they run when they are asked for. */
+export async function whyNoLongMachines(env: NodeJS.ProcessEnv = process.env): Promise<string | false> {
+  if (env["FORESHIFT_TEST_VMS"] !== "1") return "these virtual machines take many minutes: FORESHIFT_TEST_VMS=1 runs them";
+  return await whyNoMachines(env);
 }

@@ -10,12 +10,14 @@ import { fileURLToPath } from "node:url";
 const MARK = "FORESHIFT_TEST_NAMESPACE";
 const INSIDE_TIMEOUT_MS = 180_000;
 
-/** True inside. Outside it registers one test that runs the file inside, and answers false. */
-export function insideNamespace(fileUrl: string): boolean {
+/** True inside. Outside it registers one test that runs the file inside, and answers false. `timeoutMs`: emulated guests need longer. */
+export function insideNamespace(fileUrl: string, timeoutMs = INSIDE_TIMEOUT_MS): boolean {
   if (process.env[MARK] === "1") return true;
   const file = fileURLToPath(fileUrl);
-  test(`inside namespaces: ${file.split("/").at(-1)}`, { timeout: INSIDE_TIMEOUT_MS }, async () => {
+  test(`inside namespaces: ${file.split("/").at(-1)}`, { timeout: timeoutMs }, async (t) => {
     const { status, output } = await runInside(file);
+    // Figures that were measured inside.
+    for (const [figures] of output.matchAll(/\{".*\}$/gm)) t.diagnostic(figures);
     assert.equal(status, 0, output);
   });
   return false;

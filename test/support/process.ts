@@ -1,11 +1,17 @@
 /** Worker processes of Foreshift, started as they are in earnest, with what they log at hand. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { writeFile } from "node:fs/promises";
+import { Socket } from "node:net";
 import { join } from "node:path";
 import { NO_RETRY, type UnixHttpClient } from "../../drivers/http-unix.ts";
 import { eventually } from "./eventually.ts";
 
 const PROJECT = join(import.meta.dirname, "..", "..");
+/** What a failed test has left behind neither keeps the test's process from ending nor outlives it. */
+const running = new Set<ChildProcess>();
+process.once("exit", () => {
+  for (const child of running) child.kill("SIGKILL");
+});
 
 export interface WorkerProcess {
   readonly child: ChildProcess;
@@ -29,6 +35,10 @@ export async function startWorker(options: {
     options.configPath,
   ];
   const child = spawn(file, args, { stdio: ["ignore", "ignore", "pipe"] });
+  running.add(child);
+  child.once("exit", () => running.delete(child));
+  child.unref();
+  if (child.stderr instanceof Socket) child.stderr.unref();
   let log = "";
   child.stderr?.setEncoding("utf8").on("data", (text: string) => (log += text));
   return {
@@ -37,6 +47,7 @@ export async function startWorker(options: {
     kill: async (signal = "SIGKILL") => {
       if (child.exitCode !== null || child.signalCode !== null) return;
       const ended = new Promise((resolve) => child.once("exit", resolve));
+      child.ref();
       child.kill(signal);
       await ended;
     },

@@ -40,7 +40,7 @@ export async function startTestAgent(options: TestAgentOptions): Promise<TestAge
       });
       app.post("/v1/retire", async (request) => {
         const { publicKeys } = request.body as { publicKeys: readonly string[] };
-        await runScript(publicKeys.map((key) => `wg set wg0 peer ${key} persistent-keepalive 0`).join("\n"), endpoint);
+        await runScript(publicKeys.map(retirement).join("\n"), endpoint);
         return { ok: true };
       });
     },
@@ -73,6 +73,15 @@ function adoption(session: SessionState): string {
   const peer = `wg set wg0 peer ${session.publicKey}`;
   const add = `${peer} endpoint ${session.outerAddress} persistent-keepalive 1 allowed-ips ${session.innerAddresses.join(",")}`;
   return `${peer} remove; ${add}`;
+}
+
+/**
+ * Session and address are forgotten, the peer is kept: who had sent something to which nothing came back would call the client by itself
+ * 15 s later, and so have the session back.
+ */
+function retirement(publicKey: string): string {
+  const peer = `wg set wg0 peer ${publicKey}`;
+  return `addresses=$(wg show wg0 allowed-ips | grep -F ${publicKey} | cut -f 2 | tr ' ' ','); ${peer} remove; ${peer} allowed-ips "$addresses"`;
 }
 
 async function readSessions(endpoint: string, clients: ReadonlySet<string>): Promise<readonly SessionState[] | undefined> {

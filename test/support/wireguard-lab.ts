@@ -2,6 +2,7 @@
  * A small network for agent tests, inside the test's own namespaces: a router between endpoints and one stock WireGuard client.
  */
 import { spawn } from "node:child_process";
+import { atDataPathPriority } from "../../drivers/priority.ts";
 import { type WireGuardDevice } from "../../drivers/tunnel/wireguard-device.ts";
 import { uapiDevice } from "../../drivers/tunnel/wireguard-uapi.ts";
 import { eventually } from "./eventually.ts";
@@ -44,7 +45,7 @@ export async function startClient(options: ClientOptions): Promise<WireGuardDevi
   const { name, innerAddress } = options;
   const wg = options.interfaceName ?? `wg-${name}`;
   const env = { ...process.env, WG_I_PREFER_BUGGY_USERSPACE_TO_POLISHED_KMOD: "1", LOG_LEVEL: "error" };
-  spawn("ip", ["netns", "exec", name, "wireguard-go", "-f", wg], { env, stdio: "ignore" }).unref();
+  spawn("ip", ["netns", "exec", name, ...atDataPathPriority(["wireguard-go", "-f", wg])], { env, stdio: "ignore" }).unref();
   const device = uapiDevice(wg);
   await eventually(`WireGuard of ${name}`, () => device.state().catch(() => undefined));
   await device.setIdentity({ privateKey: options.privateKey, listenPort: options.listenPort });

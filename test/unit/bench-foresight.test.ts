@@ -99,6 +99,8 @@ test("steps are told from the audit trail: drains, weights that the swarm lowers
   assert.deepEqual(row("set weight", "swarm/lab", { weight: 100 }), []);
   assert.deepEqual(row("set weight", "drain/lab/ep-1", { weight: 40 }), []);
   assert.deepEqual(row("wake the ghost", "add/lab"), ["more-endpoints"]);
+  assert.deepEqual(row("launch a machine", "add/lab/2"), ["more-endpoints"], "beside the first");
+  assert.deepEqual(row("relieve", "relieve/lab/ep-1", { sessionsMoved: 1 }), ["relief"]);
   assert.deepEqual(row("wake the ghost", "drain/lab/ep-2"), []);
 });
 

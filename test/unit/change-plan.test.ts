@@ -35,6 +35,26 @@ describe("what a changed swarm file would do", () => {
     assert.match(steps[0]?.text ?? "", /the file in force says the same/);
   });
 
+  test("another image: ghosts are replaced at once, endpoints as each is replaced; back to none, nothing is", () => {
+    const [v1, v2] = [`sha256:${"1".repeat(64)}`, `sha256:${"2".repeat(64)}`];
+    for (const before of [{}, { image: v1 }]) {
+      const { steps, launches } = changePlan(presentOf({ ghosts: 2, ...before }), presentOf({ ghosts: 2, image: v2 }).spec);
+      assert.match(
+        steps[0]?.text ?? "",
+        /boot from sha256:222222222222: ghosts are replaced, endpoints as each is; `swarm roll`/,
+      );
+      assert.deepEqual(
+        steps.slice(1).map(({ kind, endpoints, ghosts }) => [kind, endpoints, ghosts]),
+        [["replenish-ghosts", 3, 2]],
+      );
+      assert.match(steps[1]?.text ?? "", /Launch 2 ghosts, and end ghost-1, ghost-2 then/);
+      assert.equal(launches, 2);
+    }
+    const { steps } = changePlan(presentOf({ image: v1 }), presentOf().spec);
+    assert.match(steps[0]?.text ?? "", /boot from the hypervisor's own/);
+    assert.equal(steps.length, 1);
+  });
+
   test("more of both are launched; nobody who serves is touched", () => {
     const { steps, fields, costs } = changePlan(presentOf(), presentOf({ count: 5, ghosts: 3 }).spec);
     assert.deepEqual(

@@ -5,7 +5,7 @@ import fc from "fast-check";
 import { type Evidence, scoreEvidence } from "../../models/evidence.ts";
 import { withoutSharedLosses } from "../../models/others.ts";
 import type { RiskScore } from "../../models/risk.ts";
-import { newsAmong, type ToldRisk, toldAfter } from "../../models/risk-news.ts";
+import { newsAmong, nextLookMs, scoreIntervalMs, type ToldRisk, toldAfter } from "../../models/risk-news.ts";
 import { crossing, type Point, trendOf } from "../../models/trend.ts";
 import { holds } from "../support/property.ts";
 import { specOf } from "./fixtures.ts";
@@ -225,6 +225,22 @@ describe("news", () => {
     }
     return at;
   }
+
+  test("is looked for as soon as it can confirm what is grave, else at its interval", () => {
+    const intervalMs = scoreIntervalMs(policy);
+    const grave = toldAfter([], [scored(0.9, NOW)]);
+    for (const lateMs of [0, 120, intervalMs / 2]) {
+      const atMs = NOW + lateMs + nextLookMs(grave, policy, NOW + lateMs);
+      assert.ok(atMs < NOW + intervalMs, `${lateMs}`);
+      assert.equal(newsAmong([scored(0.9, atMs)], grave, policy).length, 1, "it is news then");
+      assert.equal(newsAmong([scored(0.9, atMs - 2)], grave, policy).length, 0, "and was none before");
+    }
+    assert.equal(nextLookMs(grave, policy, NOW + intervalMs), intervalMs, "that look has just been");
+    const calm = toldAfter([], [scored(0.1, NOW)]);
+    const twice = toldAfter(grave, [scored(0.9, NOW + intervalMs)]);
+    const known = toldAfter(twice, [scored(0.9, NOW + 2 * intervalMs)]);
+    for (const told of [[], calm, known]) assert.equal(nextLookMs(told, policy, NOW + 1), intervalMs);
+  });
 
   test("is nothing while nothing is to fear", () => {
     assert.deepEqual(

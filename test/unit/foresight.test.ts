@@ -228,6 +228,52 @@ describe("the decision", () => {
     assert.deepEqual(kinds(again), [], "the old scores do not move it a second time");
   });
 
+  describe("how its sessions leave", () => {
+    /** Three others that hold 10 each, and carry so many. */
+    const modeOf = (capacitySessions: number, sessions: number, more: { ghosts?: readonly string[]; alone?: boolean } = {}) => {
+      const { alone = false, ghosts = ["ghost-1"] } = more;
+      const tight = specOf({ endpoints: { count: alone ? 1 : 4, capacitySessions }, foresight: { ...POLICY, mode: "act" } });
+      const look = observationOf(swarmOf(alone ? 1 : 4, { "ep-1": { sessions } }), { ghosts });
+      const made = plan(told(plan(initialState(tight), look, START).state, 0.9, 2), look, now);
+      const step = [...made.steps, ...made.withheld.map((one) => one.step)].find(({ kind }) => kind === "drain-and-replace");
+      const isMade = made.steps.some(({ kind }) => kind === "drain-and-replace");
+      return step?.kind === "drain-and-replace" ? `${step.mode}${isMade ? "" : ", withheld"}` : undefined;
+    };
+
+    test("at once where the others have room for them, whether a ghost waits or not", () => {
+      assert.equal(modeOf(400, 100), "spread");
+      assert.equal(modeOf(400, 100, { ghosts: [] }), "spread");
+    });
+
+    test("to what takes its place where the others would be nearly full", () => {
+      assert.equal(modeOf(22, 22), "spread", "3 x 22 carry 52 and are filled to 79 %");
+      assert.equal(modeOf(21, 21), "replace", "3 x 21 carry 51, at 81 %");
+      assert.equal(modeOf(16, 16, { ghosts: [] }), "replace");
+      assert.equal(modeOf(15, 15, { ghosts: [] }), "replace");
+      assert.equal(modeOf(14, 14, { ghosts: [] }), "replace, withheld", "a launch may fail, and 3 x 14 do not carry 44");
+    });
+
+    test("at once only where the others carry everything and keep a fifth of their room, whatever the numbers", (context) => {
+      let spread = 0;
+      const property = fc.property(
+        fc.integer({ min: 10, max: 400 }),
+        fc.integer({ min: 1, max: 400 }),
+        (capacity, sessions) => {
+          const mode = modeOf(capacity, sessions);
+          if (mode?.startsWith("spread") !== true) return;
+          spread += 1;
+          assert.ok(sessions + 30 <= 3 * capacity * POLICY.overloadThreshold + 1e-9, `${sessions} of ${capacity}`);
+        },
+      );
+      holds(context, property, 200);
+      assert.ok(spread > 20, `only ${spread} were spread: this has shown nothing`);
+    });
+
+    test("to what takes its place where there is nobody else", () => {
+      assert.equal(modeOf(400, 100, { alone: true }), "replace");
+    });
+  });
+
   test("only lowers the weight of an endpoint in the control slice, and says so", () => {
     const inSlice = Array.from({ length: 40 }, (_, number) => `ep-${number}`).find((name) =>
       isInControlSlice("lab", name, 0.5),

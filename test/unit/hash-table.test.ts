@@ -10,6 +10,7 @@ import {
   type Share,
   tableSize,
   turnTable,
+  withinCapacity,
 } from "../../models/hash-table.ts";
 import { holds } from "../support/property.ts";
 
@@ -138,4 +139,36 @@ test("least connections: who holds more of its capacity gets less of what comes"
     );
   });
   holds(context, property, 200);
+});
+
+test("whoever holds what it carries takes nothing new while anybody has room, and then the rest is spread as ever", (context) => {
+  const seen = { full: 0, roomy: 0 };
+  const fill = fc.record({
+    weight: fc.integer({ min: 0, max: 100 }),
+    sessions: fc.nat({ max: 20 }),
+    capacity: fc.oneof(fc.nat({ max: 20 }), fc.constant(Number.POSITIVE_INFINITY)),
+  });
+  const anyFills = fc
+    .array(fill, { minLength: 1, maxLength: 12 })
+    .map((fills) => fills.map((one, index) => ({ slot: index + 1, ...one })));
+  const property = fc.property(anyFills, (fills) => {
+    const loads = withinCapacity(fills);
+    const roomy = fills.filter(({ weight, sessions, capacity }) => weight > 0 && sessions < capacity).map(({ slot }) => slot);
+    seen[roomy.length === 0 ? "full" : "roomy"] += 1;
+    for (const [at, { slot, weight }] of fills.entries())
+      assert.equal(loads[at]?.weight, roomy.length === 0 || roomy.includes(slot) ? weight : 0);
+    for (const table of [hashTable([], loads), turnTable(leastConnectionShares(loads))])
+      if (roomy.length > 0) assert.ok(table.length > 0 && table.every((slot) => roomy.includes(slot)));
+  });
+  holds(context, property, 300);
+  assert.ok(seen.full > 0 && seen.roomy > 0, JSON.stringify(seen));
+});
+
+test("the emptiest takes what comes, however many full ones there are beside it", () => {
+  const fills = [4, 4, 4, 3, 1].map((sessions, at) => ({ slot: at + 1, weight: 100, sessions, capacity: 4 }));
+  const shares = leastConnectionShares(withinCapacity(fills));
+  assert.deepEqual(
+    shares.map(({ weight }) => weight),
+    [0, 0, 0, 0, 2],
+  );
 });

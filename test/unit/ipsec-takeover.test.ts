@@ -134,6 +134,16 @@ test("a peak is kept, and two readings too near to one another do not make one",
   assert.equal(peak.pps, 1_000);
 });
 
+test("a peak is no lower than the rate was, though its second reading came late", () => {
+  const peak = new PeakRate();
+  peak.read(0, 0, 20);
+  // Counted at 130 ms, heard at 150: too soon to say, and then as if the way had taken all it may.
+  peak.read(110, 110, 20);
+  assert.equal(peak.pps, undefined);
+  peak.read(130, 150, 20);
+  assert.ok((peak.pps ?? 0) >= 1_000, `${peak.pps}`);
+});
+
 const child: ChildSa = {
   name: "net",
   reqid: 1,

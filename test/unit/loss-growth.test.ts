@@ -53,6 +53,17 @@ test("loss that stays as it is, is no growth", () => {
   }
 });
 
+test("loss that came at once and stays is told from loss that grows, by so many points", () => {
+  const found = (lossAt: (second: number) => number) =>
+    SEEDS.filter((seed) => lossGrowth(shares(lossAt, seed, 30), THRESHOLD, WINDOW_MS) !== undefined).length;
+  for (const since of [10, 15, 20]) {
+    const came = found((second) => (second < since ? 0 : 0.01));
+    assert.ok(came <= 4, `${came} of ${SEEDS.length}, since second ${since}`);
+    const grows = found((second) => (second < since / 2 ? 0 : 0.0006 * 1.19 ** (second - since / 2)));
+    assert.ok(grows >= 36, `${grows} of ${SEEDS.length}, from second ${since / 2}`);
+  }
+});
+
 test("one bad second, or too few points, are no growth", () => {
   const burst = Array.from({ length: 20 }, (_, second) => ({ atMs: second * 1_000, value: second === 18 ? 0.3 : 0 }));
   assert.equal(lossGrowth(burst, THRESHOLD, WINDOW_MS), undefined);

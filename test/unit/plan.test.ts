@@ -183,26 +183,33 @@ describe("an overloaded endpoint", () => {
   const LOSSY = { innerLoss: 0.4, overloaded: true };
 
   test("is not replaced while the others have no room: more endpoints come first", () => {
-    const made = during(calm, () => full([11, 5, 5], LOSSY), START, 20_000);
-    assert.deepEqual(kinds(made), ["add-endpoints"]);
+    const made = during(calm, () => full([11, 8, 8], LOSSY), START, 20_000);
+    assert.deepEqual(kinds(made), ["add-endpoints", "add-endpoints"], "the ghost, and one that is launched");
     const held = made.withheld.find(({ step }) => step.kind === "drain-and-replace");
     assert.match(
       held?.because ?? "",
-      /overload: it holds 11 sessions and is to carry 8, and the others have room for 6; more endpoints/,
+      /overload: it holds 11 sessions and is to carry 8, and the others have room for 0; more endpoints/,
     );
   });
 
-  test("has its sessions spread over the others once these have room", () => {
-    const before = during(calm, () => full([11, 5, 5], LOSSY), START, 20_000);
-    const made = during(before.state, () => full([11, 5, 5, 0], LOSSY), START + 20_200, 5_000);
-    const moved = made.steps.find((step) => step.kind === "drain-and-replace");
-    assert.ok(moved?.kind === "drain-and-replace" && moved.mode === "drain" && moved.endpoint === "ep-1");
+  test("has what it holds too many led away once there is room, and keeps the rest", () => {
+    const before = during(calm, () => full([11, 8, 8], LOSSY), START, 20_000);
+    const made = during(before.state, () => full([11, 8, 8, 0], LOSSY), START + 20_200, 5_000);
+    assert.deepEqual(
+      made.steps.filter(({ kind }) => kind === "relieve").map((step) => "to" in step && step.to),
+      [[{ endpoint: "ep-4", sessions: 3 }]],
+    );
+    assert.ok(made.steps.every(({ kind }) => kind !== "drain-and-replace"));
+    const held = made.withheld.find(({ step }) => step.kind === "drain-and-replace");
+    assert.match(held?.because ?? "", /what it holds too many is being led away/);
   });
 
-  test("is told from one that loses what it could carry: that is replaced at once", () => {
-    const made = during(calm, () => full([4, 4, 4], { innerLoss: 0.4 }), START, 5_000);
-    const moved = made.steps.find((step) => step.kind === "drain-and-replace");
-    assert.ok(moved?.kind === "drain-and-replace" && moved.mode === "replace");
+  test("is told from one that loses what it could carry: that is left at once", () => {
+    const modeOf = ({ steps }: Plan) => steps.flatMap((step) => (step.kind === "drain-and-replace" ? [step.mode] : []));
+    const roomLeft = during(calm, () => full([4, 4, 4], { innerLoss: 0.4 }), START, 5_000);
+    assert.deepEqual(modeOf(roomLeft), ["spread"], "the others have room, so that nobody waits for a machine");
+    const little = during(calm, () => full([5, 6, 5], { innerLoss: 0.4 }), START, 5_000);
+    assert.deepEqual(modeOf(little), ["replace"], "they would be fuller than they should be");
     // Full, but the others have room for all of it.
     const roomy = during(calm, () => full([8, 2, 2], LOSSY), START, 5_000);
     assert.ok(roomy.steps.some((step) => step.kind === "drain-and-replace"));

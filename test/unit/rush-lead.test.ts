@@ -36,18 +36,16 @@ function live(mode: "act" | "off", rate: number, times: Times): Outcome {
   const sessionsAt = (second: number) => Math.min(36, 12 + Math.floor(rate * Math.max(0, second - CALM_SECONDS)));
   let state = initialState(spec);
   let serving = 3;
-  let runEndsAt: number | undefined;
-  let coming: { readonly at: number }[] = [];
+  let runs: { readonly endsAt: number; readonly count: number; readonly turn: number | undefined }[] = [];
   let ghostAt = 0;
   const found = { short: 0, endpointSeconds: 0, most: 0 };
   for (let second = 0; second < CALM_SECONDS + 24 / rate + 30; second += 1) {
     const nowMs = second * 1_000;
-    serving += coming.filter(({ at }) => at === second).length;
-    coming = coming.filter(({ at }) => at > second);
-    if (runEndsAt === second) {
-      state = recordLaunchEnd(state, "endpoint");
-      runEndsAt = undefined;
+    for (const { count, turn } of runs.filter(({ endsAt }) => endsAt === second)) {
+      serving += count;
+      state = recordLaunchEnd(state, "endpoint", turn);
     }
+    runs = runs.filter(({ endsAt }) => endsAt > second);
     const sessions = sessionsAt(second);
     const ghosts = ghostAt <= second ? ["ghost"] : [];
     const points = Array.from({ length: Math.min(60, second + 1 - TELEMETRY_LAG_SECONDS) }, (_, ago) => {
@@ -65,10 +63,10 @@ function live(mode: "act" | "off", rate: number, times: Times): Outcome {
     state = recordLaunchEnd(decision.state, "ghost");
     for (const step of decision.steps) {
       if (step.kind !== "add-endpoints") continue;
-      const takes = Array.from({ length: step.count }, (_, at) => (at < ghosts.length ? wakeSeconds : launchSeconds));
-      coming.push(...takes.map((seconds) => ({ at: second + seconds })));
-      runEndsAt = second + Math.max(...takes);
-      if (ghosts.length > 0) ghostAt = second + refillSeconds;
+      const { count, turn } = step;
+      const woken = ghosts.splice(0, count).length;
+      runs.push({ endsAt: second + (woken < count ? launchSeconds : wakeSeconds), count, turn });
+      if (woken > 0) ghostAt = second + refillSeconds;
     }
     found.short += Math.max(0, sessions - serving * CAPACITY);
     found.endpointSeconds += serving;

@@ -47,7 +47,8 @@ const kinds = (made: Plan) => made.steps.map((step) => [step.kind, "count" in st
 
 test("endpoints are added before the sessions come that a forecast expects", () => {
   const made = plan(takeDemand(settled("act", 8), forecast(390)), seen(3, 60), START + 1_000);
-  assert.deepEqual(kinds(made), [["add-endpoints", 2]], "5 carry 400 at 80 %");
+  const expected = [1, 1].map((count) => ["add-endpoints", count]);
+  assert.deepEqual(kinds(made), expected, "5 carry 400 at 80 %: the ghost and a launch, which it does not wait for");
   const [step] = made.steps;
   assert.match(
     step?.reason ?? "",
@@ -105,8 +106,10 @@ test("a forecast never leads to less than the present asks for, nor to anything 
 test("a launch that has ended and left the swarm short is asked for again", () => {
   const first = plan(takeDemand(settled("act", 8), forecast(390)), seen(3, 60), START + 1_000);
   assert.deepEqual(kinds(plan(first.state, seen(3, 60), START + 2_000)), []);
-  const again = plan(recordLaunchEnd(first.state, "endpoint"), seen(3, 60), START + 3_000);
-  assert.deepEqual(kinds(again), [["add-endpoints", 2]]);
+  const again = plan(recordLaunchEnd(first.state, "endpoint", 2), seen(3, 60), START + 3_000);
+  assert.deepEqual(kinds(again), [["add-endpoints", 1]], "the other run goes on");
+  const both = recordLaunchEnd(recordLaunchEnd(first.state, "endpoint", 2), "endpoint");
+  assert.deepEqual(kinds(plan(both, { ...seen(3, 60), ghosts: [] }, START + 3_000))[0], ["add-endpoints", 2]);
 });
 
 interface Drawn {

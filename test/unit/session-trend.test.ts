@@ -171,3 +171,22 @@ test("a rush is told although a crowd went, or was moved, within the window befo
   assert.ok(rushing((second) => (second < 20 ? 36 : 12)) !== undefined, "24 left at once");
   assert.ok(rushing((second) => (second >= 20 && second < 23 ? 18 : 12)) !== undefined, "six were counted twice");
 });
+
+test("a swarm that comes up, and sessions that were not told for a while and are again, foretell nothing", () => {
+  const foretold = (value: (second: number) => number) => {
+    const series = points(value);
+    return series.filter((_, at) => sessionTrend(series.slice(0, at + 1), WINDOW_MS, 20_000) !== undefined).length;
+  };
+  const comesUp = (second: number) => Math.min(6, Math.max(0, second - 3));
+  assert.equal(foretold(comesUp), 0);
+  assert.equal(
+    foretold((second) => comesUp(second) * 100),
+    0,
+  );
+  assert.equal(
+    foretold((second) => (second >= 30 && second < 34 ? 2 : second === 34 ? 4 : 6)),
+    0,
+    "an endpoint's word was late",
+  );
+  assert.ok(foretold((second) => comesUp(second) + Math.max(0, second - 40)) > 10, "a rush is seen all the same");
+});

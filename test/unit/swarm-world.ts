@@ -61,7 +61,7 @@ export class World {
   readonly #machines = new Map<string, Machine>();
   #made = 0;
   #ghosts: string[];
-  #launching: { kind: "endpoint" | "ghost"; count: number }[] = [];
+  #launching: { kind: "endpoint" | "ghost"; count: number; turn?: number | undefined }[] = [];
   #sessions = 0;
   #reflexAnswers = true;
   #weightsTake = true;
@@ -160,9 +160,9 @@ export class World {
       const by = step.cause === "requested" ? "person" : "automation";
       const kind = isLost ? "lost" : "chosen";
       this.suffered.push({ endpoint: step.endpoint, kind, by, startedAtMs: this.now, endedAtMs: undefined });
-    } else if (step.kind === "add-endpoints" || step.kind === "replenish-ghosts") {
-      this.#launching.push({ kind: step.kind === "add-endpoints" ? "endpoint" : "ghost", count: step.count });
-    }
+    } else if (step.kind === "add-endpoints") {
+      this.#launching.push({ kind: "endpoint", count: step.count, turn: step.turn });
+    } else if (step.kind === "replenish-ghosts") this.#launching.push({ kind: "ghost", count: step.count });
   }
 
   #endRun(outcome: DisruptionOutcome): void {
@@ -180,12 +180,12 @@ export class World {
   }
 
   #endLaunches(): void {
-    for (const { kind, count } of this.#launching) {
+    for (const { kind, count, turn } of this.#launching) {
       for (let made = 0; made < count; made += 1) {
         if (kind === "endpoint") this.#boot();
         else this.#ghosts.push(`ghost-${this.now}-${made}`);
       }
-      this.state = recordLaunchEnd(this.state, kind);
+      this.state = recordLaunchEnd(this.state, kind, turn);
     }
     this.#launching = [];
   }

@@ -62,7 +62,9 @@ test("SAs are read as iproute2 prints them, and written as it takes them", () =>
 
 test("SAs in the making and other protocols are left out, and a line that is not known is refused without its key", () => {
   const larval = "src 198.18.0.1 dst 198.18.0.2\n\tproto esp spi 0x00000000(0) reqid 1(0x00000001) mode tunnel\n";
-  assert.deepEqual(parseXfrmStates(`${larval}\treplay-window 0 seq 0x0 flag (0x0)\n`), []);
+  assert.deepEqual(parseXfrmStates(`${larval}\treplay-window 0 seq 0x00000003 flag  (0x00000000)\n`), []);
+  const asked = "\tsel src 10.99.0.1/32 dst 10.9.0.1/32 proto 1 type 8 code 0 dev out0 uid 0\n";
+  assert.deepEqual(parseXfrmStates(`${larval}\treplay-window 0 seq 0x0 flag (0x0)\n${asked}`), []);
   assert.deepEqual(parseXfrmStates("src ::1 dst ::2\n\tproto comp spi 0x00000001(1) reqid 1 mode tunnel\n\twhatever\n"), []);
   const odd = PRINTED.replace("aead rfc", "odd rfc");
   assert.throws(
@@ -148,6 +150,7 @@ function message(event: {
 }): Buffer {
   const id = Buffer.alloc(48);
   id.writeUInt32BE(event.spi, 16);
+  id.writeUInt16LE(2, 20);
   id.writeUInt32LE(event.reqid, 44);
   const words = event.esn ? [2, event.oseq, event.seq, event.high, event.high, 64, 1, 0] : [event.oseq, event.seq, 1];
   const replay = Buffer.alloc(words.length * 4);

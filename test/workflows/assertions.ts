@@ -10,6 +10,7 @@ export function assertServing(world: World, members: readonly string[]): void {
     members.map((name) => `${name} 100 false`),
   );
   assert.deepEqual(world.steering?.pins, []);
+  assert.deepEqual(world.steering?.ipsecPins, undefined);
   assert.deepEqual(world.steering?.returnRoutes, []);
   const { dropped, runningMachines } = world.score();
   assert.deepEqual(dropped, []);
@@ -17,4 +18,7 @@ export function assertServing(world: World, members: readonly string[]): void {
   for (const { endpoint = "nowhere", publicKey } of world.clients) {
     assert.ok(members.includes(endpoint) && world.machine(endpoint).keys.has(publicKey), `${publicKey} is served`);
   }
+  const { clients, dropped: cutOff, strayed } = world.ipsec;
+  assert.deepEqual([cutOff, strayed], [[], []]);
+  for (const { client, sendsBy } of clients) assert.ok(members.includes(sendsBy.endpoint), `${client} is served`);
 }

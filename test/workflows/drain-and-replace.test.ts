@@ -11,13 +11,16 @@ import { assertServing } from "./assertions.ts";
 import { openStand, REFUSAL, type Stand } from "./refusals.ts";
 import { describeOnEc2 } from "./scenes-on-ec2.ts";
 import { specFor, startServer, type TestServer } from "./support.ts";
+import type { SimulatedIpsecClient } from "./world/ipsec.ts";
 import { World } from "./world.ts";
 
 const SESSIONS = 6;
-const spec = specFor({ move: { verifyTimeoutMs: 600 } });
+/** Most of a scene is waiting: for probes, for two looks at counters, for the overlap. */
+const SCENES_AT_ONCE = 3;
 const cloud = await startCloud();
 let server: TestServer;
 let stand: Stand;
+let swarms = 0;
 
 before(async () => {
   server = await startServer();
@@ -28,16 +31,23 @@ after(async () => {
   await server?.stop();
 });
 
+/** Of a swarm that no other has: scenes are played at the same time. */
+const specOf = (swarm: string) => specFor({ name: swarm, move: { verifyTimeoutMs: 600 } });
+
 function newWorld(): World {
   const world = new World();
+  swarms += 1;
+  const spec = specOf(`drain-${swarms}`);
   for (const name of ["ep-1", "ep-2", "ep-3"]) world.addMember(name, spec);
   world.addMachine("ep-4", "suspended");
   world.connect("ep-1", SESSIONS);
   return world;
 }
 
-function drain(world: World, options: { refuse?: readonly string[]; ghostless?: boolean } = {}) {
-  const ghost = options.ghostless === true ? undefined : "ep-4";
+function drain(world: World, options: { refuse?: readonly string[]; ghostless?: boolean; spread?: boolean } = {}) {
+  const { spread = false, ghostless = false } = options;
+  const ghost = ghostless ? undefined : "ep-4";
+  const spec = specOf(world.steering?.swarm ?? "");
   return stand.run<DrainFinished>({
     world,
     refuse: options.refuse ?? [],
@@ -45,7 +55,7 @@ function drain(world: World, options: { refuse?: readonly string[]; ghostless?: 
       server.client.workflow.execute(drainAndReplace, {
         taskQueue: "control",
         workflowId,
-        args: [{ endpoint: "ep-1", cause: "test", reason: "The test asks for it", weight: 100, ghost, spec }],
+        args: [{ endpoint: "ep-1", cause: "test", reason: "The test asks for it", weight: 100, ghost, spec, spread }],
       }),
   });
 }
@@ -85,22 +95,42 @@ describe("each step refused in turn", () => {
     },
   };
   for (const ghostless of [false, true]) {
-    test(ghostless ? "with a launched machine" : "with a ghost", { timeout: 300_000 }, async (t) => {
+    const name = ghostless ? "with a launched machine" : "with a ghost";
+    test(name, { timeout: 300_000, concurrency: SCENES_AT_ONCE }, async (t) => {
       const { steps } = await drain(newWorld(), { ghostless });
       const refusable = steps.filter((step) => !step.startsWith("writeAudit"));
       assert.ok(refusable.length >= 18, refusable.join(", "));
       // With a machine of its own making the run differs in its first steps.
-      for (const step of ghostless ? refusable.slice(0, 2) : refusable) {
-        await t.test(step, async () => {
+      const refused = (ghostless ? refusable.slice(0, 2) : refusable).map((step) =>
+        t.test(step, async () => {
           const world = newWorld();
           const { result } = await drain(world, { refuse: [step], ghostless });
           if (OTHERWISE[step] !== undefined) OTHERWISE[step](world, result);
           else assertPutBack(world, result, new RegExp(REFUSAL));
           assert.equal(world.pages.length, 0);
-        });
-      }
+        }),
+      );
+      await Promise.all(refused);
     });
   }
+});
+
+test("IPsec sessions go to the machine that takes the place, and back when it cannot", { timeout: 60_000 }, async () => {
+  const [world, other] = [newWorld(), newWorld()];
+  const [clients, others] = [world, other].map((one) => one.connectIpsec("ep-1", 2));
+  const [{ result }, { result: back }] = await Promise.all([
+    drain(world),
+    drain(other, { refuse: ["removeMember old-leave"] }),
+  ]);
+  const placesOf = (those: readonly SimulatedIpsecClient[] | undefined) =>
+    those?.map(({ sessions }) => sessions.map(({ endpoint }) => endpoint).join());
+  assert.equal(result.outcome, "replaced", result.text);
+  assert.equal(result.sessionsMoved, SESSIONS + 2);
+  assertServing(world, ["ep-2", "ep-3", "ep-4"]);
+  assert.deepEqual(placesOf(clients), ["ep-4", "ep-4"]);
+  assertPutBack(other, back, new RegExp(REFUSAL));
+  assert.deepEqual(placesOf(others), ["ep-1", "ep-1"]);
+  for (const one of [world, other]) assert.deepEqual(one.ipsec.handedOver, []);
 });
 
 test("puts everything back when a client with traffic does not come over", { timeout: 60_000 }, async () => {
@@ -164,6 +194,79 @@ test("pages a person when it can neither go on nor back, and leaves sessions ali
   assert.equal(world.pages.length, 1);
   assert.deepEqual(world.score().dropped, []);
   assert.ok(world.clients.every((client) => client.endpoint === "ep-1"));
+});
+
+describe("spread over the others, which have room", () => {
+  const spread = true;
+  const assertGone = (world: World, { outcome, text }: DrainFinished, serving: readonly string[]) => {
+    assert.equal(outcome, serving.length === 3 ? "replaced" : "drained", text);
+    assertServing(world, serving);
+    assert.ok(world.score().terminated.includes("ep-1"));
+  };
+
+  test("sessions go to the others while the ghost is woken that takes its place", { timeout: 60_000 }, async () => {
+    const world = newWorld();
+    const { result } = await drain(world, { spread });
+    assertGone(world, result, ["ep-2", "ep-3", "ep-4"]);
+    assert.deepEqual([result.replacement, result.sessionsMoved], ["ep-4", SESSIONS]);
+    assert.ok(world.clients.every(({ endpoint }) => endpoint === "ep-2" || endpoint === "ep-3"));
+    assert.deepEqual(new Set(Object.values(world.score().adopted)), new Set([1]), "each client is called once");
+  });
+
+  describe("each step refused in turn", () => {
+    /** Steps that make the replacement: without one the endpoint leaves all the same. */
+    const REPLACEMENT = /^(awaitInnerAnswer|\w+ replacement-(join|prepare))$/;
+    const how = { timeout: 300_000, concurrency: SCENES_AT_ONCE };
+    test("ends with everything put back, or with the endpoint gone", how, async (t) => {
+      const { steps } = await drain(newWorld(), { spread });
+      const refusable = steps.filter((step) => !step.startsWith("writeAudit"));
+      assert.ok(refusable.length >= 15, refusable.join(", "));
+      const refused = refusable.map((step) =>
+        t.test(step, async () => {
+          const world = newWorld();
+          const { result } = await drain(world, { refuse: [step], spread });
+          if (step === "resumeMachine replacement-wake") assertGone(world, result, ["ep-2", "ep-3", "ep-5"]);
+          else if (step === "terminateMachine old-terminate") assertGone(world, result, ["ep-2", "ep-3", "ep-4"]);
+          else if (REPLACEMENT.test(step)) assertGone(world, result, ["ep-2", "ep-3"]);
+          else {
+            assert.equal(result.outcome, "put-back", result.text);
+            assert.match(result.text, new RegExp(REFUSAL));
+            assertServing(world, ["ep-1", "ep-2", "ep-3"]);
+          }
+          assert.equal(world.pages.length, 0);
+        }),
+      );
+      await Promise.all(refused);
+    });
+  });
+
+  test("leaves without anything in its place where no machine can be had", { timeout: 60_000 }, async () => {
+    const world = newWorld();
+    const { result } = await drain(world, { spread, ghostless: true, refuse: ["launchMachine replacement-launch"] });
+    assertGone(world, result, ["ep-2", "ep-3"]);
+    assert.match(result.text, /ep-1 has left, with nothing in its place; 6 sessions moved to ep-/);
+  });
+
+  for (const dead of ["ep-1", "ep-2"]) {
+    test(`${dead} dies while sessions move`, { timeout: 60_000 }, async () => {
+      const world = newWorld();
+      let crashed = false;
+      world.intercept = (call, operation, phase) => {
+        if (call !== "agent.adopt" || operation === undefined || phase !== "before" || crashed) return;
+        crashed = true;
+        world.crash(dead);
+      };
+      const { result } = await drain(world, { spread });
+      if (dead === "ep-1") assertGone(world, result, ["ep-2", "ep-3", "ep-4"]);
+      else {
+        assert.equal(result.outcome, "put-back", result.text);
+        assert.ok(world.clients.every(({ endpoint }) => endpoint === "ep-1" || endpoint === "ep-3"));
+        assert.deepEqual(world.steering?.pins, []);
+      }
+      assert.deepEqual(world.score().dropped, []);
+      assert.equal(world.pages.length, 0);
+    });
+  }
 });
 
 describeOnEc2(cloud, () => ({ server, stand }));

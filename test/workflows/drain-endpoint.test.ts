@@ -10,13 +10,16 @@ import { drainEndpoint } from "../../workflows/drain-endpoint.ts";
 import { assertServing } from "./assertions.ts";
 import { openStand, REFUSAL, type Stand } from "./refusals.ts";
 import { specFor, startServer, type TestServer } from "./support.ts";
+import type { SimulatedIpsecClient } from "./world/ipsec.ts";
 import { World } from "./world.ts";
 
 const SESSIONS = 9;
-const spec = specFor({ move: { verifyTimeoutMs: 600 } });
+/** Most of a scene is waiting: for probes, for two looks at counters, for the overlap. */
+const SCENES_AT_ONCE = 3;
 const ALL = ["ep-1", "ep-2", "ep-3"];
 let server: TestServer;
 let stand: Stand;
+let swarms = 0;
 
 before(async () => {
   server = await startServer();
@@ -27,15 +30,21 @@ after(async () => {
   await server?.stop();
 });
 
-function newWorld(): World {
+/** Of a swarm that no other has: scenes are played at the same time. */
+const specOf = (swarm: string) => specFor({ name: swarm, move: { verifyTimeoutMs: 600 } });
+
+function newWorld(sessions = SESSIONS): World {
   const world = new World();
+  swarms += 1;
+  const spec = specOf(`drain-${swarms}`);
   for (const name of ALL) world.addMember(name, spec);
-  world.connect("ep-1", SESSIONS);
+  world.connect("ep-1", sessions);
   world.connect("ep-2", 2);
   return world;
 }
 
 function drain(world: World, options: { refuse?: readonly string[]; capacitySessions?: number } = {}) {
+  const spec = specOf(world.steering?.swarm ?? "");
   const endpoints = { ...spec.endpoints, capacitySessions: options.capacitySessions ?? spec.endpoints.capacitySessions };
   return stand.run<DrainFinished>({
     world,
@@ -101,12 +110,12 @@ test("nothing moves when the others cannot carry it", { timeout: 60_000 }, async
 });
 
 describe("each step refused in turn", () => {
-  test("puts weight, flag and pins back", { timeout: 300_000 }, async (t) => {
+  test("puts weight, flag and pins back", { timeout: 300_000, concurrency: SCENES_AT_ONCE }, async (t) => {
     const { steps } = await drain(newWorld());
     const refusable = steps.filter((step) => !step.startsWith("writeAudit"));
     assert.ok(refusable.length >= 18, refusable.join(", "));
-    for (const step of refusable) {
-      await t.test(step, async () => {
+    const refused = refusable.map((step) =>
+      t.test(step, async () => {
         const world = newWorld();
         const { result } = await drain(world, { refuse: [step] });
         if (step === "terminateMachine old-terminate") {
@@ -114,8 +123,9 @@ describe("each step refused in turn", () => {
           assertServing(world, ["ep-2", "ep-3"]);
         } else assertPutBack(world, result, new RegExp(REFUSAL));
         assert.equal(world.pages.length, 0);
-      });
-    }
+      }),
+    );
+    await Promise.all(refused);
   });
 });
 
@@ -131,6 +141,86 @@ test("sessions that came over before a later batch failed stay there, and the re
   assert.ok(result.sessionsMoved > 0);
   assert.equal(deaf.endpoint, "ep-1");
   assert.equal(world.machine("ep-1").keys.size, SESSIONS - result.sessionsMoved);
+});
+
+describe("IPsec sessions", { concurrency: SCENES_AT_ONCE }, () => {
+  const scene = (count = 3) => {
+    const world = newWorld(0);
+    return { world, clients: world.connectIpsec("ep-1", count) };
+  };
+  const placesOf = (clients: readonly SimulatedIpsecClient[]) =>
+    clients.map(({ sessions }) => sessions.map(({ endpoint }) => endpoint).join());
+
+  test("each has SAs elsewhere before its endpoint says goodbye, and that leaves when it holds none", {
+    timeout: 60_000,
+  }, async () => {
+    const { world, clients } = scene();
+    const { result, steps } = await drain(world);
+    assert.equal(result.outcome, "drained", result.text);
+    assert.equal(result.sessionsMoved, 3);
+    assert.match(result.text, /3 sessions moved to ep-2, ep-3/);
+    assertServing(world, ["ep-2", "ep-3"]);
+    assert.deepEqual(world.ipsec.handedOver, []);
+    assert.ok(clients.every(({ sessions }) => sessions.length === 1));
+    const at = (step: string) => steps.findIndex((one) => one.startsWith(step));
+    const order = ["setWeight", "shareIpsec", "pinIpsec", "adoptIpsec", "retireIpsec", "unpinIpsec", "removeMember"].map(at);
+    assert.deepEqual(
+      order,
+      order.toSorted((one, other) => one - other),
+    );
+    const rows = world.auditRows.map(({ action, text }) => `${action}: ${text}`).join("\n");
+    for (const action of ["pin", "adopt", "retire", "unpin"]) assert.match(rows, new RegExp(`^${action} IPsec .*: .+`, "m"));
+  });
+
+  test("a client whose packets do not come by its new SAs keeps the old ones, and the endpoint stays", {
+    timeout: 60_000,
+  }, async () => {
+    const { world, clients } = scene();
+    const [deaf] = clients;
+    assert.ok(deaf !== undefined);
+    deaf.isCutOff = true;
+    const { result } = await drain(world);
+    assertPutBack(world, result, /1 of \d IPsec sessions? with traffic did not come over/);
+    assert.deepEqual([deaf.sessions.map(({ endpoint }) => endpoint), deaf.sendsBy.endpoint], [["ep-1"], "ep-1"]);
+  });
+
+  test("a client that nobody can call goes on by the SAs that it has, from their last numbers", {
+    timeout: 60_000,
+  }, async () => {
+    const { world, clients } = scene();
+    const [unanswering] = clients;
+    assert.ok(unanswering !== undefined);
+    unanswering.answers = false;
+    const { result } = await drain(world);
+    assert.equal(result.outcome, "drained", result.text);
+    assert.equal(result.sessionsMoved, 2);
+    assertServing(world, ["ep-2", "ep-3"]);
+    assert.deepEqual(world.ipsec.handedOver, [unanswering.client]);
+  });
+
+  test("each of their steps refused in turn leaves every client with SAs that it can send by", {
+    timeout: 60_000,
+    concurrency: SCENES_AT_ONCE,
+  }, async (t) => {
+    const { steps } = await drain(scene(1).world);
+    const refusable = steps.filter((step) => step.includes("Ipsec"));
+    assert.equal(refusable.length, 5, refusable.join());
+    const refused = refusable.map((step) =>
+      t.test(step, async () => {
+        const { world, clients } = scene(1);
+        const { result } = await drain(world, { refuse: [step] });
+        assert.equal(result.outcome, "put-back", result.text);
+        const { dropped, strayed, handedOver } = world.ipsec;
+        assert.deepEqual([dropped, strayed, handedOver, world.pages], [[], [], [], []]);
+        const [client] = clients;
+        // A pin that could not be taken away leads where the client lives by then.
+        const pins = world.steering?.ipsecPins?.map(({ endpoint }) => endpoint);
+        assert.deepEqual(pins, step.startsWith("unpinIpsec") ? [client?.sendsBy.endpoint] : undefined);
+        assert.ok(placesOf(clients).every((places) => places !== ""));
+      }),
+    );
+    await Promise.all(refused);
+  });
 });
 
 test("an endpoint that dies on the way is finished with, and its sessions are confirmed elsewhere", {

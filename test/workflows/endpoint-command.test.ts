@@ -97,14 +97,17 @@ test("a drain that was put back, and one that is refused, end with an exit code 
 });
 
 test("--wait says what a request waits for, and when it came to nothing", { timeout: 120_000 }, async () => {
-  const spec = specFor({ name: "patient", budget: { disruptedShareMaxPercent: 1 }, move: { overlapMs: 10_000 } });
+  const spec = specFor({ name: "patient", budget: { disruptedShareMaxPercent: 1 } });
   await onSwarm(stage, spec, async (world) => {
     const [first, second] = membersOf(world);
     world.connect(first, 6);
     world.connect(second, 3);
     let begun = false;
-    world.intercept = (call) => {
-      begun ||= call === "agent.adopt";
+    const seen = Promise.withResolvers<void>();
+    world.intercept = async (call, operation) => {
+      if (call !== "agent.adopt" || operation === undefined || begun) return;
+      begun = true;
+      await seen.promise;
     };
     const one = endpoint("replace", first, "-s", "patient", "--wait");
     await eventually("the first has begun", () => begun);
@@ -117,6 +120,7 @@ test("--wait says what a request waits for, and when it came to nothing", { time
     );
     world.crash(second);
     const { code, stderr } = await two.ended;
+    seen.resolve();
     assert.match(stderr, new RegExp(`${second} is being handled already: The reflex has ejected ${second}`));
     assert.equal(code, 65);
     const { code: firstCode, stderr: firstLines } = await one.ended;

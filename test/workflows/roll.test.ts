@@ -7,7 +7,7 @@ import { after, before, describe, test } from "node:test";
 import type { Temporal } from "../../drivers/temporal-client.ts";
 import { ForeshiftError } from "../../models/errors.ts";
 import { rollWorkflowId } from "../../models/swarm-messages.ts";
-import { awaitWhole, BY, endRuns, imagesOf, rolled, type Stage, setStage } from "./stories.ts";
+import { awaitWhole, BY, endRuns, imagesOf, refusedRuns, rolled, rollThatEndsLate, type Stage, setStage } from "./stories.ts";
 import { eventually, specFor, startServer } from "./support.ts";
 import { World } from "./world.ts";
 import { type RemoteWorker, serveWorld, type WorldServer } from "./world-server.ts";
@@ -81,6 +81,19 @@ describe("an image is rolled out", () => {
     await assertAllOf("image-1");
     const told = world.auditRows.filter(({ workflowId }) => workflowId === rollWorkflowId(swarm)).map(({ action }) => action);
     assert.deepEqual(told.slice(-4), ["pause the rollout", "resume the rollout", "abort the rollout", "roll the image"]);
+  });
+
+  test("asked for while the former one is still ending, it begins once that has ended", { timeout: 90_000 }, async () => {
+    const { ending, release } = await rollThatEndsLate(stage, world, swarm);
+    await assert.rejects(roll(IMAGE, 300), codeIs("ROLL_UNDER_WAY"));
+    assert.equal((await temporal.status(swarm)).roll?.phase, "left", "nothing is said of what did not begin");
+    const refusals = await refusedRuns(stage, swarm);
+    const begun = roll("image-1", 300);
+    await eventually("it was tried", async () => (await refusedRuns(stage, swarm)) > refusals);
+    release();
+    await Promise.all([ending, begun]);
+    assert.equal((await rolled(stage, swarm)).phase, "rolled");
+    await assertAllOf("image-1");
   });
 
   test("every machine gets it one after the other, though a worker dies on the way; what has it is left alone", {

@@ -4,7 +4,9 @@
 
 import { openTemporal, type Temporal } from "../../drivers/temporal-client.ts";
 import { PLAIN_PAYLOADS } from "../../drivers/temporal-codec/codec.ts";
+import { ForeshiftError } from "../../models/errors.ts";
 import type { RollStatus } from "../../models/roll.ts";
+import { type SwarmStatus, swarmWorkflowId } from "../../models/swarm-messages.ts";
 import type { SwarmSpec } from "../../models/swarm-spec.ts";
 import type { WorkerSet } from "../../workers/control/worker-set.ts";
 import { eventually, startWorkers, type TestServer } from "./support.ts";
@@ -62,12 +64,14 @@ export async function endRuns({ server, temporal }: Stage, swarm: string): Promi
 }
 
 /** Every endpoint at full weight, every ghost asleep, no run under way, and the swarm believes it. */
-export async function awaitWhole({ temporal }: Stage, world: World, spec: SwarmSpec): Promise<void> {
+export async function awaitWhole(stage: Stage, world: World, spec: SwarmSpec): Promise<void> {
   let last = "";
   const isWhole = async () => {
     const full = world.steering?.members.filter((member) => member.weight === 100 && !member.draining) ?? [];
     const ghosts = [...world.machines.values()].filter((machine) => machine.state === "suspended");
-    const { runs, endpoints, recent } = await temporal.status(spec.name);
+    const status = await statusOf(stage, spec.name);
+    if (status === undefined) return false;
+    const { runs, endpoints, recent } = status;
     const active = endpoints.filter((one) => one.phase === "active" && one.weight === 100);
     last = JSON.stringify({ full: full.length, ghosts: ghosts.length, runs, endpoints, recent });
     const counts = [full.length, active.length].every((count) => count === spec.endpoints.count);
@@ -78,6 +82,44 @@ export async function awaitWhole({ temporal }: Stage, world: World, spec: SwarmS
       throw new Error(`${String(thrown)}: ${last}`);
     },
   );
+}
+
+/** Of a swarm that may grow from three to seven endpoints, each of which is to hold ten sessions at most. */
+export const GROWING = { countMax: 7, capacitySessions: 20, foresight: { overloadThreshold: 0.5 } } as const;
+
+/** Sessions come for which three endpoints more are needed, and one more while two of these are being launched. Answers the ids of runs seen at a time. */
+export async function growBeside({ temporal }: Stage, world: World, spec: SwarmSpec): Promise<readonly string[]> {
+  const { promise: released, resolve: release } = Promise.withResolvers<void>();
+  world.intercept = async (call, operation, phase) => {
+    if (call === "hypervisor.launch" && operation?.startsWith(`add/${spec.name}/2/`) && phase === "before") await released;
+  };
+  for (const endpoint of membersOf(world)) world.connect(endpoint, 18);
+  let beside: readonly string[] = [];
+  const serving = async () => {
+    const { runs, endpoints } = await temporal.status(spec.name);
+    const adding = runs.filter(({ kind }) => kind === "add").map(({ workflowId }) => workflowId);
+    if (adding.length > beside.length) beside = adding;
+    return endpoints.filter(({ phase }) => phase === "active").map(({ endpoint }) => endpoint);
+  };
+  const fourth = await eventually("the ghost serves while others are launched", async () => (await serving())[3]);
+  world.connect(fourth, 10);
+  await eventually("another one serves that was asked for meanwhile", async () => (await serving()).length === 5);
+  release();
+  await eventually("all seven serve", async () => (await serving()).length === 7);
+  return beside;
+}
+
+/** An endpoint holds three sessions more than it carries. Answers it. */
+export async function leadAway({ temporal }: Stage, world: World, spec: SwarmSpec): Promise<string> {
+  const [endpoint] = membersOf(world);
+  const carries = spec.endpoints.capacitySessions;
+  world.connect(endpoint, carries + 3);
+  await eventually("what is too many lives elsewhere", async () => {
+    const { runs } = await temporal.status(spec.name);
+    const held = world.clients.filter((client) => client.endpoint === endpoint).length;
+    return held === carries && runs.length === 0;
+  });
+  return endpoint;
 }
 
 /** The endpoints in the order of their names; which numbers are ghosts depends on who launched first. */
@@ -93,15 +135,54 @@ export function imagesOf(world: World): readonly string[] {
   return [...world.machines.values()].filter(({ state }) => state !== "gone").map(({ image }) => image);
 }
 
+/** Undefined while nobody answers: its worker was killed, and another one is being started. */
+async function statusOf({ temporal }: Stage, swarm: string): Promise<SwarmStatus | undefined> {
+  try {
+    return await temporal.status(swarm);
+  } catch (thrown) {
+    if (thrown instanceof ForeshiftError && thrown.code === "UNREACHABLE") return undefined;
+    throw thrown;
+  }
+}
+
 /** How the swarm's rollout has ended. */
-export async function rolled({ temporal }: Stage, swarm: string): Promise<RollStatus> {
+export async function rolled(stage: Stage, swarm: string): Promise<RollStatus> {
   let last: RollStatus | undefined;
   const isOver = async () => {
-    const { roll, runs } = await temporal.status(swarm);
+    const status = await statusOf(stage, swarm);
+    if (status === undefined) return undefined;
+    const { roll, runs } = status;
     last = roll;
     return runs.every(({ kind }) => kind !== "roll") ? roll : undefined;
   };
   return await eventually("the rollout has ended", isOver, 60_000).catch((thrown: unknown) => {
     throw new Error(`${String(thrown)}: ${JSON.stringify(last)}`);
   });
+}
+
+/** A rollout that has told the swarm how it ended, and whose run is open until `release`. */
+export async function rollThatEndsLate(
+  stage: Stage,
+  world: World,
+  swarm: string,
+): Promise<{ ending: Promise<unknown>; release: () => void }> {
+  const { temporal } = stage;
+  const heard = Promise.withResolvers<void>();
+  world.refuseImage = "unbootable";
+  await temporal.rollSwarm({ swarm, image: "unbootable", by: BY, policy: { rollback: false } });
+  await eventually("it waits for a person", async () => (await temporal.status(swarm)).roll?.phase === "paused");
+  world.intercept = async (_, operation) => {
+    // The run ends once this was answered.
+    if (operation?.includes(":abort-")) await heard.promise;
+  };
+  const ending = temporal.abortRoll({ swarm, by: BY, keep: true });
+  ending.catch(() => undefined);
+  await rolled(stage, swarm);
+  return { ending, release: heard.resolve };
+}
+
+/** How often a run of the swarm could not begin because another one of its id was under way. */
+export async function refusedRuns({ server }: Stage, swarm: string): Promise<number> {
+  const { events } = await server.client.workflow.getHandle(swarmWorkflowId(swarm)).fetchHistory();
+  return (events ?? []).filter((event) => event.startChildWorkflowExecutionFailedEventAttributes).length;
 }

@@ -87,6 +87,7 @@ type SpecChanges = {
   readonly count?: number;
   readonly ghosts?: number;
   readonly capacitySessions?: number;
+  readonly countMax?: number;
   readonly thresholds?: Partial<SwarmSpec["thresholds"]>;
   readonly budget?: Partial<SwarmSpec["budget"]>;
   readonly move?: Partial<SwarmSpec["move"]>;
@@ -102,7 +103,12 @@ export function specFor(changes: SpecChanges = {}): SwarmSpec {
     kind: "Swarm",
     name: changes.name ?? "lab",
     vip: { v4: "198.19.0.1" },
-    endpoints: { count: changes.count ?? 3, ghosts: changes.ghosts ?? 1, capacitySessions: changes.capacitySessions ?? 500 },
+    endpoints: {
+      count: changes.count ?? 3,
+      countMax: changes.countMax,
+      ghosts: changes.ghosts ?? 1,
+      capacitySessions: changes.capacitySessions ?? 500,
+    },
     key: { secret: { path: "swarms/lab/wireguard", version: 1 }, publicKey: `${"B".repeat(42)}A=` },
     move: { batchSessions: 4, overlapMs: 100, verifyTimeoutMs: 2_000, ...changes.move },
     budget: { disruptedShareMaxPercent: 40, windowShareMaxPercent: 100, windowMs: 60_000, ...changes.budget },

@@ -7,7 +7,17 @@ import { after, before, test } from "node:test";
 import type { Temporal } from "../../drivers/temporal-client.ts";
 import { ForeshiftError } from "../../models/errors.ts";
 import type { SwarmSpec } from "../../models/swarm-spec.ts";
-import { awaitWhole as awaitWholeOn, BY, membersOf as members, onSwarm as onStage, type Stage, setStage } from "./stories.ts";
+import {
+  awaitWhole as awaitWholeOn,
+  BY,
+  GROWING,
+  growBeside,
+  leadAway,
+  membersOf as members,
+  onSwarm as onStage,
+  type Stage,
+  setStage,
+} from "./stories.ts";
 import { eventually, specFor, startServer } from "./support.ts";
 import type { World } from "./world.ts";
 
@@ -265,6 +275,36 @@ test("disrupts no more at once than the budget allows", { timeout: 90_000 }, asy
     await awaitWhole(world, spec);
     assert.equal(drainingMax, 1);
     assert.deepEqual(world.score().dropped, []);
+  });
+});
+
+test("adds endpoints while others are being launched, each machine once", { timeout: 60_000 }, async () => {
+  const spec = specFor({ name: "beside", ...GROWING });
+  await onSwarm(spec, async (world) => {
+    const beside = await growBeside(stage, world, spec);
+    assert.deepEqual(beside.toSorted(), ["add/beside", "add/beside/2"]);
+    const brought = world.auditRows.filter(
+      ({ workflowId, action }) => workflowId?.startsWith("add/") && action === "join the balancer",
+    );
+    const names = brought.map(({ endpoint }) => endpoint);
+    assert.equal(new Set(names).size, names.length, `joined: ${names.join()}`);
+    assert.equal(world.steering?.members.length, 7);
+    assert.deepEqual(world.score().dropped, []);
+  });
+});
+
+test("leads away what an endpoint holds too many, and no more", { timeout: 60_000 }, async () => {
+  const spec = specFor({ name: "relieve", capacitySessions: 10 });
+  await onSwarm(spec, async (world) => {
+    const endpoint = await leadAway(stage, world, spec);
+    const ends = world.auditRows.filter(({ action }) => action === "relieve");
+    assert.deepEqual(
+      ends.map(({ workflowId, outcome, details }) => [workflowId, outcome, details.sessionsMoved]),
+      [[`relieve/relieve/${endpoint}`, "done", 3]],
+    );
+    assert.ok(world.clients.every((client) => client.endpoint !== undefined));
+    assert.deepEqual([world.score().dropped, world.score().terminated, world.steering?.pins], [[], [], []]);
+    assert.ok(world.steering?.members.every(({ weight, draining }) => weight === 100 && !draining));
   });
 });
 

@@ -12,7 +12,7 @@ import { fileURLToPath } from "node:url";
 import { pino } from "pino";
 import { PLAIN_PAYLOADS } from "../../drivers/temporal-codec/codec.ts";
 import { ForeshiftError, messageOf } from "../../models/errors.ts";
-import { bundleWorkflows } from "../../workers/control/worker-set.ts";
+import { bundleFor } from "../../workers/control/worker-set.ts";
 import type { World } from "./world.ts";
 
 export interface RemoteWorker {
@@ -37,7 +37,7 @@ export async function serveWorld(world: World): Promise<WorldServer> {
   const socketPath = join(folder, "world.sock");
   // Bundled here once, so that a killed worker is back in the time that its process takes.
   const codePath = join(folder, "workflows.js");
-  await writeFile(codePath, (await bundleWorkflows(pino({ level: "silent" }), PLAIN_PAYLOADS)).code);
+  await writeFile(codePath, (await bundleFor(pino({ level: "silent" }), PLAIN_PAYLOADS)).code);
   const sockets = new Set<Socket>();
   const server = createServer((socket) => {
     sockets.add(socket);

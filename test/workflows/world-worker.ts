@@ -20,6 +20,9 @@ interface Reply {
   readonly error?: unknown;
 }
 
+/** Killed ones are many, and nobody else takes their runs' next steps before. One that is late in it has the history replayed, no more. */
+const STICKY_TIMEOUT_MS = 500;
+
 const [socketPath = "", address = "", codePath = ""] = process.argv.slice(2);
 const socket = connect(socketPath);
 socket.on("close", () => process.exit(0));
@@ -79,5 +82,6 @@ await startWorkerSet({
   }),
   sealing: PLAIN_PAYLOADS,
   bundle: { codePath },
+  stickyTimeoutMs: STICKY_TIMEOUT_MS,
   log: pino({ level: "error" }, pino.destination(2)),
 });

@@ -18,6 +18,7 @@ import { SimulatedReflex } from "./world/balancer.ts";
 import { Calls, type Interceptor } from "./world/calls.ts";
 import { Fleet, type SimulatedClient, type SimulatedMachine } from "./world/fleet.ts";
 import { linkTo, simulatedHypervisor } from "./world/hypervisor.ts";
+import type { SimulatedIpsec, SimulatedIpsecClient } from "./world/ipsec.ts";
 import { SimulatedKeys } from "./world/keys.ts";
 import { SimulatedStore } from "./world/store.ts";
 import { SimulatedTelemetry } from "./world/telemetry.ts";
@@ -149,6 +150,15 @@ export class World {
   /** Clients with a session on the endpoint. */
   connect(endpoint: string, count: number, traffic = true): void {
     this.#fleet.connect(endpoint, count, traffic);
+  }
+
+  /** Clients with an IPsec session on the endpoint; from here on every machine is an IPsec gateway. */
+  connectIpsec(endpoint: string, count: number): readonly SimulatedIpsecClient[] {
+    return this.#fleet.ipsec.connect(this.machine(endpoint), count);
+  }
+
+  get ipsec(): SimulatedIpsec {
+    return this.#fleet.ipsec;
   }
 
   machine(name: string): SimulatedMachine {

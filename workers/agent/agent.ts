@@ -6,27 +6,32 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Logger } from "pino";
 import { z } from "zod";
-import { NO_RETRY, type UnixHttpClient } from "../../drivers/http-unix.ts";
+import { NO_RETRY, type RetryPolicy, type UnixHttpClient } from "../../drivers/http-unix.ts";
 import type { AgentStatus } from "../../drivers/ports.ts";
 import { followSessions, type StreamLine } from "../../drivers/store/session-stream.ts";
+import { espHold } from "../../drivers/tunnel/esp-hold.ts";
+import { strongSwan } from "../../drivers/tunnel/strongswan.ts";
+import { xfrmKernel } from "../../drivers/tunnel/xfrm-kernel.ts";
+import { textSealer } from "../../drivers/vault/sealed-text.ts";
 import type { Vault } from "../../drivers/vault/vault.ts";
 import { messageOf } from "../../models/errors.ts";
+import type { IpsecLine } from "../../models/ipsec/wire.ts";
 import type { RevokedPeer } from "../../models/keys.ts";
 import { LIMITS } from "../../models/limits.ts";
 import { KEY_LIMITS } from "../../models/limits-keys.ts";
 import { Peer, SessionState } from "../../models/session.ts";
 import type { StaticIdentity } from "../../models/static-identities.ts";
+import { ipsecKey } from "../../models/vault-layout.ts";
 import { keepToken } from "../keep-token.ts";
 import type { AgentApi } from "./api.ts";
 import type { AgentConfig } from "./config.ts";
+import { IpsecGateway } from "./ipsec/gateway.ts";
 import { Journal } from "./journal.ts";
 import { PeerBook } from "./peer-book.ts";
 import { Publisher } from "./publisher.ts";
 import { BalancerAnswer, Reporter } from "./reporter.ts";
 import { Sessions } from "./sessions.ts";
 import { Tunnels } from "./tunnels.ts";
-
-const PUSH = { timeoutMs: LIMITS.agent.pushTimeoutMs, retry: NO_RETRY };
 
 export interface AgentParts {
   readonly config: AgentConfig;
@@ -47,8 +52,10 @@ export class Agent {
   readonly #sessions: Sessions;
   readonly #journal: Journal;
   readonly #reporter: Reporter;
+  readonly #ipsec: IpsecGateway | undefined;
   readonly #toReflex: Publisher;
   readonly #toCollector: Publisher;
+  readonly #push: { readonly timeoutMs: number; readonly retry: RetryPolicy };
   readonly #stop = new AbortController();
   readonly #loops: Promise<void>[] = [];
   #poke: () => void = () => undefined;
@@ -63,11 +70,13 @@ export class Agent {
     this.#collector = collector;
     this.#secrets = secrets;
     this.#log = log;
+    this.#push = { timeoutMs: config.pace.pushTimeoutMs, retry: NO_RETRY };
     this.#book = new PeerBook(config.stateDir, log);
     this.#journal = new Journal(config.stateDir, log);
     this.#sessions = new Sessions({ endpoint: config.endpoint, book: this.#book });
     this.#tunnel = new Tunnels({ config, secrets: secrets.kv, book: this.#book, log });
     this.#reporter = new Reporter({ config, collector });
+    this.#ipsec = config.ipsec === undefined ? undefined : this.#ipsecGateway(config.ipsec);
     const retryMs = LIMITS.agent.pushRetryMs;
     this.#toReflex = new Publisher({ name: "reflex", retryMs, log, send: () => this.#pushToReflex() });
     this.#toCollector = new Publisher({ name: "collector", retryMs, log, send: () => this.#pushToCollector() });
@@ -82,11 +91,13 @@ export class Agent {
       recover: (adopts) => this.#recover(adopts),
       revoke: (peers) => this.#tunnel.revoke(peers),
       poke: () => this.#poke(),
+      ipsec: this.#ipsec,
     };
   }
 
   start(): void {
     this.#loops.push(this.#startTunnel(), this.#watch(), this.#heartbeat(), this.#followProbes(), this.#followSwarm());
+    this.#ipsec?.start();
     this.#loops.push(keepToken(this.#secrets, this.#log, this.#stop.signal));
   }
 
@@ -96,8 +107,25 @@ export class Agent {
     this.#toReflex.close();
     this.#toCollector.close();
     this.#reporter.close();
-    await Promise.all(this.#loops);
+    await Promise.all([...this.#loops, this.#ipsec?.stop()]);
     this.#book.flush();
+  }
+
+  #ipsecGateway({ viciSocket, eventPackets, eventTenths }: NonNullable<AgentConfig["ipsec"]>): IpsecGateway {
+    const { swarm, endpoint, vault } = this.#config;
+    return new IpsecGateway({
+      swarm,
+      endpoint,
+      kernel: xfrmKernel(),
+      ike: strongSwan(viciSocket),
+      hold: espHold(),
+      sealer: textSealer(this.#secrets.calls, { mount: vault.mounts.transit, key: ipsecKey(swarm) }),
+      reflex: this.#reflex,
+      collector: this.#collector,
+      clockOffsetMs: () => this.#reporter.clockOffsetMs,
+      pace: { packets: eventPackets, tenths: eventTenths },
+      log: this.#log,
+    });
   }
 
   #status(): AgentStatus {
@@ -130,12 +158,12 @@ export class Agent {
       const changed = await this.#look();
       this.#reporter.countPackets();
       const now = Date.now();
-      if (changed || now - toldReflexAtMs >= LIMITS.agent.sessionsRepeatMs) {
+      if (changed || now - toldReflexAtMs >= this.#config.pace.sessionsRepeatMs) {
         toldReflexAtMs = now;
         this.#toReflex.changed();
       }
       this.#toCollector.changed();
-      const { watchIntervalMs, watchIntervalAdoptingMs } = LIMITS.agent;
+      const { watchIntervalMs, watchIntervalAdoptingMs } = this.#config.pace;
       const pauseMs = this.#tunnel.adopting > 0 ? watchIntervalAdoptingMs : watchIntervalMs;
       const dueAtMs = performance.now() + pauseMs;
       await this.#pauseOrPoke(pauseMs);
@@ -181,7 +209,7 @@ export class Agent {
 
   async #pushToReflex(): Promise<void> {
     if (!this.#sessions.observed) return;
-    const options = { ...PUSH, body: this.#sessions.live(), schema: BalancerAnswer };
+    const options = { ...this.#push, body: this.#sessions.live(), schema: BalancerAnswer };
     const path = `/v1/endpoints/${this.#config.endpoint}/sessions?revocations=${this.#book.newestRevocation}`;
     this.#reporter.balancerAnswered(await this.#reflex.put(path, options));
   }
@@ -192,7 +220,7 @@ export class Agent {
       const delta = this.#sessions.delta(now);
       if (delta === undefined) return;
       await this.#collector.post("/v1/sessions", {
-        ...PUSH,
+        ...this.#push,
         body: { swarm: this.#config.swarm, endpoint: this.#config.endpoint, ...delta },
       });
       this.#sessions.told(delta, now);
@@ -220,7 +248,7 @@ export class Agent {
     let known = "";
     while (!this.#stop.signal.aborted) {
       try {
-        const probes = await this.#reflex.get("/v1/probe-peers", { ...PUSH, schema: ProbePeers });
+        const probes = await this.#reflex.get("/v1/probe-peers", { ...this.#push, schema: ProbePeers });
         if (JSON.stringify(probes) !== known) {
           await this.#tunnel.forget(this.#book.setProbes(probes));
           await this.#tunnel.configure(probes);
@@ -235,7 +263,11 @@ export class Agent {
   }
 
   #followSwarm(): Promise<void> {
+    const ipsec = this.#ipsec;
     return followSessions({
+      ...(ipsec === undefined
+        ? {}
+        : { ipsec: { endpoint: this.#config.endpoint, onLines: (lines: readonly IpsecLine[]) => ipsec.takeLines(lines) } }),
       collector: this.#collector,
       swarm: this.#config.swarm,
       after: () => this.#sessions.version,
@@ -304,7 +336,7 @@ export class Agent {
 
   async #learnWhatMoved(): Promise<void> {
     try {
-      const known = await this.#reflex.get("/v1/sessions", { ...PUSH, schema: z.array(SessionState) });
+      const known = await this.#reflex.get("/v1/sessions", { ...this.#push, schema: z.array(SessionState) });
       for (const session of known) if (session.endpoint !== this.#config.endpoint) this.#sessions.learnElsewhere(session);
     } catch (thrown) {
       this.#log.warn({ event: "reflex-sessions-unknown", detail: messageOf(thrown) });

@@ -9,6 +9,8 @@ import type { RevokedPeer } from "../../models/keys.ts";
 import { LIMITS } from "../../models/limits.ts";
 import { parseInput } from "../../models/parse.ts";
 import { Peer, PublicKey, SessionState } from "../../models/session.ts";
+import { ipsecRoutes } from "./ipsec/api.ts";
+import type { IpsecGateway } from "./ipsec/gateway.ts";
 import type { Journal } from "./journal.ts";
 import type { Sessions } from "./sessions.ts";
 import type { Tunnels } from "./tunnels.ts";
@@ -32,12 +34,16 @@ export interface AgentApi {
   readonly revoke: (peers: readonly RevokedPeer[]) => Promise<number>;
   /** Something was changed: look at the device at once. */
   readonly poke: () => void;
+  /** Undefined where the endpoint is no IPsec gateway. */
+  readonly ipsec: IpsecGateway | undefined;
 }
 
 export function agentRoutes(app: FastifyInstance, api: AgentApi): void {
   const { tunnel, sessions, journal } = api;
+  if (api.ipsec !== undefined) ipsecRoutes(app, api.ipsec, journal);
   app.get("/v1/status", () => api.status());
   app.get("/v1/sessions", () => sessions.live());
+  app.get("/v1/ipsec-sessions", () => ({ sessions: api.ipsec?.moves.held() ?? null }));
   app.get("/v1/identity-sessions", () => tunnel.identitySessions());
   app.get("/v1/journal", () => journal.entries());
   app.post("/v1/prepare", async (request) => {

@@ -30,6 +30,11 @@ export class ClockOffset {
     this.#last = [...this.#last, { offsetMs, rttMs }].slice(-EXCHANGES_KEPT);
   }
 
+  /** This machine's clock less the collector's; undefined before the first exchange. */
+  get offsetMs(): number | undefined {
+    return this.gauges()["clockOffsetMs"];
+  }
+
   gauges(): Readonly<Record<string, number>> {
     const newest = this.#last.at(-1);
     const [quickest] = this.#last.toSorted((one, other) => one.rttMs - other.rttMs);

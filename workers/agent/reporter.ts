@@ -69,6 +69,11 @@ export class Reporter {
     this.#notices?.close();
   }
 
+  /** This machine's clock less the collector's; undefined before they were compared. */
+  get clockOffsetMs(): number | undefined {
+    return this.#clock.offsetMs;
+  }
+
   /** Begins what is measured from one reading to the next. */
   begin(): void {
     this.#vitals.read();
@@ -92,7 +97,7 @@ export class Reporter {
   async send(now: { tunnelUp: boolean; sessions: readonly SessionState[] }): Promise<void> {
     const body = this.#heartbeat(now);
     const begunAtMs = performance.now();
-    const options = { timeoutMs: LIMITS.agent.pushTimeoutMs, retry: NO_RETRY, schema: Answer, body };
+    const options = { timeoutMs: this.#config.pace.pushTimeoutMs, retry: NO_RETRY, schema: Answer, body };
     const { receivedAtMs, answeredAtMs, peers } = await this.#collector.post("/v1/heartbeats", options);
     if (receivedAtMs !== undefined && answeredAtMs !== undefined) {
       this.#clock.note({

@@ -7,8 +7,10 @@ import { z } from "zod";
 import type { ProcessIdentity } from "../../drivers/identity/process-identity.ts";
 import type { PostgresStore } from "../../drivers/store/store.ts";
 import type { Identity } from "../../models/identity.ts";
+import { IpsecWord } from "../../models/ipsec/wire.ts";
 import { LIMITS } from "../../models/limits.ts";
 import { HEARTBEAT_LIMITS, IDENTITY_LIMITS } from "../../models/limits-identity.ts";
+import { IPSEC_LIMITS } from "../../models/limits-ipsec.ts";
 import { parseInput } from "../../models/parse.ts";
 import { PublicKey, SessionState } from "../../models/session.ts";
 import { EndpointName, SwarmName } from "../../models/steering.ts";
@@ -16,6 +18,7 @@ import { METRICS_TYPE, type MetricFamily, one, textOf } from "../prometheus.ts";
 import { type DoorCounts, demand, isOfFormerCertificate, peerOf } from "../tls-gate.ts";
 import type { CrlPublisher } from "./crl.ts";
 import { type Intake, isOf } from "./intake.ts";
+import type { IpsecHub } from "./ipsec-hub.ts";
 import type { Lag } from "./lag.ts";
 import type { OutsideFeed } from "./outside-feed.ts";
 import type { RevokedEndpoints } from "./revoked-endpoints.ts";
@@ -43,7 +46,14 @@ const CrlQuery = z.object({
   after: z.coerce.bigint().nonnegative().optional(),
   waitMs: z.coerce.number().int().min(0).max(IDENTITY_LIMITS.crlWaitMsMax).default(0),
 });
-const StreamQuery = z.object({ swarm: SwarmName, after: z.coerce.number().int().nonnegative().default(0) });
+/** The version of the shadows that the endpoint knows. */
+const IpsecQuery = z.object({ shadows: z.coerce.number().int().nonnegative().optional() });
+const StreamQuery = z.object({
+  swarm: SwarmName,
+  after: z.coerce.number().int().nonnegative().default(0),
+  /** An endpoint that wants the IPsec sessions which it is the shadow of as well. */
+  ipsec: EndpointName.optional(),
+});
 
 export interface CollectorParts {
   readonly store: PostgresStore;
@@ -51,6 +61,7 @@ export interface CollectorParts {
   readonly rollups: Rollups;
   readonly feed: OutsideFeed | undefined;
   readonly hub: SessionHub;
+  readonly ipsec: IpsecHub;
   readonly shadows: Shadows;
   readonly lag: Lag;
   readonly intake: Intake;
@@ -81,16 +92,31 @@ export function collectorRoutes(app: FastifyInstance, parts: CollectorParts): vo
     const candidates = shadows.candidates(deltas.swarm, Date.now());
     return { taken: await store.applyDeltas(deltas, shadows.namer(deltas.swarm, candidates)) };
   });
+  ipsecRoute(app, parts);
 }
 
-interface StreamParts extends Pick<CollectorParts, "hub" | "revoked"> {
+export function ipsecRoute(app: FastifyInstance, { ipsec, revoked }: Pick<CollectorParts, "ipsec" | "revoked">): void {
+  app.post("/v1/ipsec", { bodyLimit: IPSEC_LIMITS.wordBytesMax }, async (request) => {
+    const word = parseInput(IpsecWord, request.body, "body");
+    demand(request, `send IPsec sessions of ${word.endpoint} (${word.swarm})`, (peer) => isOf(peer, word));
+    revoked.refuse(word);
+    return ipsec.take(word, parseInput(IpsecQuery, request.query, "query").shadows);
+  });
+}
+
+interface StreamParts extends Pick<CollectorParts, "revoked"> {
+  readonly hub: Pick<SessionHub, "subscribe">;
+  readonly ipsec?: IpsecHub;
   readonly guard: Pick<NonNullable<CollectorParts["guard"]>, "identity"> | undefined;
 }
 
-export function sessionStreamRoute(app: FastifyInstance, { guard, hub, revoked }: StreamParts): void {
+export function sessionStreamRoute(app: FastifyInstance, { guard, hub, ipsec, revoked }: StreamParts): void {
   app.get("/v1/sessions/stream", async (request, reply) => {
-    const { swarm, after } = parseInput(StreamQuery, request.query, "query");
+    const { swarm, after, ipsec: shadow } = parseInput(StreamQuery, request.query, "query");
     demand(request, `follow the sessions of ${swarm}`, (peer) => isReader(peer) || peer.swarm === swarm);
+    // Sealed keys are for the endpoint alone that is to use them.
+    if (shadow !== undefined)
+      demand(request, `follow what ${shadow} is the shadow of`, (peer) => isOf(peer, { swarm, endpoint: shadow }));
     const out = new PassThrough();
     // Who follows comes back where it stands, and is shown the new certificate then.
     const forget = guard?.identity.onRenewed(() => out.end());
@@ -104,6 +130,7 @@ export function sessionStreamRoute(app: FastifyInstance, { guard, hub, revoked }
       );
     }
     await hub.subscribe(swarm, after, out);
+    if (shadow !== undefined) ipsec?.subscribe(swarm, shadow, out);
     // On a connection from before the renewal it would keep the former certificate in use for as long as it lasts.
     if (guard !== undefined && isOfFormerCertificate(request, guard.identity)) out.end();
     return reply.type("application/x-ndjson").send(out);

@@ -19,6 +19,7 @@ import { DoorCounts } from "../tls-gate.ts";
 import { type CollectorParts, collectorRoutes } from "./api.ts";
 import { CrlPublisher } from "./crl.ts";
 import { Intake } from "./intake.ts";
+import { IpsecHub } from "./ipsec-hub.ts";
 import { Lag } from "./lag.ts";
 import { OutsideFeed, OutsideFeedConfig } from "./outside-feed.ts";
 import { RevokedEndpoints } from "./revoked-endpoints.ts";
@@ -60,7 +61,20 @@ export async function startCollector(config: CollectorConfig, log: Logger): Prom
   const shadows = new Shadows({ store, telemetry, log });
   const revoked = new RevokedEndpoints();
   const intake = new Intake(telemetry, revoked);
-  const parts: CollectorParts = { store, telemetry, rollups, feed, hub, lag, shadows, intake, revoked, guard: guarded?.guard };
+  const ipsec = new IpsecHub({ candidates: (swarm) => shadows.withRoom(swarm, Date.now()), log });
+  const parts: CollectorParts = {
+    store,
+    telemetry,
+    rollups,
+    feed,
+    hub,
+    ipsec,
+    lag,
+    shadows,
+    intake,
+    revoked,
+    guard: guarded?.guard,
+  };
   const served: Served = await serve({
     socketPath: config.socketPath,
     log,
@@ -70,7 +84,7 @@ export async function startCollector(config: CollectorConfig, log: Logger): Prom
   const keepAlive = setInterval(() => hub.keepAlive(), LIMITS.collector.streamKeepAliveMs);
   const loops = [
     migrateThenWork({ config, store, telemetry, rollups, feed, hub, revoked, log, signal: stop.signal }),
-    nameShadows(shadows, stop.signal),
+    nameShadows(shadows, ipsec, stop.signal),
     guarded === undefined ? Promise.resolve() : guarded.guard.crl.keepFromEnding(stop.signal),
   ];
   return async () => {
@@ -160,10 +174,12 @@ function noticeOf(payload: string): z.infer<typeof Notice> | undefined {
   }
 }
 
-async function nameShadows(shadows: Shadows, signal: AbortSignal): Promise<void> {
+async function nameShadows(shadows: Shadows, ipsec: IpsecHub, signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
     await delay(LIMITS.collector.shadowCheckMs, undefined, { signal }).catch(() => undefined);
-    if (!signal.aborted) await shadows.check();
+    if (signal.aborted) return;
+    await shadows.check();
+    ipsec.check(Date.now());
   }
 }
 

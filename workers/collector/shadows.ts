@@ -5,7 +5,7 @@ import type { Logger } from "pino";
 import type { PostgresStore } from "../../drivers/store/store.ts";
 import { messageOf } from "../../models/errors.ts";
 import { LIMITS } from "../../models/limits.ts";
-import { apartFrom, safeShadows, shadowOf } from "../../models/shadow.ts";
+import { apartFrom, type ShadowCandidate, safeShadows, shadowOf } from "../../models/shadow.ts";
 import type { SwarmSpec } from "../../models/swarm-spec.ts";
 import type { Telemetry } from "./telemetry.ts";
 
@@ -21,6 +21,8 @@ export class Shadows {
   readonly #settled = new Map<string, string>();
   /** Endpoints that are passed over for their risk, by swarm; read anew now and then. */
   readonly #passedOver = new Map<string, ReadonlySet<string>>();
+  /** Sessions that an endpoint of the swarm carries. */
+  readonly #capacity = new Map<string, number>();
   #risksReadAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(parts: { store: PostgresStore; telemetry: Telemetry; log: Logger }) {
@@ -65,10 +67,18 @@ export class Shadows {
     return passedOver === undefined ? heard : heard.filter((endpoint) => !passedOver.has(endpoint));
   }
 
+  /** The same, with where they are and the sessions that each has room for. */
+  withRoom(swarm: string, nowMs: number): readonly ShadowCandidate[] {
+    const places = this.#telemetry.places(swarm);
+    const most = this.#capacity.get(swarm) ?? Number.MAX_SAFE_INTEGER;
+    return this.candidates(swarm, nowMs).map((endpoint) => ({ endpoint, room: most, ...places.get(endpoint) }));
+  }
+
   async #readRisks(nowMs: number): Promise<void> {
     this.#risksReadAtMs = nowMs;
     try {
       const specs = await this.#store.specs();
+      for (const spec of specs) this.#capacity.set(spec.name, spec.endpoints.capacitySessions);
       for (const spec of specs) this.#passedOver.set(spec.name, await this.#risky(spec, nowMs));
     } catch (thrown) {
       // What was read last stands: without the database no shadow is named anew either.

@@ -3,9 +3,7 @@
  * rate. A connection that breaks for good is made again, for as long as the set is wanted.
  */
 import { setTimeout as delay } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import {
-  bundleWorkflowCode,
   type LogLevel,
   makeTelemetryFilterString,
   NativeConnection,
@@ -22,6 +20,7 @@ import type { RetrainActivities } from "../../activities/retrain.ts";
 import type { PayloadSealing } from "../../drivers/temporal-codec/codec.ts";
 import { messageOf } from "../../models/errors.ts";
 import { LIMITS } from "../../models/limits.ts";
+import { bundleWorkflows } from "./workflow-bundle.ts";
 
 /** Queue of the workflows. */
 export const CONTROL_QUEUE = "control";
@@ -50,6 +49,8 @@ export interface WorkerSetOptions {
   readonly log: Logger;
   /** Of this code, made by another process; left out, it is made here. */
   readonly bundle?: WorkflowBundleOption;
+  /** How long a run's next step waits for the worker that has the run in memory; left out, until a dead one would be noticed anyway. */
+  readonly stickyTimeoutMs?: number;
   /** Done before the workers start, each time a connection is made. */
   readonly prepare?: () => Promise<void>;
 }
@@ -66,20 +67,9 @@ export interface WorkerSetStatus {
   readonly lastError: string | undefined;
 }
 
-/** Promises of bundles by the failure converter inside them. Bundling takes seconds of CPU. */
-const bundles = new Map<string | undefined, Promise<WorkflowBundle>>();
-
-/** Bundled once in a process: workflow code is the same for every connection. */
-export function bundleWorkflows(log: Logger, sealing: PayloadSealing): Promise<WorkflowBundle> {
-  const failureConverterPath = sealing.converter?.failureConverterPath;
-  const known = bundles.get(failureConverterPath);
-  if (known !== undefined) return known;
-  const workflowsPath = fileURLToPath(new URL("../../workflows/index.ts", import.meta.url));
-  const converter = failureConverterPath === undefined ? {} : { failureConverterPath };
-  const bundle = bundleWorkflowCode({ workflowsPath, logger: sdkLogger(log), ...converter });
-  bundles.set(failureConverterPath, bundle);
-  bundle.catch(() => bundles.delete(failureConverterPath));
-  return bundle;
+/** Of this code, with the failure converter that goes with the sealing. */
+export function bundleFor(log: Logger, { converter }: PayloadSealing): Promise<WorkflowBundle> {
+  return bundleWorkflows(sdkLogger(log), converter?.failureConverterPath);
 }
 
 let runtimeInstalled = false;
@@ -123,7 +113,7 @@ function sdkLogger(log: Logger): SdkLogger {
 /** Returns at once; `status()` says when the workers run. */
 export async function startWorkerSet(options: WorkerSetOptions): Promise<WorkerSet> {
   installRuntime(options.log);
-  const bundle = options.bundle ?? (await bundleWorkflows(options.log, options.sealing));
+  const bundle = options.bundle ?? (await bundleFor(options.log, options.sealing));
   const stopping = new AbortController();
   let status: WorkerSetStatus = { state: "connecting", restarts: 0, lastError: undefined };
   const running = keepRunning(options, bundle, stopping.signal, (change) => {
@@ -210,7 +200,7 @@ async function createWorkers(
     // A cancelled watch and a stopped step hear of it within this.
     maxHeartbeatThrottleInterval: LIMITS.control.heartbeatIntervalMs,
   };
-  const stickyQueueScheduleToStartTimeout = LIMITS.control.heartbeatTimeoutMs;
+  const { stickyTimeoutMs: stickyQueueScheduleToStartTimeout = LIMITS.control.heartbeatTimeoutMs } = options;
   const { workflowQueue = CONTROL_QUEUE } = options;
   workers.push(
     await Worker.create({ ...shared, taskQueue: workflowQueue, workflowBundle: bundle, stickyQueueScheduleToStartTimeout }),

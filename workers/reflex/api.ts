@@ -3,7 +3,9 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { z } from "zod";
 import { ForeshiftError } from "../../models/errors.ts";
 import type { Identity } from "../../models/identity.ts";
+import { SteeringWord } from "../../models/ipsec/wire.ts";
 import { LIMITS } from "../../models/limits.ts";
+import { IPSEC_LIMITS } from "../../models/limits-ipsec.ts";
 import { parseInput } from "../../models/parse.ts";
 import { SessionState } from "../../models/session.ts";
 import { EndpointName, SteeringState } from "../../models/steering.ts";
@@ -44,6 +46,18 @@ export function reflexRoutes(app: FastifyInstance, reflex: Reflex): void {
     const { revocations } = parseInput(SessionsQuery, request.query, "query");
     reflex.putSessions(endpoint, parseInput(SessionsBody, request.body, "body"), revocations);
     return { ok: true, probes: reflex.probesOf(endpoint), sentHere: reflex.sentTo(endpoint) };
+  });
+  app.put("/v1/endpoints/:endpoint/ipsec", { bodyLimit: IPSEC_LIMITS.wordBytesMax }, async (request) => {
+    const { endpoint } = parseInput(SessionsParams, request.params, "path");
+    demand(
+      request,
+      `say which IPsec sessions ${endpoint} holds`,
+      (peer) => peer.kind === "agent" && peer.endpoint === endpoint,
+    );
+    if (reflex.isRevoked(endpoint))
+      throw new ForeshiftError("ENDPOINT_REVOKED", { value: endpoint, detail: "its IPsec sessions are not heard" });
+    await reflex.putIpsec(endpoint, parseInput(SteeringWord, request.body, "body"));
+    return { ok: true };
   });
   get("/v1/events", async (request) => {
     const { after, waitMs } = parseInput(EventsQuery, request.query, "query");

@@ -23,6 +23,12 @@ export function checkSteering(state: SteeringState): void {
       throw new ForeshiftError("UNKNOWN_ENDPOINT", { field: `pins.${at}.endpoint`, value: pin.endpoint });
     unique(clients, `pins.${at}.client`, key.join(" "), pin.client);
   });
+  const ipsecClients = new Set<string>();
+  state.ipsecPins?.forEach(({ client, endpoint }, at) => {
+    if (!members.has(endpoint))
+      throw new ForeshiftError("UNKNOWN_ENDPOINT", { field: `ipsecPins.${at}.endpoint`, value: endpoint });
+    unique(ipsecClients, `ipsecPins.${at}.client`, client, client);
+  });
   const inner = new Set<string>();
   state.returnRoutes.forEach((route, at) => {
     const address = canonicalAddress(route.innerAddress);

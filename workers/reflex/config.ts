@@ -21,6 +21,8 @@ export const ReflexConfig = z.strictObject({
   routerNetns: z.string().min(1).optional(),
   /** Interface of the router from which packets for clients come. */
   serverDevice: device,
+  /** Members are IPsec gateways too: ESP and IKE to the VIP are steered as well (docs/ipsec.md). */
+  ipsec: z.boolean().default(false),
   /** UDP echo service behind the endpoints. */
   probeEcho: z
     .strictObject({ address: z.ipv4(), port: z.number().int().min(1).max(65_535) })

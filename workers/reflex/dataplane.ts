@@ -1,6 +1,12 @@
 /** The packet path as the reflex sees it: the balancer's table on this host, the return table on the router. */
 import { isIPv4, isIPv6 } from "node:net";
 import { NamespaceCommands, NftTable } from "../../drivers/balancer/nftables.ts";
+import {
+  IPSEC_DECLARED,
+  IPSEC_TABLE,
+  type IpsecSteeringInput,
+  ipsecRuleset,
+} from "../../drivers/balancer/nftables-ipsec-ruleset.ts";
 import { RETURN_DECLARED, RETURN_TABLE, returnRuleset } from "../../drivers/balancer/nftables-return-ruleset.ts";
 import { STEERING_DECLARED, STEERING_TABLE, steeringRuleset } from "../../drivers/balancer/nftables-ruleset.ts";
 import { ForeshiftError } from "../../models/errors.ts";
@@ -19,6 +25,7 @@ export interface View {
   readonly fenced: ReadonlySet<number>;
   /** Client's address and port, mark. */
   readonly pins: readonly (readonly [string, number, number])[];
+  readonly ipsec: Pick<IpsecSteeringInput, "spis" | "pins">;
 }
 
 type Devices = ReadonlyMap<string, number>;
@@ -29,6 +36,8 @@ export class Dataplane {
   readonly #router: NamespaceCommands;
   readonly #steering: NftTable;
   readonly #return: NftTable;
+  /** Undefined where no member is an IPsec gateway. */
+  readonly #ipsec: NftTable | undefined;
   #devices: { readonly here: Devices; readonly router: Devices } = { here: new Map(), router: new Map() };
 
   constructor(config: ReflexConfig) {
@@ -36,6 +45,7 @@ export class Dataplane {
     const netns = config.routerNetns;
     this.#router = new NamespaceCommands(netns === undefined || netns.startsWith("/") ? netns : `/run/netns/${netns}`);
     this.#steering = new NftTable(this.#here, STEERING_TABLE, STEERING_DECLARED);
+    this.#ipsec = config.ipsec ? new NftTable(this.#here, IPSEC_TABLE, IPSEC_DECLARED) : undefined;
     this.#return = new NftTable(this.#router, RETURN_TABLE, RETURN_DECLARED);
   }
 
@@ -52,35 +62,32 @@ export class Dataplane {
   distrust(): void {
     this.#steering.distrust();
     this.#return.distrust();
+    this.#ipsec?.distrust();
   }
 
   /** NOT_READY when the device that clients' packets come from is not there. */
-  steer(view: View): Promise<boolean> {
+  async steer(view: View): Promise<boolean> {
     const { here } = this.#devices;
-    return this.#steering.apply(
-      steeringRuleset({
-        owner: view.swarm,
-        vip: view.vip,
-        edgeDevice: this.#config.edgeDevice,
-        edgeDeviceIndex: indexOf(here, this.#config.edgeDevice),
-        spread: view.spread,
-        buckets: view.buckets,
-        slots: view.members.map(({ mark, link }) => ({
-          mark,
-          device: link.device,
-          mac: link.mac,
-          deviceIndex: here.get(link.device),
-        })),
-        fenced: view.fenced,
-        pins: view.pins,
-      }),
-    );
+    const { buckets, fenced, swarm: owner } = view;
+    const { edgeDevice } = this.#config;
+    const edgeDeviceIndex = indexOf(here, edgeDevice);
+    const slots = view.members.map(({ mark, link: { device, mac } }) => ({ mark, device, mac, deviceIndex: here.get(device) }));
+    const common = { owner, edgeDevice, edgeDeviceIndex, buckets, slots, fenced };
+    const steered = this.#steering.apply(steeringRuleset({ ...common, vip: view.vip, spread: view.spread, pins: view.pins }));
+    const ipsec = this.#ipsec?.apply(ipsecRuleset({ ...common, vip: view.vip.v4, ...view.ipsec }));
+    const changed = await Promise.all([steered, ipsec]);
+    return changed.includes(true);
+  }
+
+  /** Which blocks of which SPI's numbers were let through in the last seconds. */
+  async passed(): Promise<ReadonlyMap<string, string>> {
+    return (await this.#ipsec?.elements("passed")) ?? new Map<string, string>();
   }
 
   /** Ways back to the members, and fences round those that are ejected. */
-  giveBack(view: View): Promise<boolean> {
+  async giveBack(view: View): Promise<boolean> {
     const { router } = this.#devices;
-    return this.#return.apply(
+    return await this.#return.apply(
       returnRuleset({
         owner: view.swarm,
         serverDevice: this.#config.serverDevice,
@@ -121,7 +128,7 @@ export class Dataplane {
     ] as const) {
       if (address === undefined) continue;
       for (const [table, text] of tables) {
-        if (table !== RETURN_TABLE && mentions(text, address))
+        if (table !== RETURN_TABLE && table !== IPSEC_TABLE && mentions(text, address))
           throw inUse(field, address, `nftables' table ${table} handles it`);
       }
       const holder = addresses.find(

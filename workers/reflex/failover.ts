@@ -20,6 +20,7 @@ import type { SteeringState } from "../../models/steering.ts";
 import { counted } from "../../models/words.ts";
 import type { Agents } from "./agents.ts";
 import type { EventJournal } from "./event-journal.ts";
+import type { IpsecFailover } from "./ipsec.ts";
 import type { PathKeeper } from "./path-keeper.ts";
 import type { Revocations } from "./revocations.ts";
 import type { SessionBook } from "./session-book.ts";
@@ -34,6 +35,7 @@ export interface FailoverOptions {
   readonly agents: Agents;
   readonly events: EventJournal;
   readonly revocations: Revocations;
+  readonly ipsec: IpsecFailover;
   readonly save: () => Promise<void>;
   readonly throughput: () => Promise<PacketCounts>;
   readonly lastAnswerAtMs: (endpoint: string) => number | undefined;
@@ -95,7 +97,12 @@ export class Failover {
       if (this.#state.record(endpoint).ejectedAtMs === undefined || !desired.outlier.takeover) continue;
       const moves = this.#takeover.assign(endpoint, this.#around.book.heldBy(endpoint, nowMs));
       this.#takeover.begin(moves, nowMs);
-      if (moves.length > 0) this.#inBackground("resume-takeover", () => this.#around.path.follow(moves));
+      const ipsec = this.#around.ipsec.assign(endpoint, nowMs);
+      if (moves.length === 0 && ipsec.length === 0) continue;
+      this.#inBackground("resume-takeover", async () => {
+        await this.#around.path.follow(moves);
+        await this.#around.ipsec.carryOut(ipsec);
+      });
     }
   }
 
@@ -224,8 +231,10 @@ export class Failover {
     const sessions = this.#around.book.heldBy(endpoint, nowMs);
     const moves = this.#takeover.assign(endpoint, sessions);
     if (desired.outlier.takeover) this.#takeover.begin(moves, nowMs);
+    const ipsec = desired.outlier.takeover ? this.#around.ipsec.assign(endpoint, nowMs) : [];
     this.#inBackground("eject", async () => {
       await this.#around.path.follow(moves);
+      if (ipsec.length > 0) this.#inBackground("ipsec", () => this.#around.ipsec.carryOut(ipsec));
       const followedMs = Date.now() - nowMs;
       this.#around.log.info({ event: "ejection-in-force", endpoint, sessions: moves.length, tookMs: followedMs });
       this.#around.path.rebalance();
@@ -270,6 +279,7 @@ export class Failover {
     const text = `${endpoint} answers again after ${outMs} ms; its weight rises over ${desired.outlier.slowStartMs} ms`;
     this.#around.events.add({ kind: "returned", endpoint, text, details: { outMs, ejections: before.ejections } }, nowMs);
     this.#inBackground("return", async () => {
+      await this.#around.ipsec.retire(endpoint);
       await this.#retireMoved(endpoint);
       this.#around.path.rebalance();
       await this.#around.path.push();

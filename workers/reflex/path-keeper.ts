@@ -2,13 +2,18 @@
 import type { Logger } from "pino";
 import { messageOf } from "../../models/errors.ts";
 import { LIMITS } from "../../models/limits.ts";
-import type { SessionState } from "../../models/session.ts";
 import type { SteeringState } from "../../models/steering.ts";
 import { canonicalAddress, type Dataplane } from "./dataplane.ts";
 import type { SessionBook } from "./session-book.ts";
 import type { ReflexState } from "./state.ts";
 import type { Move } from "./takeover.ts";
 import { bucketsFor, viewOf, weightsInForce } from "./view.ts";
+
+/** Inner addresses of a session, and where it lives. */
+export interface Placed {
+  readonly innerAddresses: readonly string[];
+  readonly endpoint: string;
+}
 
 export class PathKeeper {
   readonly #state: ReflexState;
@@ -69,7 +74,7 @@ export class PathKeeper {
   }
 
   /** Each session's way back leads to where it lives. */
-  async routeTo(sessions: readonly SessionState[]): Promise<void> {
+  async routeTo(sessions: readonly Placed[]): Promise<void> {
     await this.#plane.setRoutes(this.#routesOf(sessions));
   }
 
@@ -131,7 +136,7 @@ export class PathKeeper {
     }
   }
 
-  #routesOf(sessions: readonly SessionState[]): ReadonlyMap<string, number> {
+  #routesOf(sessions: readonly Placed[]): ReadonlyMap<string, number> {
     const routes = sessions.flatMap(({ innerAddresses, endpoint }) =>
       innerAddresses.map((innerAddress) => ({ innerAddress, endpoint })),
     );

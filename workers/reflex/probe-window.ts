@@ -1,4 +1,7 @@
-/** The probes of the last seconds and what became of them. */
+/**
+ * The probes of the last seconds and what became of them. Silence is told by probes that were sent after the last answer came: where answers
+ * are late, those that were under way when one came say nothing.
+ */
 import { LIMITS } from "../../models/limits.ts";
 import type { ProbeStats } from "../../models/steering.ts";
 
@@ -13,6 +16,8 @@ export class ProbeWindow {
   #probes: Sent[] = [];
   #seq = 0;
   #lastAnswerAtMs: number | undefined;
+  /** Newest probe that was under way, or answered, when the last answer came. */
+  #heardAtSeq = 0;
   missesInARow = 0;
   answersInARow = 0;
 
@@ -32,15 +37,19 @@ export class ProbeWindow {
     const probe = this.#probes.find((candidate) => candidate.seq === seq);
     if (probe !== undefined) probe.rttMs = rttMs;
     this.#lastAnswerAtMs = atMs;
+    this.#heardAtSeq = this.#probes.at(-1)?.seq ?? seq;
     this.missesInARow = 0;
     this.answersInARow += 1;
   }
 
-  missed(seq: number): void {
+  /** No answer came in time. True when nothing was heard since it was sent either, so that it is one more of those missed in a row. */
+  missed(seq: number): boolean {
     const probe = this.#probes.find((candidate) => candidate.seq === seq);
     if (probe !== undefined) probe.missed = true;
+    if (seq <= this.#heardAtSeq) return false;
     this.missesInARow += 1;
     this.answersInARow = 0;
+    return true;
   }
 
   /** Probes that are still under way are not counted. */

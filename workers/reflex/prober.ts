@@ -20,7 +20,7 @@ export interface ProberTarget {
 
 export interface ProbeListener {
   answered(endpoint: string): void;
-  /** Once for each probe that was missed. */
+  /** Once for each probe that was missed in silence: nothing was heard since it was sent. */
   missed(endpoint: string, refused: boolean): void;
 }
 
@@ -137,8 +137,8 @@ export class MemberProber {
     if (timer === undefined || this.#closed) return;
     clearTimeout(timer);
     this.#outstanding.delete(seq);
-    this.#inner.missed(seq);
     this.#probe.missed();
+    if (!this.#inner.missed(seq)) return;
     if (this.#inner.missesInARow === 1) this.#hurry();
     this.#listener.missed(this.target.endpoint, refused);
   }

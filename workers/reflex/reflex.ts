@@ -2,26 +2,27 @@
  * The reflex: holds the packet path to the desired state, probes the members, and puts out one that is dead, with its sessions to their
  * shadows, without asking anybody.
  */
-import { randomBytes } from "node:crypto";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Logger } from "pino";
+import { dialAgent } from "../../drivers/identity/dial.ts";
 import type { ProcessIdentity } from "../../drivers/identity/process-identity.ts";
 import type { Operation } from "../../drivers/ports.ts";
-import { type KeyPair, keyPairOf } from "../../drivers/tunnel/wireguard-probe-crypto.ts";
 import { ForeshiftError, messageOf } from "../../models/errors.ts";
+import type { SteeringWord } from "../../models/ipsec/wire.ts";
 import { LIMITS } from "../../models/limits.ts";
 import type { SessionState } from "../../models/session.ts";
-import type { Member, MemberHealth, ProbeStats, ReflexEvent, SteeringState } from "../../models/steering.ts";
+import type { MemberHealth, ProbeStats, ReflexEvent, SteeringState } from "../../models/steering.ts";
 import { Agents } from "./agents.ts";
 import { checkSteering } from "./check-steering.ts";
 import type { ReflexConfig } from "./config.ts";
 import { Dataplane } from "./dataplane.ts";
 import { EventJournal } from "./event-journal.ts";
 import { Failover } from "./failover.ts";
-import { KeptFile, readJson, readWhole, writeWhole } from "./files.ts";
+import { KeptFile, readJson } from "./files.ts";
+import { IpsecFailover } from "./ipsec.ts";
 import { PathKeeper } from "./path-keeper.ts";
-import { MemberProber, type ProberTarget } from "./prober.ts";
+import { Probers } from "./probers.ts";
 import { Revocations } from "./revocations.ts";
 import { designatedShadow, SessionBook, SessionsFile } from "./session-book.ts";
 import { type Executed, ReflexState, ReflexStateFile, type StateMark } from "./state.ts";
@@ -38,10 +39,10 @@ export class Reflex {
   readonly #plane: Dataplane;
   readonly #path: PathKeeper;
   readonly #agents: Agents;
+  readonly #ipsec: IpsecFailover;
   readonly #failover: Failover;
   readonly #events: EventJournal;
-  readonly #probers = new Map<string, MemberProber>();
-  #key: KeyPair | undefined;
+  readonly #probers: Probers;
   #applying: Promise<unknown> = Promise.resolve();
   #timers: NodeJS.Timeout[] = [];
   #returned: { readonly atMs: number; readonly packets: ReadonlyMap<number, number> } | undefined;
@@ -58,7 +59,19 @@ export class Reflex {
     this.#stateFile = new KeptFile(join(config.stateDir, "state.json"), () => state.snapshot());
     this.#sessionsFile = new KeptFile(join(config.stateDir, "sessions.json"), () => book.all());
     this.#path = new PathKeeper({ state, book, plane: this.#plane, log });
-    this.#agents = new Agents(state, identity);
+    this.#agents = new Agents(() => state.desired?.members ?? [], identity && ((endpoint) => dialAgent(identity, endpoint)));
+    this.#ipsec = new IpsecFailover({
+      state,
+      book: state.ipsec,
+      stateDir: config.stateDir,
+      agentOf: (endpoint) => this.#agents.of(endpoint),
+      leaving: (member) => this.#agents.leaving(member),
+      push: () => this.#path.push(),
+      routeTo: (sessions) => this.#path.routeTo(sessions),
+      passed: () => this.#plane.passed(),
+      events: this.#events,
+      log,
+    });
     this.#failover = new Failover({
       state,
       book,
@@ -66,11 +79,13 @@ export class Reflex {
       agents: this.#agents,
       events: this.#events,
       revocations: this.#revocations,
+      ipsec: this.#ipsec,
       save: () => this.#stateFile.save(),
       throughput: () => this.#plane.throughput(),
-      lastAnswerAtMs: (endpoint) => this.#probers.get(endpoint)?.inner(Date.now()).lastAnswerAtMs,
+      lastAnswerAtMs: (endpoint) => this.#probers.of(endpoint, Date.now())?.inner.lastAnswerAtMs,
       log,
     });
+    this.#probers = new Probers(config.probeEcho, this.#failover);
     book.onReport = (session) => this.#failover.reported(session);
     book.onMoved = (sessions) => this.#inBackground("route", () => this.#path.routeTo(sessions));
   }
@@ -78,10 +93,11 @@ export class Reflex {
   /** Reads what was kept; touches nothing. */
   async load(): Promise<void> {
     await mkdir(this.#config.stateDir, { recursive: true, mode: 0o700 });
-    this.#key = await this.#loadKey();
+    await this.#probers.load(this.#config.stateDir);
     const kept = await readJson(join(this.#config.stateDir, "state.json"), ReflexStateFile);
     if (kept !== undefined) this.#state.load(kept);
     this.#book.load((await readJson(join(this.#config.stateDir, "sessions.json"), SessionsFile)) ?? []);
+    await this.#ipsec.load();
     await this.#events.load();
   }
 
@@ -89,6 +105,7 @@ export class Reflex {
   async start(): Promise<void> {
     const { desired } = this.#state;
     if (desired !== undefined) await this.#resume(desired);
+    this.#agents.keepWarm();
     this.#timers = [
       setInterval(() => this.#tidy(), LIMITS.reflex.tidyIntervalMs),
       setInterval(() => this.#verify(), LIMITS.reflex.verifyIntervalMs),
@@ -99,7 +116,7 @@ export class Reflex {
   async stop(): Promise<void> {
     for (const timer of this.#timers) clearInterval(timer);
     this.#failover.close();
-    for (const prober of this.#probers.values()) prober.close();
+    this.#probers.close();
     await Promise.allSettled([this.#events.close(), this.#stateFile.save(), this.#sessionsFile.save(), this.#agents.close()]);
   }
 
@@ -121,8 +138,8 @@ export class Reflex {
     const weights = weightsInForce(this.#state, desired, nowMs);
     const sessions = this.#book.counts(nowMs);
     return desired.members.flatMap(({ endpoint, weight, draining }) => {
-      const prober = this.#probers.get(endpoint);
-      if (prober === undefined) return [];
+      const probes = this.#probers.of(endpoint, nowMs);
+      if (probes === undefined) return [];
       const record = this.#state.record(endpoint);
       return [
         {
@@ -130,13 +147,13 @@ export class Reflex {
           weight,
           draining,
           effectiveWeight: weights.get(endpoint) ?? 0,
-          inner: prober.inner(nowMs),
-          outer: prober.outer(nowMs),
+          ...probes,
           ejected: record.ejectedAtMs !== undefined,
           ejectedAtMs: record.ejectedAtMs,
           ejections: record.ejections,
           overloaded: record.overloadedAtMs !== undefined,
           sessions: sessions.get(endpoint) ?? 0,
+          ipsecSessions: this.#state.ipsec.countOf(endpoint),
         },
       ];
     });
@@ -144,10 +161,7 @@ export class Reflex {
 
   /** Its probes of one endpoint; undefined of one that it does not probe. */
   probesOf(endpoint: string): { readonly inner: ProbeStats; readonly outer: ProbeStats } | undefined {
-    const prober = this.#probers.get(endpoint);
-    if (prober === undefined) return undefined;
-    const nowMs = Date.now();
-    return { inner: prober.inner(nowMs), outer: prober.outer(nowMs) };
+    return this.#probers.of(endpoint, Date.now());
   }
 
   /** Packets that the router has sent to the endpoint, and when they were counted (Unix milliseconds); undefined before the first count. */
@@ -175,14 +189,21 @@ export class Reflex {
     this.#book.put(endpoint, sessions);
   }
 
+  /** NOT_READY where this balancer steers no IPsec. */
+  async putIpsec(endpoint: string, word: SteeringWord): Promise<void> {
+    if (!this.#config.ipsec)
+      throw new ForeshiftError("NOT_READY", { value: "IPsec", detail: "this balancer does not steer it" });
+    await this.#ipsec.heard(endpoint, word);
+  }
+
   journal(): readonly Executed[] {
     return [...this.#state.operations.values()];
   }
 
   probePeers(): readonly { publicKey: string; innerAddresses: readonly string[] }[] {
     const innerAddresses = this.#state.desired?.members.map((member) => member.link.probeInnerAddress) ?? [];
-    if (this.#key === undefined || innerAddresses.length === 0) return [];
-    return [{ publicKey: this.#key.publicKey.toString("base64"), innerAddresses }];
+    const { publicKey } = this.#probers;
+    return publicKey === undefined || innerAddresses.length === 0 ? [] : [{ publicKey, innerAddresses }];
   }
 
   steerCounters(): Promise<ReadonlyMap<string, number>> {
@@ -231,7 +252,10 @@ export class Reflex {
       await this.#takeBack(operation, kept);
       throw thrown;
     }
-    this.#syncProbers(next);
+    const members = new Set(next.members.map(({ endpoint }) => endpoint));
+    const left = before?.members.filter(({ endpoint }) => !members.has(endpoint)) ?? [];
+    this.#inBackground("ipsec", () => this.#ipsec.leave(left, Date.now()));
+    this.#followMembers(next);
     this.#failover.expel(next);
     this.#reportApplied(before, next);
     return { epoch: next.epoch, changed: true };
@@ -287,36 +311,16 @@ export class Reflex {
     } catch (thrown) {
       this.#path.failed("resume", thrown);
     }
-    this.#syncProbers(desired);
+    this.#followMembers(desired);
     this.#failover.resume(desired);
   }
 
-  #syncProbers(desired: SteeringState): void {
-    const members = new Map(desired.members.map((member) => [member.endpoint, member]));
-    for (const [endpoint, prober] of this.#probers) {
-      const member = members.get(endpoint);
-      if (member !== undefined && prober.retarget(this.#probeTarget(member, desired))) continue;
-      prober.close();
-      this.#probers.delete(endpoint);
-    }
-    const key = this.#key;
-    if (key === undefined) return;
-    for (const [endpoint, member] of members) {
-      if (this.#probers.has(endpoint)) continue;
-      const listener = {
-        answered: (name: string) => this.#failover.answered(name),
-        missed: (name: string, refused: boolean) => this.#failover.missed(name, refused),
-      };
-      this.#probers.set(endpoint, new MemberProber(this.#probeTarget(member, desired), key, listener));
-    }
+  #followMembers(desired: SteeringState): void {
+    this.#probers.sync(desired);
     this.#inBackground("close-agents", () => this.#agents.sync());
-    this.#book.forgetBeyond(new Set(members.keys()));
-  }
-
-  #probeTarget(member: Member, desired: SteeringState): ProberTarget {
-    const { endpoint, link } = member;
-    const { outlier: policy, swarmPort, swarmPublicKey, vip } = desired;
-    return { endpoint, link, port: swarmPort ?? vip.port, swarmPublicKey, policy, echo: this.#config.probeEcho };
+    const members = new Set(desired.members.map(({ endpoint }) => endpoint));
+    this.#book.forgetBeyond(members);
+    this.#state.ipsec.forgetBeyond(members, Date.now());
   }
 
   /** Weights that rise, sessions that shift the load, pins that have done their work, devices that came or went. */
@@ -330,6 +334,7 @@ export class Reflex {
           this.#book.dirty = false;
           await this.#sessionsFile.save();
         }
+        await this.#ipsec.save();
         const pins = this.#path.dropPins(Date.now());
         const buckets = this.#path.rebalance();
         const devices = this.#state.desired !== undefined && (await this.#plane.refreshDevices());
@@ -361,18 +366,10 @@ export class Reflex {
   #verify(): void {
     this.#plane.distrust();
     this.#inBackground("verify", async () => {
-      if (await this.#path.push()) this.#log.warn({ event: "packet-path-repaired" });
+      if (!(await this.#path.push())) return;
+      this.#ipsec.doubt();
+      this.#log.warn({ event: "packet-path-repaired" });
     });
-  }
-
-  async #loadKey(): Promise<KeyPair> {
-    const path = join(this.#config.stateDir, "probe.key");
-    const kept = await readWhole(path);
-    const raw = kept === undefined ? randomBytes(32) : Buffer.from(kept.trim(), "base64");
-    if (kept === undefined) await writeWhole(path, `${raw.toString("base64")}\n`);
-    if (raw.length !== 32)
-      throw new ForeshiftError("INVALID_FIELD", { field: path, value: "a file", detail: "expected 32 bytes in base64" });
-    return keyPairOf(raw);
   }
 
   #inBackground(what: string, task: () => Promise<unknown>): void {

@@ -4,6 +4,7 @@ import { LIMITS } from "../../models/limits.ts";
 import { newRecord, type OutlierRecord } from "../../models/outlier.ts";
 import { SocketAddress } from "../../models/session.ts";
 import { EndpointName, type SteeringState, SteeringState as SteeringStateSchema } from "../../models/steering.ts";
+import { IpsecBook } from "./ipsec-book.ts";
 
 const KeptRecord = z.object({
   endpoint: EndpointName,
@@ -60,6 +61,8 @@ export class ReflexState {
   readonly pins = new Map<string, OwnPin>();
   buckets: readonly number[] = [];
   readonly operations = new Map<string, Executed>();
+  /** Kept in a file of its own. */
+  readonly ipsec = new IpsecBook();
 
   load(file: StateFile): void {
     this.desired = file.desired ?? undefined;

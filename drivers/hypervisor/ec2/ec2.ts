@@ -5,6 +5,7 @@
 import {
   CreateTagsCommand,
   EC2Client,
+  GetConsoleOutputCommand,
   type Instance,
   ModifyNetworkInterfaceAttributeCommand,
   RebootInstancesCommand,
@@ -12,7 +13,7 @@ import {
   StopInstancesCommand,
   TerminateInstancesCommand,
 } from "@aws-sdk/client-ec2";
-import { ForeshiftError } from "../../../models/errors.ts";
+import { ForeshiftError, messageOf } from "../../../models/errors.ts";
 import { CLOUD_LIMITS } from "../../../models/limits-cloud.ts";
 import type { MachineNotice } from "../../../models/machine-notices.ts";
 import { asked, clientOptions, withoutWaitingForRoom } from "../../aws/calls.ts";
@@ -36,7 +37,9 @@ export interface Ec2Pace extends ViewOptions {
   readonly noticesIntervalMs?: number | undefined;
 }
 
-export function ec2Hypervisor(config: Ec2Config, options: Ec2Pace = {}): Hypervisor & { close(): Promise<void> } {
+type Ec2Hypervisor = Hypervisor & Required<Pick<Hypervisor, "consoleLog">> & { close(): Promise<void> };
+
+export function ec2Hypervisor(config: Ec2Config, options: Ec2Pace = {}): Ec2Hypervisor {
   const client = withoutWaitingForRoom(new EC2Client(clientOptions(config)));
   const machines = new Ec2Machines(client, config, options);
   return {
@@ -47,6 +50,7 @@ export function ec2Hypervisor(config: Ec2Config, options: Ec2Pace = {}): Hypervi
     suspend: (request) => machines.suspend(request),
     terminate: (request) => machines.terminate(request),
     repair: (request) => machines.repair(request),
+    consoleLog: (name) => machines.consoleLog(name),
     notices: (swarm) => machines.notices(swarm),
     close: async () => client.destroy(),
   };
@@ -126,6 +130,14 @@ class Ec2Machines {
     await this.#end(swarm, name);
   }
 
+  /** As much as EC2 keeps (64 KiB), as of some moments ago; empty of a machine that has only just begun. */
+  async consoleLog(name: string): Promise<string> {
+    await this.#view.swarmOf(name);
+    const ask = () => this.#client.send(new GetConsoleOutputCommand({ InstanceId: name }));
+    const { Output = "" } = await asked(`GetConsoleOutput of ${name}`, ask);
+    return Buffer.from(Output, "base64").toString("utf8");
+  }
+
   async notices(swarm: string): Promise<readonly MachineNotice[]> {
     const held = this.#notices.get(swarm);
     const intervalMs = this.#pace.noticesIntervalMs ?? CLOUD_LIMITS.noticesIntervalMs;
@@ -193,7 +205,13 @@ class Ec2Machines {
     const { agent } = machineOf(seen, this.#config).link;
     const look = booted === "agent" ? () => (this.#pace.answers ?? answers)(agent) : () => passedChecks(this.#client, id);
     const what = booted === "agent" ? `the agent of ${id} at ${agent}` : `the status checks of ${id}`;
-    await this.#view.wait(async () => (await look()) || undefined, { what, timeoutMs: bootTimeoutMs });
+    try {
+      await this.#view.wait(async () => (await look()) || undefined, { what, timeoutMs: bootTimeoutMs });
+    } catch (thrown) {
+      const last = (await this.consoleLog(id).catch(() => "")).trim().split("\n").at(-1);
+      const detail = `${messageOf(thrown)}; the last word on its console: ${last}`;
+      throw new ForeshiftError("NOT_READY", { value: id, detail }, { cause: thrown });
+    }
   }
 
   /** As EC2 shows it; a machine that was just launched may not be shown for a while. */

@@ -35,6 +35,7 @@ export function agentContract(subjectsOf: () => AgentSubjects): void {
       assert.ok(one.tunnelUp && other.tunnelUp);
       assert.ok(Math.abs(one.clockMs - Date.now()) < 60_000);
       assert.ok(one.sessions >= 1);
+      assert.equal(await from.ipsecSessions(), undefined, "it is no IPsec gateway");
     });
 
     test("a session is adopted by a newer handshake, and one that is here by a newer one is left alone", async () => {

@@ -21,6 +21,13 @@ export function hypervisorContract(swarm: string, hypervisorOf: () => Hypervisor
       assert.deepEqual(listed, [one]);
     });
 
+    test("what a machine said is told where it is kept, and of nobody's machine nothing", async () => {
+      const hypervisor = hypervisorOf();
+      if (hypervisor.consoleLog === undefined) return;
+      assert.equal(typeof (await hypervisor.consoleLog((await launch("contract/a")).name)), "string");
+      await assert.rejects(hypervisor.consoleLog("ep-9999"), codeIs("UNKNOWN_ENDPOINT"));
+    });
+
     test("a ghost is suspended; it is resumed and suspended once for each key", async () => {
       const hypervisor = hypervisorOf();
       const { name, state } = await launch("contract/ghost", true);
@@ -32,25 +39,23 @@ export function hypervisorContract(swarm: string, hypervisorOf: () => Hypervisor
       assert.equal((await hypervisor.resume({ operation: "contract/wake-again", name })).state, "running");
     });
 
-    test("no two machines share a name or a link, and no name comes twice", async () => {
-      const hypervisor = hypervisorOf();
-      const short = await launch("contract/short");
-      await hypervisor.terminate({ operation: "contract/end-short", name: short.name });
-      const next = await launch("contract/next");
-      assert.notEqual(next.name, short.name);
-      const machines = await hypervisor.list(swarm);
-      for (const key of ["mac", "probeInnerAddress", "agent"] as const)
-        assert.equal(new Set(machines.map(({ link }) => link[key])).size, machines.length, key);
-    });
-
     test("a terminated machine is listed no more, twice is as good as once, and its launch key answers that it is gone", async () => {
       const hypervisor = hypervisorOf();
-      const { name } = await launch("contract/gone");
+      const { name } = await launch("contract/ghost", true);
       for (const operation of ["contract/end", "contract/end", "contract/end-again"])
         await hypervisor.terminate({ operation, name });
       assert.equal(await stateOf(name), undefined);
-      assert.equal((await launch("contract/gone")).state, "gone");
+      assert.equal((await launch("contract/ghost", true)).state, "gone");
       await assert.rejects(hypervisor.resume({ operation: "contract/late", name }), codeIs("UNKNOWN_ENDPOINT"));
+    });
+
+    test("no two machines share a name or a link, and no name comes twice", async () => {
+      const hypervisor = hypervisorOf();
+      const next = await launch("contract/next");
+      assert.notEqual(next.name, (await launch("contract/ghost", true)).name);
+      const machines = await hypervisor.list(swarm);
+      for (const key of ["mac", "probeInnerAddress", "agent"] as const)
+        assert.equal(new Set(machines.map(({ link }) => link[key])).size, machines.length, key);
     });
 
     test("a machine that is not there is refused by name; a key must say something", async () => {

@@ -35,7 +35,7 @@ export function simulatedAgent(name: string, fleet: Fleet, reflex: SimulatedRefl
           }),
         }));
       }),
-    sessions: () => calls.read("agent.sessions", () => fleet.sessionsOf(reach())),
+    sessions: () => calls.read("agent.sessions", () => fleet.shownBy(reach())),
     prepare: ({ operation, peers }) =>
       change("prepare", operation, (machine) => {
         machine.peers = peers.length;
@@ -60,6 +60,14 @@ export function simulatedAgent(name: string, fleet: Fleet, reflex: SimulatedRefl
       change("revoke", operation, (machine) => {
         for (const { publicKey } of peers) machine.keys.delete(publicKey);
       }),
+    ipsecSessions: () => calls.read("agent.ipsecSessions", () => fleet.ipsec.heldBy(reach())),
+    adoptIpsec: async ({ operation, sessions }) => {
+      await change("adoptIpsec", operation, (machine) =>
+        fleet.ipsec.call(machine, operation, sessions, (client) => reflex.ipsecPinOf(client)),
+      );
+      return fleet.ipsec.outcomes(`${name}:${operation}`);
+    },
+    letGoIpsec: ({ operation, sessions }) => change("letGoIpsec", operation, (machine) => fleet.ipsec.letGo(machine, sessions)),
     recover: ({ operation, adopts }) =>
       change("recover", operation, (machine) => {
         machine.alive = true;

@@ -44,6 +44,11 @@ export class SimulatedReflex {
     return this.steering?.pins.find((pin) => pin.client === client)?.endpoint;
   }
 
+  /** Where a client's new IKE SAs go, and what it sends by them before anybody has told the balancer. */
+  ipsecPinOf(client: string): string | undefined {
+    return this.steering?.ipsecPins?.find((pin) => pin.client === client)?.endpoint;
+  }
+
   event(kind: ReflexEvent["kind"], endpoint: string | undefined): void {
     const seq = this.#events.length + 1;
     this.#events.push({ seq, atMs: Date.now(), kind, endpoint, text: `${endpoint ?? "all"} ${kind}`, details: {} });
@@ -54,6 +59,10 @@ export class SimulatedReflex {
     checkSteering(state);
     const held = this.steering?.epoch ?? 0;
     if (state.epoch <= held) throw new ForeshiftError("STALE_EPOCH", { value: state.epoch, detail: `it holds ${held}` });
+    const [heir] = state.members;
+    for (const { endpoint } of this.steering?.members ?? [])
+      if (heir !== undefined && state.members.every((member) => member.endpoint !== endpoint))
+        this.#fleet.ipsec.leave(endpoint, heir.endpoint);
     this.steering = state;
     this.applied += 1;
     for (const name of state.revoked ?? []) this.#expel(name);
@@ -96,6 +105,7 @@ export class SimulatedReflex {
         ejectedAtMs,
         ejections: machine?.ejections ?? 0,
         sessions: held.get(endpoint)?.length ?? 0,
+        ipsecSessions: machine === undefined ? undefined : this.#fleet.ipsec.heldBy(machine)?.length,
       };
     });
   }

@@ -24,8 +24,8 @@ export class Calls {
     return answer;
   }
 
-  async read<T>(call: string, look: () => T): Promise<T> {
-    await this.intercept(call, undefined, "before");
+  async read<T>(call: string, look: () => T, operation?: string): Promise<T> {
+    await this.intercept(call, operation, "before");
     return look();
   }
 }

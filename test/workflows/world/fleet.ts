@@ -7,6 +7,7 @@ import { type RevokedPeer, refName } from "../../../models/keys.ts";
 import type { Peer, SecretRef, SessionState } from "../../../models/session.ts";
 import { shadowOf } from "../../../models/shadow.ts";
 import { firstIdentity, type StaticIdentity } from "../../../models/static-identities.ts";
+import { SimulatedIpsec } from "./ipsec.ts";
 
 export interface SimulatedMachine {
   readonly name: string;
@@ -59,6 +60,7 @@ export class Fleet {
   readonly dropped: string[] = [];
   readonly terminated: string[] = [];
   readonly revoked: RevokedPeer[] = [];
+  readonly ipsec = new SimulatedIpsec();
   /** Static keys that endpoints answer to, as the store has them; undefined: the swarm file's. */
   identities: readonly StaticIdentity[] | undefined;
   /** Handshakes that failed because the two sides had different preshared keys. */
@@ -170,6 +172,14 @@ export class Fleet {
         },
       ];
     });
+  }
+
+  /** Without sessions that have shaken hands elsewhere since: so an agent speaks of them once the source of truth has told it. */
+  shownBy(machine: SimulatedMachine): readonly SessionState[] {
+    const others = this.running();
+    return this.sessionsOf(machine).filter(({ lastHandshakeMs, publicKey }) =>
+      others.every(({ keys }) => (keys.get(publicKey) ?? 0) <= lastHandshakeMs),
+    );
   }
 
   /** Public keys of the static keys that clients send by and that no endpoint answers to. */

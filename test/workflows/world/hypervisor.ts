@@ -51,6 +51,7 @@ export function simulatedHypervisor(fleet: Fleet, calls: Calls): Hypervisor {
         machine.state = "gone";
         fleet.terminated.push(name);
         for (const client of fleet.clients) if (client.endpoint === name) fleet.drop(client);
+        fleet.ipsec.end(name);
       }),
   };
 }

@@ -26,7 +26,7 @@ export class SimulatedStore {
   }
 
   readonly port: Store = {
-    audit: (entry) => this.#ask("audit", () => this.#writeAudit(entry)),
+    audit: (entry) => this.#ask("audit", () => this.#writeAudit(entry), entry.operation),
     auditTrail: (query) => this.#ask("auditTrail", () => this.#readAudit(query)),
     stopSwitches: () => this.#ask("stopSwitches", () => [...this.#switches.values()]),
     setStopSwitch: ({ scope, on, by, reason }) =>
@@ -95,11 +95,12 @@ export class SimulatedStore {
     return this.#fleet.clients.filter(({ publicKey }) => !out.has(publicKey));
   }
 
-  #ask<T>(call: string, act: () => T): Promise<T> {
-    return this.#calls.read(`store.${call}`, () => {
+  #ask<T>(call: string, act: () => T, operation?: string): Promise<T> {
+    const look = () => {
       if (this.answers) return act();
       throw new ForeshiftError("UNREACHABLE", { field: "PostgreSQL", value: "nowhere", detail: "it is away" });
-    });
+    };
+    return this.#calls.read(`store.${call}`, look, operation);
   }
 
   #writeAudit(entry: AuditEntry): void {
