@@ -73,7 +73,7 @@ export function labSpec(
       rttFactor: 2.5,
       rttExcessMsMin: 6,
       holdMs: 1_000,
-      replaceAfterMs: 2_000,
+      replaceAfterMs: 1_500,
       recoverAfterMs: 5_000,
       coolDownMs: 10_000,
       ...overrides.thresholds,

@@ -7,9 +7,9 @@ import type { IkeChild, IkeSaView } from "../../../drivers/tunnel/strongswan.ts"
 import type { XfrmCounters } from "../../../drivers/tunnel/xfrm-events.ts";
 import type { XfrmState } from "../../../drivers/tunnel/xfrm-state.ts";
 import { type ChildSa, type CounterDelta, IpsecSession, sessionId } from "../../../models/ipsec/state.ts";
-import { PeakRate } from "../../../models/ipsec/takeover.ts";
 import type { HeldIpsec, NamedDelta, SteeredSession } from "../../../models/ipsec/wire.ts";
 import { IPSEC_LIMITS } from "../../../models/limits-ipsec.ts";
+import { keyOf, type ReadAt, SaCounts, type SaName } from "./sa-counts.ts";
 
 /** What an SA's secret is sealed as, and under which name. */
 export interface Unsealed {
@@ -39,22 +39,6 @@ interface Due {
   readonly whole: boolean;
 }
 
-/** By the collector's clock. */
-export interface ReadAt {
-  readonly atMs: number;
-  readonly untilMs: number;
-}
-
-interface Counted {
-  readonly sequence: number;
-  readonly seen: string;
-  readonly bytes: number;
-  readonly packets: number;
-  /** When the kernel said so, by the collector's clock. */
-  readonly atMs: number;
-  readonly peak: PeakRate;
-}
-
 interface Own {
   readonly view: IkeSaView;
   readonly pairs: readonly { readonly child: IkeChild; readonly outbound: XfrmState; readonly inbound: XfrmState }[];
@@ -71,7 +55,7 @@ interface Told {
 export class OwnSessions {
   readonly #endpoint: string;
   #own = new Map<string, Own>();
-  readonly #counted = new Map<string, Counted>();
+  readonly #counts = new SaCounts();
   readonly #sealed = new Map<string, string>();
   readonly #told = new Map<string, Told>();
   #shadows: ReadonlyMap<string, string> = new Map();
@@ -83,11 +67,6 @@ export class OwnSessions {
   /** Sessions that another endpoint was given: their end is not told. */
   readonly #handed = new Set<string>();
   #sessionOf: ReadonlyMap<string, string> = new Map();
-  /** SAs that have spoken and were not given a pace of their own yet, and those that were. */
-  readonly #spoken = new Map<string, Pick<XfrmState, "destination" | "spi">>();
-  readonly #paced = new Set<string>();
-  readonly #read = new Map<string, { readonly sequence: number; readonly untilMs: number }>();
-  #eventLagMs = 0;
   #ended = 0;
   /** Sessions that cannot travel: selectors with ports, more children than may be. */
   readonly #left = new Set<string>();
@@ -123,16 +102,10 @@ export class OwnSessions {
     return this.#shadowsChanged;
   }
 
-  /** As kernel and strongSwan have them: the kernel was asked at `atMs`, and had answered by `untilMs`. */
-  observe(states: readonly XfrmState[], views: readonly IkeSaView[], { atMs, untilMs }: ReadAt): void {
+  /** As kernel and strongSwan have them. */
+  observe(states: readonly XfrmState[], views: readonly IkeSaView[], readAt: ReadAt): void {
     const byKey = new Map(states.map((state) => [keyOf(state), state]));
-    this.#read.clear();
-    for (const state of states) {
-      this.#count(keyOf(state), counterOf(state), atMs);
-      this.#read.set(keyOf(state), { sequence: counterOf(state).sequence, untilMs });
-    }
-    for (const known of [this.#counted, this.#paced, this.#spoken])
-      for (const key of known.keys()) if (!byKey.has(key)) known.delete(key);
+    this.#counts.read(states, readAt);
     for (const key of this.#sealed.keys()) if (!byKey.has(key)) this.#sealed.delete(key);
     const before = this.#own;
     this.#own = new Map();
@@ -144,7 +117,7 @@ export class OwnSessions {
       });
       if (pairs.length === 0) continue;
       const id = `${view.initiatorSpi}${view.responderSpi}`;
-      this.#own.set(id, { view, pairs, endsAtMs: endsOf(pairs, before.get(id)?.endsAtMs, atMs) });
+      this.#own.set(id, { view, pairs, endsAtMs: endsOf(pairs, before.get(id)?.endsAtMs, readAt.atMs) });
     }
     this.#sessionOf = new Map(
       [...this.#own].flatMap(([id, { pairs }]) =>
@@ -158,31 +131,19 @@ export class OwnSessions {
 
   /** The longest that an event of the kernel was seen to take until it was heard here. */
   get eventLagMs(): number {
-    return this.#eventLagMs;
+    return this.#counts.eventLagMs;
   }
 
   /** True when it is of an SA that is known. */
   heard(event: XfrmCounters, atMs: number): boolean {
-    const key = `${event.destination} ${event.spi}`;
-    if (!this.#counted.has(key)) return false;
-    const { destination, spi } = event;
-    if (!this.#paced.has(key)) this.#spoken.set(key, { destination, spi });
-    const sequence = Math.max(event.inboundSequence, event.outboundSequence);
-    const read = this.#read.get(key);
-    // The kernel had counted further when it was read: the event was under way since before that.
-    if (read !== undefined && sequence < read.sequence) this.#eventLagMs = Math.max(this.#eventLagMs, atMs - read.untilMs);
-    const counted = { sequence, seen: event.seen ?? "0", bytes: event.bytes, packets: event.packets };
-    this.#count(key, counted, atMs - this.#eventLagMs);
-    this.#changed(this.#sessionOf.get(key), false);
+    if (!this.#counts.heard(event, atMs)) return false;
+    this.#changed(this.#sessionOf.get(keyOf(event)), false);
     return true;
   }
 
-  /** SAs that are to be given a pace: the kernel's timer is begun by an event, so that it is of use after the first. Each is answered once. */
-  toBePaced(): readonly Pick<XfrmState, "destination" | "spi">[] {
-    const spoken = [...this.#spoken];
-    this.#spoken.clear();
-    for (const [key] of spoken) this.#paced.add(key);
-    return spoken.map(([, sa]) => sa);
+  /** SAs that are to be given a pace, each answered once. */
+  toBePaced(): readonly SaName[] {
+    return this.#counts.toBePaced();
   }
 
   /** These SAs are about to go, and another endpoint goes on with them. */
@@ -263,7 +224,7 @@ export class OwnSessions {
       const shadow = this.#shadows.get(session);
       const inbound = pairs.map((pair) => ({
         spi: pair.inbound.spi,
-        sequence: this.#counted.get(keyOf(pair.inbound))?.sequence ?? 0,
+        sequence: this.#counts.of(pair.inbound)?.sequence ?? 0,
       }));
       return [
         {
@@ -296,15 +257,6 @@ export class OwnSessions {
     return new Set([...this.#own.values()].map(({ view }) => view.localHost));
   }
 
-  #count(key: string, told: Omit<Counted, "atMs" | "peak">, atMs: number): void {
-    const known = this.#counted.get(key);
-    const peak = known?.peak ?? new PeakRate();
-    // A reading that an event has overtaken says nothing.
-    if (known !== undefined && (told.sequence < known.sequence || atMs < known.atMs)) return;
-    peak.read(told.sequence, atMs, Math.max(IPSEC_LIMITS.eventLateMs, this.#eventLagMs));
-    this.#counted.set(key, { ...told, atMs, peak });
-  }
-
   #changed(id: string | undefined, whole: boolean): void {
     if (id === undefined) return;
     this.#mark += 1;
@@ -333,12 +285,12 @@ export class OwnSessions {
   }
 
   #updatedAtMs(pairs: Own["pairs"]): number {
-    const counted = pairs.flatMap(({ outbound, inbound }) => [keyOf(outbound), keyOf(inbound)]);
-    return Math.round(Math.min(...counted.map((key) => this.#counted.get(key)?.atMs ?? 0)));
+    const halves = pairs.flatMap(({ outbound, inbound }) => [outbound, inbound]);
+    return Math.round(Math.min(...halves.map((state) => this.#counts.of(state)?.atMs ?? 0)));
   }
 
   #counter(state: XfrmState): CounterDelta {
-    const counted = this.#counted.get(keyOf(state));
+    const counted = this.#counts.of(state);
     return {
       spi: state.spi,
       sequence: counted?.sequence ?? 0,
@@ -349,7 +301,7 @@ export class OwnSessions {
   }
 
   #seen(state: XfrmState): string {
-    return this.#counted.get(keyOf(state))?.seen ?? "0";
+    return this.#counts.of(state)?.seen ?? "0";
   }
 
   #sealedBoth({ outbound, inbound }: Own["pairs"][number]): boolean {
@@ -419,14 +371,6 @@ export class OwnSessions {
     this.#version = Math.max(this.#version + 1, Math.floor(nowMs));
     return this.#version;
   }
-}
-
-function keyOf({ destination, spi }: { readonly destination: string; readonly spi: number }): string {
-  return `${destination} ${spi}`;
-}
-
-function counterOf({ inboundSequence, outboundSequence, seen, bytes, packets }: XfrmState): Omit<Counted, "atMs" | "peak"> {
-  return { sequence: Math.max(inboundSequence, outboundSequence), seen, bytes, packets };
 }
 
 /** Everything but counters: as long as it is the same, deltas say all. */
