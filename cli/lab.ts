@@ -7,6 +7,7 @@ import { netnsHypervisor } from "../drivers/hypervisor/netns.ts";
 import { BUILD_UP_KINDS, FAULT_KINDS, type FaultKind, LabClient } from "../lab/lab-client.ts";
 import { LAB_HYPERVISORS } from "../lab/machine-image.ts";
 import { type LabUpOptions, labDown, labStatus, labUp } from "../lab/run.ts";
+import { usualLoad } from "../lab/usual-load.ts";
 import { ForeshiftError } from "../models/errors.ts";
 import { LIMITS } from "../models/limits.ts";
 import { localSockets } from "../setup/connection.ts";
@@ -24,7 +25,11 @@ export function register(program: Command): void {
   lab
     .command("up")
     .description("start the lab; it stays until `foreshift lab down`")
-    .option("--clients <n>", "clients, each in a namespace of its own", count(1, LIMITS.lab.clientsMax), 6)
+    .option(
+      "--clients <n>",
+      `clients, each in a namespace of its own (default: ${byProcessors("clients")})`,
+      count(1, LIMITS.lab.clientsMax),
+    )
     .option(
       "--sessions <n>",
       "sessions in all; more than clients means that clients share namespaces",
@@ -34,9 +39,8 @@ export function register(program: Command): void {
     .option("--ghosts <n>", "suspended endpoints that wait", count(0, LIMITS.lab.endpointsMax), 1)
     .option(
       "--pps <n>",
-      "numbered packets a second, for each client and direction",
+      `numbered packets a second, for each client and direction (default: ${byProcessors("packetsPerSecond")})`,
       count(1, LIMITS.lab.packetsPerSecondMax),
-      100,
     )
     .addOption(new Option("--hypervisor <kind>", "what endpoints are").choices(LAB_HYPERVISORS).default("netns"))
     .option("--foreground", "stay in the foreground until Ctrl-C")
@@ -47,6 +51,10 @@ export function register(program: Command): void {
     });
   registerEnd(lab);
   registerFaults(lab);
+}
+
+function byProcessors(what: "clients" | "packetsPerSecond"): string {
+  return `${usualLoad("own")[what]}, with emulated processors ${usualLoad("emulated")[what]}`;
 }
 
 function registerEnd(lab: Command): void {

@@ -15,9 +15,9 @@ import { writePrivateFile } from "./files.ts";
 import type { LabOptions } from "./lab-options.ts";
 import type { Provisioned } from "./provision.ts";
 import { LAB_SWARM, LAB_VIP } from "./spec.ts";
+import { usualLoad } from "./usual-load.ts";
 
-/** Of each session's download; many share what one machine carries beside everything else. */
-const TCP_BYTES_PER_SECOND = 50_000;
+/** Of the downloads of many sessions, which share what one machine carries beside everything else. */
 const TCP_BYTES_PER_SECOND_IN_ALL = 600_000;
 /** Some clients come by IPv6, as they do everywhere. */
 const IPV6_CLIENT_SHARE = 1 / 3;
@@ -99,8 +99,8 @@ export class ProcessConfigs {
   /** Of the process that holds the fleet's namespaces, and of the reflex that it starts. */
   async fleet(connection: Connection, key: Provisioned): Promise<string> {
     const { paths, clients, sessions, packetsPerSecond, spareSessions, packetAllowancePerSecond, image } = this.#options;
-    const tcpBytesPerSecond =
-      this.#options.tcpBytesPerSecond ?? Math.min(TCP_BYTES_PER_SECOND, Math.ceil(TCP_BYTES_PER_SECOND_IN_ALL / sessions));
+    const share = Math.ceil(TCP_BYTES_PER_SECOND_IN_ALL / sessions);
+    const tcpBytesPerSecond = this.#options.tcpBytesPerSecond ?? Math.min(usualLoad(this.#processors).tcpBytesPerSecond, share);
     const { sockets } = connection;
     const reflexConfigFile = await this.#reflex(connection);
     return await this.#write("hypervisor", {

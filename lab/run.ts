@@ -9,7 +9,7 @@ import { signInAddress } from "../drivers/codec-client.ts";
 import { NO_RETRY, UnixHttpClient } from "../drivers/http-unix.ts";
 import { ForeshiftError } from "../models/errors.ts";
 import { LIMITS } from "../models/limits.ts";
-import { type Patience, patienceWith } from "../models/patience.ts";
+import { type Patience, type Processors, patienceWith } from "../models/patience.ts";
 import { type Connection, localSockets } from "../setup/connection.ts";
 import { makePaths, paths } from "../setup/paths.ts";
 import { setUp } from "../setup/set-up.ts";
@@ -23,18 +23,28 @@ import { type StoryResult, tellStory } from "./story.ts";
 import { storyTable } from "./story-table.ts";
 import type { ProcessStatus } from "./supervised.ts";
 import { type RunningLab, startLab } from "./supervisor.ts";
+import { usualLoad } from "./usual-load.ts";
 
 export interface LabUpOptions {
-  readonly clients: number;
+  /** As many as its machines carry well unless stated. */
+  readonly clients?: number;
   readonly sessions?: number;
   readonly endpoints: number;
   readonly ghosts: number;
-  readonly pps: number;
+  /** As many as its machines carry well unless stated. */
+  readonly pps?: number;
   readonly hypervisor: LabHypervisor;
   readonly foreground?: boolean;
   readonly story?: boolean;
   readonly once?: boolean;
   readonly json: boolean;
+}
+
+/** With everything said that was left open. */
+interface SizedOptions extends LabUpOptions {
+  readonly clients: number;
+  readonly sessions: number;
+  readonly pps: number;
 }
 
 export interface LabStatus {
@@ -49,14 +59,22 @@ export interface LabStatus {
 const EXIT_CODE_BROKEN_PROMISE = 1;
 
 /** The exit code. */
-export async function labUp(options: LabUpOptions): Promise<number> {
+export async function labUp(asked: LabUpOptions): Promise<number> {
   await refuseSecond();
-  await setUp({ json: options.json, quiet: false });
+  await setUp({ json: asked.json, quiet: false });
   // Built ahead of all else, because it may take minutes.
-  const image = await imageFor(options.hypervisor, sayer(options));
+  const image = await imageFor(asked.hypervisor, sayer(asked));
+  const processors = await processorsFor(image);
+  const options = sized(asked, processors);
   return options.foreground === true || options.story === true || options.once === true
     ? await inForeground(options, image)
-    : await inBackground(options, patienceWith(await processorsFor(image)));
+    : await inBackground(options, patienceWith(processors));
+}
+
+function sized(asked: LabUpOptions, processors: Processors): SizedOptions {
+  const usual = usualLoad(processors);
+  const { clients = usual.clients, pps = usual.packetsPerSecond, sessions = clients } = asked;
+  return { ...asked, clients, sessions, pps };
 }
 
 export async function labDown(): Promise<{ was: "running" | "not running" }> {
@@ -86,7 +104,7 @@ export async function labStatus(): Promise<LabStatus> {
   }
 }
 
-async function inForeground(options: LabUpOptions, image: string | undefined): Promise<number> {
+async function inForeground(options: SizedOptions, image: string | undefined): Promise<number> {
   const ending = new AbortController();
   const end = () => ending.abort();
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, end);
@@ -110,13 +128,12 @@ async function inForeground(options: LabUpOptions, image: string | undefined): P
     lab = await startLab({
       ...options,
       image,
-      sessions: options.sessions ?? options.clients,
       packetsPerSecond: options.pps,
       paths: paths(),
       onProgress: say,
     });
     open = await openLab(lab.connection, lab.processors);
-    const bringingUp = bringUpSwarm(open, lab.spec, options.sessions ?? options.clients, say);
+    const bringingUp = bringUpSwarm(open, lab.spec, options.sessions, say);
     if (!(await finished(bringingUp, ending.signal))) return 0;
     phase = "ready";
     say(`the swarm serves; every step to read, by an address that is good once: ${await webUi(lab.connection)}`);
@@ -140,7 +157,7 @@ async function inForeground(options: LabUpOptions, image: string | undefined): P
 }
 
 async function story(
-  options: LabUpOptions,
+  options: SizedOptions,
   lab: RunningLab,
   open: OpenLab,
   signal: AbortSignal,
@@ -170,11 +187,11 @@ async function finished(work: Promise<unknown>, signal: AbortSignal): Promise<bo
   return await Promise.race([work.then(() => true), aborted]);
 }
 
-async function inBackground(options: LabUpOptions, patience: Patience): Promise<number> {
+async function inBackground(options: SizedOptions, patience: Patience): Promise<number> {
   await makePaths(paths());
   const logFile = join(paths().log, "lab.log");
   const log = openSync(logFile, "a", 0o600);
-  const { clients, endpoints, ghosts, pps, hypervisor, sessions = clients } = options;
+  const { clients, endpoints, ghosts, pps, hypervisor, sessions } = options;
   const sizes = Object.entries({ clients, endpoints, ghosts, pps, sessions, hypervisor }).flatMap(([name, value]) => [
     `--${name}`,
     String(value),
