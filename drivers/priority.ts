@@ -13,8 +13,10 @@ const DATA_PATH_NICE = -10;
  * that wakes for a moment at each packet.
  */
 const PACKETS_NICE = -20;
-/** Of a virtual machine that serves: before those that boot, behind whoever watches over it. */
+/** Of a virtual machine that serves: behind whoever watches over it. */
 const MACHINE_NICE = -5;
+/** Of one that boots, which takes seconds of a processor that those that serve, and whoever moves their sessions, need at that very moment. */
+const BOOT_NICE = 10;
 
 /**
  * Priorities in real time, round robin: whatever the weights, a thread of an ordinary process that woke up for a packet was seen to wait for
@@ -27,10 +29,7 @@ let mayRunInRealTime: boolean | undefined;
 
 /** A command that runs `command` with the data path's priority, in all its threads. */
 export function atDataPathPriority(command: readonly string[]): readonly string[] {
-  mayRunInRealTime ??= chrt([REAL_TIME.packets, "true"]);
-  return mayRunInRealTime
-    ? ["chrt", "--rr", REAL_TIME.packets, ...command]
-    : ["nice", "-n", String(DATA_PATH_NICE), ...command];
+  return mayRaise() ? ["chrt", "--rr", REAL_TIME.packets, ...command] : ["nice", "-n", String(DATA_PATH_NICE), ...command];
 }
 
 /**
@@ -49,18 +48,33 @@ export function takeDataPathPriority(): void {
   raiseSession("self");
 }
 
+/** Whether this user may give a process more of the processors than it had. */
+function mayRaise(): boolean {
+  mayRunInRealTime ??= chrt([REAL_TIME.packets, "true"]);
+  return mayRunInRealTime;
+}
+
 function chrt(args: readonly string[]): boolean {
   return spawnSync("chrt", ["--rr", ...args], { stdio: "ignore", timeout: CHRT_TIMEOUT_MS }).status === 0;
 }
 
-/** All of a process that holds a machine with its own data path, and the session that it leads. */
+/** All of a process that holds a machine with its own data path, and the session that it leads: it serves. */
 export function raiseMachine(pid: number): void {
+  setAllNice(pid, MACHINE_NICE);
+}
+
+/** The same while its machine boots. Where it could not be raised again, it is left as it is. */
+export function holdBackMachine(pid: number): void {
+  if (mayRaise()) setAllNice(pid, BOOT_NICE);
+}
+
+function setAllNice(pid: number, nice: number): void {
   try {
-    for (const thread of readdirSync(`/proc/${pid}/task`)) setPriority(Number(thread), MACHINE_NICE);
+    for (const thread of readdirSync(`/proc/${pid}/task`)) setPriority(Number(thread), nice);
   } catch {
     return;
   }
-  setSessionNice(pid, MACHINE_NICE);
+  setSessionNice(pid, nice);
 }
 
 /** The session of a process that leads one, and does nothing but carry packets. */

@@ -7,7 +7,7 @@ import { access, chmod, readFile, rm, stat } from "node:fs/promises";
 import { connect, createServer, type Server } from "node:net";
 import { dirname, join } from "node:path";
 import type { MachineSnapshot } from "../drivers/ports.ts";
-import { raiseMachine } from "../drivers/priority.ts";
+import { holdBackMachine, raiseMachine } from "../drivers/priority.ts";
 import { GUEST_CONFIG_DIR, GUEST_PROGRAM, GUEST_SERVICES, GUEST_STATE_DIR, guestSocket } from "../drivers/qemu/guest-layout.ts";
 import { SerialStreams } from "../drivers/qemu/serial-streams.ts";
 import { type Adoption, VirtualMachine } from "../drivers/qemu/virtual-machine.ts";
@@ -148,6 +148,7 @@ export class VmBody implements MachineBody {
       within: ["nsenter", `--net=/run/netns/${name}`, "--", "setsid", "--"],
     });
     this.#machine = machine;
+    holdBackMachine(machine.adoption.pid);
     await attachFarEnds(name, number, CARDS);
     await this.#joinSockets(machine, false);
     await machine.ready();
