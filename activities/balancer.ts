@@ -12,7 +12,7 @@ import type { SwarmSpec } from "../models/swarm-spec.ts";
 import { counted } from "../models/words.ts";
 import { type ActivityDeps, asActivity, asFinish, asStep, pause, type StepInput } from "./deps.ts";
 import { withoutIpsecPins } from "./ipsec-pins.ts";
-import { askMover, linkOf } from "./links.ts";
+import { askMover, linkOf, sessionsToMove } from "./links.ts";
 
 export interface MemberStatus {
   readonly member: boolean;
@@ -124,10 +124,10 @@ function moveActivities(deps: ActivityDeps) {
      */
     pinSessions(input: StepInput & { from: string; to: string; publicKeys: readonly string[] }): Promise<{ sinceMs: number }> {
       return asStep(deps, input, "pin sessions", async () => {
-        const wanted = new Set(input.publicKeys);
-        const { clockMs } = await askMover(deps, input.swarm, input.to, (target) => target.status());
-        const held = await askMover(deps, input.swarm, input.from, (source) => source.sessions());
-        const sessions = held.filter((session) => wanted.has(session.publicKey));
+        const [{ clockMs }, sessions] = await Promise.all([
+          askMover(deps, input.swarm, input.to, (target) => target.status()),
+          sessionsToMove(deps, input.swarm, input.from, input.publicKeys),
+        ]);
         const clients = new Set(sessions.map((session) => session.outerAddress));
         const changed = await changeSteering(deps, input.operation, (state) => ({
           ...state,

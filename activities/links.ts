@@ -3,6 +3,7 @@
  */
 import type { EndpointAgent } from "../drivers/ports.ts";
 import { ForeshiftError } from "../models/errors.ts";
+import type { SessionState } from "../models/session.ts";
 import type { MemberLink } from "../models/steering.ts";
 import type { ActivityDeps } from "./deps.ts";
 
@@ -37,6 +38,23 @@ export async function askMover<T>(
       detail: "its agent is silent, and the reflex has ejected it",
     });
   }
+}
+
+/**
+ * These sessions of an endpoint that is left, or all that live there, as the balancer knows them: it hears of each change within a moment. The
+ * endpoint itself, which may be left because it is slow to answer, is asked where the balancer does not know. ENDPOINT_LOST as above.
+ */
+export async function sessionsToMove(
+  deps: ActivityDeps,
+  swarm: string,
+  from: string,
+  publicKeys?: readonly string[],
+): Promise<readonly SessionState[]> {
+  const wanted = publicKeys === undefined ? undefined : new Set(publicKeys);
+  const among = (sessions: readonly SessionState[]) => sessions.filter(({ publicKey }) => wanted?.has(publicKey) ?? true);
+  const known = among(await deps.balancer.sessions()).filter(({ endpoint }) => endpoint === from);
+  if (wanted === undefined ? known.length > 0 : known.length === wanted.size) return known;
+  return among(await askMover(deps, swarm, from, (source) => source.sessions()));
 }
 
 /** An agent alone may be away while the data path is fine: only the reflex's word makes an endpoint dead. */

@@ -11,7 +11,7 @@ import { type Share, spreadSessions } from "../models/spread.ts";
 import { counted } from "../models/words.ts";
 import { type ActivityDeps, asActivity, asStep, pause, type StepInput, type StepReport } from "./deps.ts";
 import { answersTo } from "./key-members.ts";
-import { agentFor, askMover, isDead, isGone } from "./links.ts";
+import { agentFor, askMover, isDead, isGone, sessionsToMove } from "./links.ts";
 
 export interface SessionListing {
   /** False when the endpoint is dead: its agent does not answer, and the reflex has ejected it or never knew it. */
@@ -92,13 +92,12 @@ function lookActivities(deps: ActivityDeps) {
       capacitySessions: number;
     }): Promise<readonly Share[]> {
       return asActivity(async () => {
-        const [sessions, { clockMs }, health] = await Promise.all([
-          askMover(deps, input.swarm, input.from, (source) => source.sessions()),
-          askMover(deps, input.swarm, input.from, (source) => source.status()),
+        const [sessions, health] = await Promise.all([
+          sessionsToMove(deps, input.swarm, input.from, input.publicKeys),
           deps.balancer.health(),
         ]);
         const named = new Map(sessions.map((session) => [session.publicKey, session.shadow]));
-        const keys = input.publicKeys ?? liveAt(clockMs, sessions).map(({ publicKey }) => publicKey);
+        const keys = input.publicKeys ?? liveAt(Date.now(), sessions).map(({ publicKey }) => publicKey);
         const wanted = keys.map((publicKey) => ({ publicKey, shadow: named.get(publicKey) }));
         const members = health.filter((member) => !member.ejected && !member.draining);
         return spreadSessions(input.from, wanted, members, input.capacitySessions);
@@ -115,7 +114,7 @@ function ipsecListing(before: readonly HeldIpsec[], held: readonly HeldIpsec[]):
   return held.length === 0 ? {} : { ipsec: { active: named(active), quiet: named(quiet) } };
 }
 
-/** By the clock of the endpoint that holds them. */
+/** By the clock of the endpoint that holds them, or one that is no more than seconds away from it. */
 function liveAt(clockMs: number, sessions: readonly SessionState[]): readonly SessionState[] {
   return sessions.filter((session) => clockMs - session.lastHandshakeMs < LIMITS.control.sessionAgeMsMax);
 }
@@ -176,8 +175,7 @@ function moveActivities(deps: ActivityDeps) {
     /** `to` starts a handshake with each client. CLOCK_BEHIND when clients would take its handshakes for replays. */
     adoptSessions(input: StepInput & Move): Promise<void> {
       return asStep(deps, input, "adopt sessions", async () => {
-        const held = await askMover(deps, input.swarm, input.from, (source) => source.sessions());
-        const sessions = pick(held, input.publicKeys);
+        const sessions = await sessionsToMove(deps, input.swarm, input.from, input.publicKeys);
         const newestMs = Math.max(0, ...sessions.map((session) => session.lastHandshakeMs));
         const { clockMs } = await askMover(deps, input.swarm, input.to, (target) => target.status());
         if (clockMs < newestMs) {
