@@ -41,3 +41,21 @@ test("an answer ends a silence, whichever probe it is to", () => {
   window.answered(1, 350, BEGAN_AT_MS + 450);
   assert.deepEqual([window.missesInARow, window.missed(3), window.missesInARow], [0, false, 0]);
 });
+
+test("what was asked before it first answered is lost as long as it does not answer, and then not held against it", () => {
+  const window = new ProbeWindow();
+  for (const seq of [1, 2, 3, 4]) window.sent(seq, BEGAN_AT_MS + seq * 100);
+  for (const seq of [1, 2]) window.missed(seq);
+  const counted = () => {
+    const { sent, answered } = window.stats(BEGAN_AT_MS + 900);
+    return { sent, answered };
+  };
+  assert.deepEqual(counted(), { sent: 2, answered: 0 });
+  window.answered(3, 20, BEGAN_AT_MS + 320);
+  window.missed(4);
+  assert.deepEqual(counted(), { sent: 2, answered: 1 }, "the third and the fourth");
+  for (const seq of [5, 6]) window.sent(seq, BEGAN_AT_MS + seq * 100);
+  window.missed(5);
+  window.answered(6, 20, BEGAN_AT_MS + 620);
+  assert.deepEqual(counted(), { sent: 4, answered: 2 }, "later losses stay");
+});

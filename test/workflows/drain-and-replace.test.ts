@@ -213,6 +213,18 @@ describe("spread over the others, which have room", () => {
     assert.deepEqual(new Set(Object.values(world.score().adopted)), new Set([1]), "each client is called once");
   });
 
+  test("clients are called before the endpoint has said which sessions it holds", { timeout: 60_000 }, async () => {
+    const world = newWorld();
+    const firstCall = Promise.withResolvers<void>();
+    world.intercept = async (call, _operation, phase) => {
+      if (call === "agent.adopt" && phase === "after") firstCall.resolve();
+      if (call === "agent.sessions") await firstCall.promise;
+    };
+    const { result } = await drain(world, { spread });
+    assertGone(world, result, ["ep-2", "ep-3", "ep-4"]);
+    assert.equal(result.sessionsMoved, SESSIONS);
+  });
+
   describe("each step refused in turn", () => {
     /** Steps that make the replacement: without one the endpoint leaves all the same. */
     const REPLACEMENT = /^(awaitInnerAnswer|\w+ replacement-(join|prepare))$/;

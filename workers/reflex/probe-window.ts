@@ -1,6 +1,7 @@
 /**
  * The probes of the last seconds and what became of them. Silence is told by probes that were sent after the last answer came: where answers
- * are late, those that were under way when one came say nothing.
+ * are late, those that were under way when one came say nothing. Probes before the one that was answered first are of the time in which there
+ * was nobody to answer yet: once one is, they are not held against it.
  */
 import { LIMITS } from "../../models/limits.ts";
 import type { ProbeStats } from "../../models/steering.ts";
@@ -36,6 +37,7 @@ export class ProbeWindow {
   answered(seq: number, rttMs: number, atMs: number): void {
     const probe = this.#probes.find((candidate) => candidate.seq === seq);
     if (probe !== undefined) probe.rttMs = rttMs;
+    if (this.#lastAnswerAtMs === undefined) this.#probes = this.#probes.filter((earlier) => earlier.seq >= seq);
     this.#lastAnswerAtMs = atMs;
     this.#heardAtSeq = this.#probes.at(-1)?.seq ?? seq;
     this.missesInARow = 0;
