@@ -130,7 +130,7 @@ export function gatewaysStart(): string {
       sleep 1
     done) >/dev/null 2>&1 &`;
   return `set -e
-    modprobe -a esp4 xfrm_user sch_netem sch_ingress cls_u32 act_mirred ifb || true
+    modprobe -a esp4 xfrm_user sch_plug sch_ingress cls_u32 act_mirred ifb || true
     ${MARKS.map(gateway).join("\n")}
     echo foreshift: gateways ready
     exec 3<>/dev/virtio-ports/foreshift.line

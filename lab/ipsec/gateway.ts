@@ -226,20 +226,19 @@ export class Gateway {
 
   /** ESP that comes in waits, so that what the client sends with a new SA finds it installed. */
   async hold(): Promise<void> {
-    const delayed = `netem delay ${IPSEC_BENCH.holdMs}ms limit 100000`;
     await this.#insideScript(`ip link show ifb0 >/dev/null 2>&1 || ip link add ifb0 type ifb
-      ip link set ifb0 up; tc qdisc replace dev ifb0 root ${delayed}; tc qdisc add dev out0 ingress
+      ip link set ifb0 up; tc qdisc add dev ifb0 root plug limit ${IPSEC_LIMITS.holdBytesMax}; tc qdisc add dev out0 ingress
       tc filter add dev out0 parent ffff: protocol ip u32 match ip protocol 50 0xff action mirred egress redirect dev ifb0`);
   }
 
+  /** In the order in which it came; nothing is in the queue any more when it goes. */
   async release(): Promise<void> {
-    const { holdMs, holdStepMs } = IPSEC_BENCH;
-    const steps = Array.from({ length: holdMs / holdStepMs }, (_, n) => holdMs - (n + 1) * holdStepMs);
-    const step = (delayMs: number) => `tc qdisc change dev ifb0 root netem delay ${delayMs}ms limit 100000`;
-    const pause = `sleep ${(holdStepMs * 2) / 1000}`;
-    await this.#insideScript(
-      [...steps.map(step), "tc qdisc del dev out0 ingress", "tc qdisc del dev ifb0 root"].join(`\n${pause}\n`),
-    );
+    const steps = [
+      "tc qdisc change dev ifb0 root plug release_indefinite",
+      "tc qdisc del dev out0 ingress",
+      "tc qdisc del dev ifb0 root",
+    ];
+    await this.#insideScript(steps.join(`\nsleep ${IPSEC_BENCH.holdEmptyMs / 1000}\n`));
   }
 
   async #insideScript(text: string): Promise<void> {
