@@ -75,6 +75,8 @@ export const TESTED_MODULES = [
   "vxlan",
   "ip_vs",
   "sch_netem",
+  "sch_plug",
+  "ifb",
   "nf_tables",
   "nft_fwd_netdev",
 ] as const;
